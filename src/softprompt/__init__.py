@@ -1,0 +1,1 @@
+"""Train, measure, inspect and serve soft prompts on frozen language models."""

@@ -1,0 +1,131 @@
+"""The folder format that everything softprompt keeps is stored in: tensors, metadata, and further files.
+
+A folder holds `NAME.safetensors` and `NAME.json`. It appears at once or not at all: it is written beside its
+place, flushed to disk, and renamed. Tensors are read with safetensors only; a pickle is never opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from softprompt.errors import ArtefactError
+
+__all__ = ["read_folder", "read_metadata", "write_folder"]
+
+
+def write_folder(
+    path: str | Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a folder atomically; a folder that stands at `path` is replaced.
+
+    Args:
+        path: The folder.
+        name: Stem of the tensor and metadata files, e.g. `prompt`.
+        tensors: What `NAME.safetensors` holds; copied to the CPU, made contiguous, shared memory allowed.
+        metadata: What `NAME.json` holds; finite plain values.
+        files: Further text files by name, e.g. `README.md`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtefactError: If `path` is an existing file, or a folder of something else.
+    """
+    path = Path(path)
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / f"{name}.json").is_file()):
+        raise ArtefactError(f"{path} exists and is not a {name} folder; choose another path or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        draft.chmod(0o755)
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
+                  draft / f"{name}.safetensors")
+        (draft / f"{name}.json").write_text(
+            json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        for file, text in (files or {}).items():
+            (draft / file).write_text(text, encoding="utf-8")
+        for file in draft.iterdir():
+            _flush(file)
+        _replace(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return path
+
+
+def read_folder(path: str | Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_folder` wrote: the tensors, on the CPU, and the metadata.
+
+    Raises:
+        ArtefactError: If a file is missing, truncated or foreign, or a value is not finite.
+    """
+    metadata = read_metadata(path, name)
+    file = Path(path) / f"{name}.safetensors"
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} has no {file.name}: the folder is incomplete; copy it again.") from None
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{file} is truncated or not a safetensors file ({error}); copy it again.") from None
+    for key, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ArtefactError(f"{file} holds NaN or infinite values in {key!r}; it cannot be used.")
+    return tensors, metadata
+
+
+def read_metadata(path: str | Path, name: str) -> dict[str, Any]:
+    """Read `NAME.json` of a folder.
+
+    Raises:
+        ArtefactError: If the file is missing or is not a JSON mapping.
+    """
+    file = Path(path) / f"{name}.json"
+    try:
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtefactError(f"{path} is not a {name} folder: it has no {file.name}.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{file} is not valid JSON ({error}); copy the folder again.") from None
+    if not isinstance(metadata, dict):
+        raise ArtefactError(f"{file} should hold a mapping, but holds {type(metadata).__name__}.")
+    return metadata
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(draft: Path, path: Path) -> None:
+    """Put `draft` where `path` is. A crash between the two renames leaves the old folder as `.NAME.old.*`."""
+    if not path.exists():
+        os.rename(draft, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.rename(path, old / path.name)
+    try:
+        os.rename(draft, path)
+    except BaseException:
+        os.rename(old / path.name, path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,69 @@
+"""The exceptions that softprompt raises: one tree, so that one `except` catches them all.
+
+Each message says what was expected, what came, and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtefactError",
+    "BackboneError",
+    "ConfigError",
+    "DataError",
+    "LengthError",
+    "MismatchError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "ShapeError",
+    "SoftpromptError",
+    "TrainingInterrupted",
+    "UnsupportedError",
+]
+
+
+class SoftpromptError(Exception):
+    """Base of every error that softprompt raises on purpose."""
+
+
+class ConfigError(SoftpromptError, ValueError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class ShapeError(SoftpromptError, ValueError):
+    """A tensor has the wrong shape, or an index lies outside one."""
+
+
+class LengthError(SoftpromptError, ValueError):
+    """Prompt, input and target together are longer than the backbone's positions."""
+
+
+class DataError(SoftpromptError, ValueError):
+    """A file or a row of data cannot be used; the message names the file and the line."""
+
+
+class BackboneError(SoftpromptError, ValueError):
+    """A model cannot be loaded or wrapped as a backbone."""
+
+
+class UnsupportedError(SoftpromptError, NotImplementedError):
+    """A method, placement or format cannot be exact for this backbone, so it is refused."""
+
+
+class ArtefactError(SoftpromptError, ValueError):
+    """A stored folder or file is missing, truncated, foreign, or holds values that cannot be used."""
+
+
+class MismatchError(ArtefactError):
+    """A prompt was made for another backbone."""
+
+
+class NonFiniteError(SoftpromptError, ArithmeticError):
+    """A loss, gradient or stored value is NaN or infinite."""
+
+
+class TrainingInterrupted(SoftpromptError):
+    """Training was stopped from outside after it saved its state; the message says how to resume."""
+
+
+class MissingDependencyError(SoftpromptError, ImportError):
+    """An optional library is needed; the message gives the command that installs it."""
