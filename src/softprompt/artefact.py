@@ -53,8 +53,10 @@ def write_folder(
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         draft.chmod(0o755)
-        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
-                  draft / f"{name}.safetensors")
+        save_file(
+            {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
+            draft / f"{name}.safetensors",
+        )
         (draft / f"{name}.json").write_text(
             json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )

@@ -1,0 +1,269 @@
+"""A frozen model with its tokenizer, shared by all prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+
+from softprompt.backbones import loading
+from softprompt.backbones.attention import (
+    KERNELS,
+    Carried,
+    Recorder,
+    Site,
+    carrying,
+    keep_positions,
+    wrapped,
+)
+from softprompt.backbones.checkpointing import checkpointed
+from softprompt.backbones.fingerprint import Fingerprint, fingerprint
+from softprompt.backbones.observation import observe
+from softprompt.backbones.spec import BackboneSpec
+from softprompt.errors import BackboneError, ConfigError, UnsupportedError
+
+__all__ = ["Backbone"]
+
+_BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class Backbone:
+    """A frozen Hugging Face model with its tokenizer.
+
+    The model is in evaluation mode and none of its parameters takes a gradient. Its attention goes through
+    softprompt's attention function, which changes nothing until a prompt is applied. Any number of prompts
+    and threads may share one backbone.
+
+    Attributes:
+        model: The model.
+        tokenizer: Its tokenizer, or None if token ids come from elsewhere.
+        name: Hub id, folder or `bundled:NAME`; what messages and artefacts call it.
+        spec: Its facts.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        injectable = _set_attention(model)
+        seen = observe(model, injectable=injectable)
+        self.spec: BackboneSpec = seen.spec
+        self.sites: Mapping[nn.Module, Site] = seen.sites
+        self.takes_positions = seen.takes_positions
+        self._embedding_scale = seen.embedding_scale
+        head = model.get_output_embeddings()
+        self.head_is_separable = head is not None
+        if head is not None and keep_positions not in head._forward_pre_hooks.values():
+            head.register_forward_pre_hook(keep_positions)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        attention: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Backbone:
+        """Load a model and its tokenizer.
+
+        Args:
+            name: A hub id, a folder, or `bundled:NAME` for one that comes with softprompt.
+            dtype: A torch dtype or its name; `auto` takes the checkpoint's own.
+            device: A torch device; `auto` takes CUDA or MPS where there is one.
+            attention: Attention kernel, `sdpa` or `eager`; None takes the model's default of these.
+            revision: Branch, tag or commit on the hub.
+            trust_remote_code: Whether code that comes with the model may run.
+
+        Raises:
+            BackboneError: If there is no such model, or it cannot be used.
+            ConfigError: If a setting is unknown.
+        """
+        if attention is not None and attention not in KERNELS:
+            raise ConfigError(f"attention={attention!r}: expected one of {', '.join(KERNELS)}, or None.")
+        model, tokenizer = loading.load(
+            str(name), dtype=dtype, attention=attention, revision=revision, trust_remote_code=trust_remote_code
+        )
+        return cls(model.to(loading.pick_device(device)), tokenizer, str(name))
+
+    @classmethod
+    def from_model(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, name: str | None = None
+    ) -> Backbone:
+        """Take a transformers model that is in memory already; it is frozen and put in evaluation mode.
+
+        Args:
+            model: Any transformers model that generates text or classifies sequences.
+            tokenizer: Its tokenizer; None if texts are not needed.
+            name: What to call it; the path it was loaded from, or its class, if None.
+
+        Raises:
+            BackboneError: If the model has no usable head, or runs on an attention kernel that takes no masks.
+        """
+        return cls(model, tokenizer, name or model.config.name_or_path or type(model).__name__)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What prompts are cast to when they are applied."""
+        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
+        return dtype
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Which model this is, independent of dtype and name."""
+        return fingerprint(self.model)
+
+    @functools.cached_property
+    def tokenizer_digest(self) -> str | None:
+        """Digest of the tokenizer's vocabulary and chat template; None without tokenizer."""
+        if self.tokenizer is None:
+            return None
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        template = self.tokenizer.chat_template
+        return hashlib.sha256(repr((vocabulary, template)).encode()).hexdigest()[:16]
+
+    @property
+    def pad_id(self) -> int:
+        """The token id that fills masked positions; any id will do, as nothing attends to it."""
+        config = self.model.config.get_text_config()
+        known = (self.tokenizer and self.tokenizer.pad_token_id, config.pad_token_id)
+        return next((token for token in known if isinstance(token, int) and 0 <= token < self.spec.vocab), 0)
+
+    @property
+    def end_id(self) -> int | None:
+        """The token id that ends a text, or None if the model has none."""
+        end = self.model.generation_config.eos_token_id if self.model.can_generate() else None
+        if self.tokenizer is not None and self.tokenizer.eos_token_id is not None:
+            end = self.tokenizer.eos_token_id
+        return end[0] if isinstance(end, list) else end
+
+    def embed(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape dim"]:
+        """Embed token ids as the model does, scale included, so that the result can stand for the ids."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded * self._embedding_scale if self._embedding_scale != 1 else embedded
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: Any text.
+            special: Whether to add what the tokenizer adds to a whole input (such as a closing `</s>`).
+
+        Raises:
+            BackboneError: If the backbone has no tokenizer.
+        """
+        ids: list[int] = self.need_tokenizer()(text, add_special_tokens=special).input_ids
+        return ids
+
+    def need_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            BackboneError: If the backbone has none.
+        """
+        if self.tokenizer is None:
+            raise BackboneError(
+                f"{self.name} has no tokenizer: pass token ids, or Backbone.from_model(model, tokenizer)."
+            )
+        return self.tokenizer
+
+    def common_tokens(self, count: int) -> list[int]:
+        """The tokenizer's first `count` real entries, which are its most common pieces (Lester et al. 2021, §3.1).
+
+        Special, added and single-byte pieces are no real entries. Without a tokenizer, the first rows of the table.
+        """
+        if self.tokenizer is None:
+            return list(range(min(count, self.spec.vocab)))
+        unreal = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        pieces = sorted((index, piece) for piece, index in self.tokenizer.get_vocab().items())
+        real = [
+            i for i, piece in pieces if i not in unreal and i < self.spec.vocab and not _BYTE_PIECE.fullmatch(piece)
+        ]
+        return real[:count]
+
+    def call(self, load: Carried | None = None, *, checkpointing: bool = False, **inputs: Any) -> Any:
+        """The model's forward pass, with what a call carries to its layers."""
+        recompute = checkpointed(self.model) if checkpointing else contextlib.nullcontext()
+        with carrying(load), recompute:
+            return self.model(**inputs)
+
+    def record(
+        self,
+        embeddings: Float[Tensor, "prompts prompt dim"],
+        mask: Bool[Tensor, "prompts prompt"],
+        *,
+        checkpointing: bool = False,
+    ) -> dict[Site, tuple[Tensor, Tensor]]:
+        """Run rows of embeddings through the layers and note each layer's keys and values.
+
+        Args:
+            embeddings: In the backbone's dtype and device, padded on the right.
+            mask: True where a row is real.
+            checkpointing: Whether layers are recomputed in the backward pass.
+
+        Returns:
+            By site, keys and values `[prompts, kv_heads, prompt, head_dim]`. An encoder-decoder runs the rows
+            through its encoder and, as a target, through its decoder.
+
+        Raises:
+            UnsupportedError: If the model's attention does not go through the attention interface.
+        """
+        if not self.sites:
+            raise UnsupportedError(f"{self.name}: nothing can be recorded, because {self.spec.no_prefix}.")
+        recorder = Recorder()
+        inputs: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": mask}
+        if self.spec.kind == "encoder-decoder":
+            inputs |= {"decoder_inputs_embeds": embeddings, "decoder_attention_mask": mask}
+        if self.spec.kind != "encoder-only":
+            inputs["use_cache"] = False
+        if self.spec.kind == "decoder-only" and self.takes_positions:
+            inputs["position_ids"] = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape[0], -1)
+        nowhere = torch.zeros_like(mask)
+        nowhere[:, :1] = True  # the head is not wanted: one position a row keeps it cheap
+        load = Carried(recorder=recorder, kept=nowhere if self.head_is_separable else None)
+        self.call(load, checkpointing=checkpointing, **inputs)
+        return {self.sites[module]: (keys, values) for module, keys, values in recorder.calls}
+
+    def batch(self, texts: Sequence[str]) -> BatchEncoding:
+        """Tokenize texts as inputs and pad them on the right, on the backbone's device."""
+        rows = [self.tokenize(text, special=True) for text in texts]
+        width = max((len(row) for row in rows), default=0)
+        ids = torch.full((len(rows), width), self.pad_id)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[index, : len(row)] = True
+        return BatchEncoding({"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)})
+
+
+def _set_attention(model: PreTrainedModel) -> bool:
+    """Route the model's attention through softprompt's function; False if the model does not allow it."""
+    kernel = str(model.config.get_text_config()._attn_implementation)
+    if kernel in map(wrapped, KERNELS):
+        return True
+    if not model._can_set_attn_implementation():
+        return False
+    if kernel not in KERNELS:
+        raise BackboneError(
+            f"The model runs on the attention kernel {kernel!r}, which takes no masks of prompts; load it with "
+            "attn_implementation='sdpa' (or 'eager')."
+        )
+    model.set_attn_implementation(wrapped(kernel))
+    return True

@@ -1,0 +1,81 @@
+"""Loading a model and its tokenizer from the hub, a folder, or what comes with softprompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from softprompt.backbones import catalogue
+from softprompt.errors import BackboneError, ConfigError
+
+__all__ = ["load", "pick_device"]
+
+
+def load(
+    name: str, *, dtype: str | torch.dtype, attention: str | None, revision: str | None, trust_remote_code: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load a model with the head that prompts need, on the CPU, and its tokenizer if it has one.
+
+    Raises:
+        BackboneError: If there is no such model, or it has no usable head.
+        ConfigError: If `dtype` is no floating-point dtype.
+    """
+    path = catalogue.resolve(name)
+    source = {"revision": revision, "trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {"dtype": _dtype(dtype)}
+    if attention is not None:
+        options["attn_implementation"] = attention
+    try:
+        config = AutoConfig.from_pretrained(path, **source)
+        model = _auto_class(name, config).from_pretrained(path, config=config, **options, **source)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BackboneError):
+            raise
+        raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **source)
+    except (OSError, ValueError, TypeError):
+        tokenizer = None
+    return model, tokenizer
+
+
+def _auto_class(name: str, config: transformers.PreTrainedConfig) -> Any:
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    architecture = next(iter(config.architectures or []), "")
+    if architecture.endswith("ForSequenceClassification"):
+        return transformers.AutoModelForSequenceClassification
+    if architecture.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification", "ForQuestionAnswering")):
+        raise BackboneError(
+            f"{name!r} holds {architecture}; expected a model that generates text, or one with a trained head for "
+            "sequence classification (save it with AutoModelForSequenceClassification first)."
+        )
+    return transformers.AutoModelForCausalLM
+
+
+def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"dtype={dtype!r}: expected 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype.")
+    return found
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """A torch device; `auto` takes CUDA or MPS where there is one.
+
+    Raises:
+        ConfigError: If torch knows no such device.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device!r}: {error}") from None
