@@ -1,0 +1,39 @@
+"""The public face: one sorted list of names, loaded when they are asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import softprompt
+
+PUBLIC = []
+
+HEAVY = {"accelerate", "datasets", "huggingface_hub", "numpy", "peft", "sklearn", "tokenizers", "torch", "transformers"}
+
+
+def test_the_list_is_sorted_and_pinned():
+    assert sorted(PUBLIC) == PUBLIC
+    assert list(softprompt.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_leads_to_something_documented(name):
+    assert name in dir(softprompt)
+    assert getattr(softprompt, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Promptd"):
+        softprompt.Promptd  # noqa: B018
+
+
+def test_import_is_light():
+    program = "import json, sys, softprompt; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {module.partition(".")[0] for module in json.loads(done.stdout)}
+    assert "softprompt" in loaded
+    assert not loaded & HEAVY
