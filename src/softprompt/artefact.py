@@ -60,8 +60,8 @@ def write_folder(
         (draft / f"{name}.json").write_text(
             json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
-        for file, text in (files or {}).items():
-            (draft / file).write_text(text, encoding="utf-8")
+        for further, text in (files or {}).items():
+            (draft / further).write_text(text, encoding="utf-8")
         for file in draft.iterdir():
             _flush(file)
         _replace(draft, path)

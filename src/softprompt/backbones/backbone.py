@@ -60,6 +60,7 @@ class Backbone:
         self.sites: Mapping[nn.Module, Site] = seen.sites
         self.takes_positions = seen.takes_positions
         self._embedding_scale = seen.embedding_scale
+        self._target_factor = seen.target_scale / seen.embedding_scale
         head = model.get_output_embeddings()
         self.head_is_separable = head is not None
         if head is not None and keep_positions not in head._forward_pre_hooks.values():
@@ -230,7 +231,7 @@ class Backbone:
         recorder = Recorder()
         inputs: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": mask}
         if self.spec.kind == "encoder-decoder":
-            inputs |= {"decoder_inputs_embeds": embeddings, "decoder_attention_mask": mask}
+            inputs |= {"decoder_inputs_embeds": embeddings * self._target_factor, "decoder_attention_mask": mask}
         if self.spec.kind != "encoder-only":
             inputs["use_cache"] = False
         if self.spec.kind == "decoder-only" and self.takes_positions:

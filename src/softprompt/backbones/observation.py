@@ -34,12 +34,14 @@ class Observation:
         spec: The facts that other rooms need.
         sites: Which attention layer a module is; empty if the model does not use the attention interface.
         embedding_scale: What the model multiplies embedded tokens by, outside its embedding table.
+        target_scale: What a target's embeddings, given instead of its tokens, must be multiplied by.
         takes_positions: Whether `forward` takes `position_ids`.
     """
 
     spec: BackboneSpec
     sites: Mapping[nn.Module, Site]
     embedding_scale: float
+    target_scale: float
     takes_positions: bool
 
 
@@ -56,10 +58,17 @@ def observe(model: PreTrainedModel, *, injectable: bool) -> Observation:
     """
     kind = _kind(model)
     table = model.get_input_embeddings()
-    scale = _embedding_scale(model, kind, table)
+    tokens = _some_tokens(table.weight)
+    scale = _embedding_scale(model, kind, table, tokens, "inputs_embeds", "input_ids")
+    target_scale = scale
+    if kind == "encoder-decoder":
+        ids = tokens[:, :_TARGET_TOKENS]
+        target_scale = _embedding_scale(
+            model, kind, table, ids, "decoder_inputs_embeds", "decoder_input_ids", input_ids=tokens
+        )
     recorder = Recorder()
     with carrying(Carried(recorder=recorder)):
-        _pass(model, kind, input_ids=_some_tokens(table.weight))
+        _pass(model, kind, input_ids=tokens)
     sites = _sites(recorder, model, kind) if injectable else {}
     stacks, no_prefix = _stacks(recorder, sites)
     if kind == "encoder-only" and any(getattr(module, "is_causal", False) for module in sites):
@@ -76,7 +85,9 @@ def observe(model: PreTrainedModel, *, injectable: bool) -> Observation:
         no_prefix=no_prefix,
     )
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-    return Observation(spec=spec, sites=sites, embedding_scale=scale, takes_positions=takes_positions)
+    return Observation(
+        spec=spec, sites=sites, embedding_scale=scale, target_scale=target_scale, takes_positions=takes_positions
+    )
 
 
 def _kind(model: PreTrainedModel) -> Kind:
@@ -100,29 +111,29 @@ def _some_tokens(weight: Tensor) -> Int[Tensor, "1 seq"]:
 
 def _pass(model: PreTrainedModel, kind: Kind, **inputs: Any) -> Tensor:
     """Logits of one tiny pass."""
-    if kind == "encoder-decoder":
-        start = model.generation_config.decoder_start_token_id
-        start = model.config.decoder_start_token_id if start is None else start
-        device = model.get_input_embeddings().weight.device
-        inputs["decoder_input_ids"] = torch.full((1, _TARGET_TOKENS), start or 0, device=device)
+    device = next(iter(inputs.values())).device
+    if kind == "encoder-decoder" and not inputs.keys() & {"decoder_input_ids", "decoder_inputs_embeds"}:
+        inputs["decoder_input_ids"] = torch.arange(_TARGET_TOKENS, device=device)[None]
     if kind != "encoder-only":
         inputs["use_cache"] = False
-    attention_mask = torch.ones(1, _INPUT_TOKENS, dtype=torch.long, device=next(iter(inputs.values())).device)
+    attention_mask = torch.ones(1, _INPUT_TOKENS, dtype=torch.long, device=device)
     logits: Tensor = model(**inputs, attention_mask=attention_mask).logits
     return logits
 
 
-def _embedding_scale(model: PreTrainedModel, kind: Kind, table: nn.Module) -> float:
-    """Find what the model does to `table(ids)` before its first layer: nothing, or a factor of sqrt(dim)."""
-    tokens = _some_tokens(table.weight)
-    want = _pass(model, kind, input_ids=tokens).float()
-    embedded = table(tokens)
+def _embedding_scale(
+    model: PreTrainedModel, kind: Kind, table: nn.Module, ids: Tensor, as_rows: str, as_ids: str, **inputs: Tensor
+) -> float:
+    """Find what embeddings must be multiplied by to stand for their ids: nothing, or sqrt(dim)."""
+    want = _pass(model, kind, **inputs, **{as_ids: ids}).float()
+    embedded = table(ids)
     candidates = (1.0, math.sqrt(embedded.shape[-1]))
-    errors = [(_pass(model, kind, inputs_embeds=embedded * c).float() - want).abs().max().item() for c in candidates]
+    passes = [_pass(model, kind, **inputs, **{as_rows: embedded * c}).float() for c in candidates]
+    errors = [(logits - want).abs().max().item() for logits in passes]
     best = min(range(len(candidates)), key=errors.__getitem__)
     if errors[best] > 1e-2 * (want.abs().max().item() + 1e-6):
         raise BackboneError(
-            f"{type(model).__name__} gives other logits for token ids than for their embeddings (difference "
+            f"{type(model).__name__} gives other logits for {as_ids} than for their embeddings (difference "
             f"{errors[best]:.3g}), so prompt rows cannot be fed to it exactly."
         )
     return candidates[best]

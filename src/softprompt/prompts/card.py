@@ -1,0 +1,43 @@
+"""The card of a stored prompt: a short README for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["render"]
+
+
+def render(name: str, metadata: Mapping[str, Any]) -> str:
+    """Markdown that says what a prompt is, what it belongs to, how good it is and how to use it.
+
+    Args:
+        name: The prompt's name.
+        metadata: What `prompt.json` holds.
+    """
+    method = metadata["method"]
+    facts = {
+        "method": f"{method['name']}, {method['length']} virtual tokens, placement `{method['placement']}`",
+        "backbone": f"`{metadata['backbone']}`",
+        "parameters": f"{metadata['parameters']:,}",
+        "task": metadata["task"] or "none",
+    }
+    template = (metadata["format"] or {}).get("input")
+    if template:
+        facts["input template"] = f"`{template}`"
+    lines = [f"# {name}", "", "A soft prompt for a frozen language model, made with softprompt.", ""]
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
+    for split, scores in metadata["metrics"].items():
+        lines += [f"Scores on {split}:", "", "| metric | score |", "|---|---|"]
+        lines += [f"| {metric} | {score} |" for metric, score in scores.items()] + [""]
+    lines += [
+        "```python",
+        "import softprompt as sp",
+        "",
+        f'backbone = sp.Backbone.from_pretrained("{metadata["backbone"]}")',
+        f'model = sp.Prompted(backbone, {{"{name}": sp.SoftPrompt.load("{name}")}})',
+        'print(model.generate(["an input"], prompts=' + f'"{name}"))',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""How a prompt starts: plain functions of tensors.
+
+The rows of prompt tuning start from an initializer of `ROWS`: it takes `Materials` and returns `[length, dim]`.
+Third parties add theirs through the entry-point group `softprompt.initializers`, or with `register`.
+
+References:
+    Lester et al. 2021, §2.2.1 and §3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softprompt.config import choose
+from softprompt.errors import ConfigError
+
+__all__ = [
+    "ROWS",
+    "Initializer",
+    "Materials",
+    "class_labels",
+    "find",
+    "fit",
+    "previous",
+    "random",
+    "register",
+    "text",
+    "vocab",
+]
+
+_RANDOM_RANGE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What an initializer may start from: tensors only, in float32 on the CPU.
+
+    Attributes:
+        length: Rows wanted.
+        dim: Width of a row.
+        generator: The only source of randomness.
+        vocabulary: Embeddings of the most common tokens, `[tokens, dim]`.
+        labels: For each class label, the embeddings of its pieces, `[pieces, dim]`.
+        text: Embeddings of a given text's tokens, `[tokens, dim]`; None if none was given.
+        source: Rows of another prompt, `[rows, dim]`; None if none was given.
+    """
+
+    length: int
+    dim: int
+    generator: torch.Generator
+    vocabulary: Float[Tensor, "tokens dim"]
+    labels: tuple[Tensor, ...] = ()
+    text: Tensor | None = None
+    source: Tensor | None = None
+
+
+Initializer = Callable[[Materials], Tensor]
+
+
+def random(materials: Materials) -> Float[Tensor, "length dim"]:
+    """Uniform in [-0.5, 0.5] (Lester et al. 2021, §3.2)."""
+    uniform = torch.rand(materials.length, materials.dim, generator=materials.generator)
+    return (uniform * 2 - 1) * _RANDOM_RANGE
+
+
+def vocab(materials: Materials) -> Float[Tensor, "length dim"]:
+    """Embeddings of common tokens, sampled without replacement (Lester et al. 2021, §3.2).
+
+    Raises:
+        ConfigError: If the prompt is longer than there are tokens to sample.
+    """
+    tokens = materials.vocabulary.shape[0]
+    if materials.length > tokens:
+        raise ConfigError(
+            f"init='vocab' samples {materials.length} of {tokens} common tokens without replacement; use a shorter "
+            "prompt or init='random'."
+        )
+    order = torch.randperm(tokens, generator=materials.generator)[: materials.length]
+    return materials.vocabulary[order].clone()
+
+
+def class_labels(materials: Materials) -> Float[Tensor, "length dim"]:
+    """One row per class label, the mean of its pieces; the remaining rows as `vocab` (Lester et al. 2021, §3.2).
+
+    Raises:
+        ConfigError: If there are no labels, or more labels than rows.
+    """
+    count = len(materials.labels)
+    if not count:
+        raise ConfigError("init='class_labels' needs a task with label words; give one, or use init='vocab'.")
+    if count > materials.length:
+        raise ConfigError(
+            f"init='class_labels' needs a row for each of {count} labels, but the prompt has {materials.length}; "
+            f"use length={count} or more, or init='vocab'."
+        )
+    rows = vocab(materials)
+    rows[:count] = torch.stack([pieces.mean(dim=0) for pieces in materials.labels])
+    return rows
+
+
+def text(materials: Materials) -> Float[Tensor, "length dim"]:
+    """Embeddings of a text's tokens, repeated or cut to the prompt's length.
+
+    Raises:
+        ConfigError: If no text was given.
+    """
+    if materials.text is None:
+        raise ConfigError("init='text' needs text=...: the words to start from.")
+    return fit(materials.text, materials.length)
+
+
+def previous(materials: Materials) -> Float[Tensor, "length dim"]:
+    """Rows of another prompt, repeated or cut to the prompt's length (Vu et al. 2022, soft prompt transfer).
+
+    Raises:
+        ConfigError: If no prompt was given, or its rows have another width.
+    """
+    if materials.source is None:
+        raise ConfigError("init='prompt' needs source=...: the folder of the prompt to start from.")
+    if materials.source.shape[1] != materials.dim:
+        raise ConfigError(
+            f"init='prompt': expected rows of width {materials.dim}, but the source's have {materials.source.shape[1]}."
+        )
+    return fit(materials.source, materials.length)
+
+
+def fit(rows: Float[Tensor, "rows ..."], length: int) -> Float[Tensor, "length ..."]:
+    """Repeat rows from the start, or cut them, to a length."""
+    repeats = -(-length // rows.shape[0])
+    return rows.repeat(repeats, *[1] * (rows.ndim - 1))[:length].clone()
+
+
+ROWS: dict[str, Initializer] = {
+    "class_labels": class_labels,
+    "prompt": previous,
+    "random": random,
+    "text": text,
+    "vocab": vocab,
+}
+
+
+def register(name: str, initializer: Initializer) -> None:
+    """Add an initializer of prompt rows under a name.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+    if name in ROWS:
+        raise ConfigError(f"An initializer named {name!r} exists; choose another name.")
+    ROWS[name] = initializer
+
+
+def find(name: str) -> Initializer:
+    """An initializer by name: built in, registered, or another package's.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in ROWS:
+        for entry in entry_points(group="softprompt.initializers", name=name):
+            ROWS[name] = entry.load()
+    if name not in ROWS:
+        raise choose("initializer", name, ROWS)
+    return ROWS[name]

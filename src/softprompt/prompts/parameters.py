@@ -1,0 +1,135 @@
+"""The trainable parameters behind a prompt, and how they become its tensors.
+
+Parameters are float32 masters, whatever the backbone's dtype. A reparameterisation trains more parameters than
+the prompt has values; it is computed away when the prompt is stored.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["DirectPrefix", "DirectRows", "Parameters", "PromptTensors", "ReparameterizedPrefix"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTensors:
+    """What a prompt is to a backbone.
+
+    Attributes:
+        rows: Rows at the input embedding, `[length, dim]`; None if there are none.
+        keys_values: By stack, `[layers, 2, kv_heads, length, head_dim]`: keys at index 0, values at 1.
+    """
+
+    rows: Float[Tensor, "length dim"] | None = None
+    keys_values: Mapping[str, Float[Tensor, "layers 2 kv_heads length head_dim"]] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Virtual tokens."""
+        if self.rows is not None:
+            return self.rows.shape[0]
+        return next(iter(self.keys_values.values())).shape[3]
+
+    def named(self) -> dict[str, Tensor]:
+        """By name, as an artefact stores them."""
+        rows = {} if self.rows is None else {"rows": self.rows}
+        return {**rows, **{f"keys_values.{stack}": value for stack, value in self.keys_values.items()}}
+
+    @classmethod
+    def from_named(cls, tensors: Mapping[str, Tensor]) -> PromptTensors:
+        """Read what `named` gave."""
+        prefix = "keys_values."
+        stacks = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        return cls(rows=tensors.get("rows"), keys_values=stacks)
+
+
+class Parameters(nn.Module, abc.ABC):
+    """Trainable parameters that a prompt's tensors are computed from."""
+
+    @abc.abstractmethod
+    def forward(self) -> PromptTensors:
+        """The prompt's tensors, in float32, with gradients to every parameter."""
+
+
+class DirectRows(Parameters):
+    """Rows at the input embedding, trained themselves (Lester et al. 2021, §2)."""
+
+    def __init__(self, rows: Float[Tensor, "length dim"]) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.float().clone())
+
+    def forward(self) -> PromptTensors:
+        """The rows."""
+        return PromptTensors(rows=self.rows)
+
+
+class DirectPrefix(Parameters):
+    """Keys and values of every layer, trained themselves (Li & Liang 2021, §4.2; P-tuning v2)."""
+
+    def __init__(self, keys_values: Mapping[str, Float[Tensor, "layers 2 kv_heads length head_dim"]]) -> None:
+        super().__init__()
+        self.keys_values = nn.ParameterDict(
+            {stack: nn.Parameter(value.float().clone()) for stack, value in keys_values.items()}
+        )
+
+    def forward(self) -> PromptTensors:
+        """The keys and values."""
+        return PromptTensors(keys_values=dict(self.keys_values.items()))
+
+
+class ReparameterizedPrefix(Parameters):
+    """Keys and values of every layer, produced from small rows by an MLP (Li & Liang 2021, §4.3).
+
+    For each stack, rows `[length, dim]` go through linear, tanh, linear to `[length, layers * 2 * kv_heads *
+    head_dim]`. A start (the activations of real words) is added to what the MLP gives, whose last layer then
+    begins at zero, so that training starts from exactly those activations.
+
+    Args:
+        start: By stack, where the prefix starts, `[layers, 2, kv_heads, length, head_dim]`.
+        dim: Width of the rows that go in.
+        hidden: Width between the two linear layers.
+        from_start: Whether `start` is a place to begin at, or gives the shapes only.
+        generator: Source of the random rows and weights.
+    """
+
+    def __init__(
+        self, start: Mapping[str, Tensor], *, dim: int, hidden: int, from_start: bool, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.rows = nn.ParameterDict()
+        self.mlp = nn.ModuleDict()
+        for stack, value in start.items():
+            layers, two, heads, length, width = value.shape
+            self.rows[stack] = nn.Parameter(torch.randn(length, dim, generator=generator))
+            last = _linear(hidden, layers * two * heads * width, generator)
+            if from_start:
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
+            self.mlp[stack] = nn.Sequential(_linear(dim, hidden, generator), nn.Tanh(), last)
+            self.register_buffer(f"start_{stack}", value.float().clone() if from_start else torch.zeros_like(value))
+
+    def forward(self) -> PromptTensors:
+        """The keys and values that the MLP gives."""
+        keys_values = {}
+        for stack, rows in self.rows.items():
+            start = self.get_buffer(f"start_{stack}")
+            layers, two, heads, length, width = start.shape
+            flat = self.mlp[stack](rows)  # [length, layers*2*kv_heads*head_dim]
+            shaped = flat.view(length, layers, two, heads, width).permute(1, 2, 3, 0, 4)
+            keys_values[stack] = shaped + start  # [layers, 2, kv_heads, length, head_dim]
+        return PromptTensors(keys_values=keys_values)
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer as torch initialises it, but from a given generator."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    bound = inputs**-0.5
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer

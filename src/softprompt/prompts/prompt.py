@@ -1,0 +1,164 @@
+"""A soft prompt: what is learned, what it belongs to, and how it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from softprompt.artefact import read_folder, write_folder
+from softprompt.config import to_mapping
+from softprompt.errors import ArtefactError
+from softprompt.prompts import card, registry
+from softprompt.prompts.parameters import DirectPrefix, DirectRows, Parameters, PromptTensors
+
+__all__ = ["SCHEMA_VERSION", "PromptInfo", "PromptTensors", "SoftPrompt"]
+
+SCHEMA_VERSION = 1
+_NAME = "prompt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptInfo:
+    """What is known of a prompt besides its values; plain values only.
+
+    Attributes:
+        backbone: Name of the backbone that it was built for.
+        fingerprint: That backbone's fingerprint, as a mapping.
+        tokenizer: Digest of that backbone's tokenizer and chat template; None if it had none.
+        task: Name of the task that it was trained on.
+        format: The task's text format (templates, label words), applied again at inference.
+        run: Settings of the training run.
+        metrics: Scores by split and name.
+        lineage: Where it came from: the prompts it started from, the format it was imported from.
+    """
+
+    backbone: str
+    fingerprint: Mapping[str, str]
+    tokenizer: str | None = None
+    task: str | None = None
+    format: Mapping[str, Any] | None = None
+    run: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    lineage: tuple[str, ...] = ()
+
+
+@final
+class SoftPrompt(nn.Module):
+    """A soft prompt: trainable parameters, the method that made them, and what they belong to.
+
+    Called without arguments, it gives its tensors in float32; whoever applies it casts them.
+
+    Attributes:
+        parametrization: The trainable parameters.
+        method: The method, a settings class registered in `softprompt.prompts.registry`.
+        info: Backbone, task, run and metrics.
+    """
+
+    def __init__(self, parametrization: Parameters, method: registry.Method, info: PromptInfo) -> None:
+        super().__init__()
+        self.parametrization = parametrization
+        self.method = method
+        self.info = info
+
+    def forward(self) -> PromptTensors:
+        """The prompt's tensors, with gradients to its parameters."""
+        tensors: PromptTensors = self.parametrization()
+        return tensors
+
+    @property
+    def length(self) -> int:
+        """Virtual tokens."""
+        return self.method.length
+
+    @property
+    def placement(self) -> str:
+        """Where it goes in an input: the name of a placement."""
+        return self.method.placement
+
+    def num_parameters(self) -> int:
+        """Values of the prompt as it is stored and applied, any reparameterisation computed away."""
+        return sum(tensor.numel() for tensor in self().named().values())
+
+    def num_trainable(self) -> int:
+        """Values that training changes, those of a reparameterisation included."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def fold(self) -> SoftPrompt:
+        """The same prompt with its tensors as direct parameters (Li & Liang 2021, §4.3: the MLP is dropped)."""
+        return SoftPrompt(_direct(self().named()), self.method, self.info)
+
+    def with_info(self, **changes: Any) -> SoftPrompt:
+        """The same parameters with other information, e.g. `metrics`."""
+        return SoftPrompt(self.parametrization, self.method, dataclasses.replace(self.info, **changes))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the prompt as a folder: `prompt.safetensors`, `prompt.json`, `README.md`; atomically.
+
+        Args:
+            path: The folder; an older prompt there is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ArtefactError: If something else is there, or a value is NaN or infinite.
+        """
+        tensors = self().named()
+        for name, value in tensors.items():
+            if not value.isfinite().all():
+                raise ArtefactError(f"The prompt's {name} holds NaN or infinite values; it is not saved to {path}.")
+        metadata = {
+            "schema_version": SCHEMA_VERSION,
+            "method": {"name": registry.name_of(self.method), **to_mapping(self.method)},
+            "parameters": self.num_parameters(),
+            **to_mapping(self.info),
+        }
+        return write_folder(path, _NAME, tensors, metadata, {"README.md": card.render(Path(path).name, metadata)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> SoftPrompt:
+        """Read a prompt that `save` wrote. Whether it fits a backbone is checked when it is applied to one.
+
+        Raises:
+            ArtefactError: If the folder is missing, damaged, foreign, or of a newer schema.
+        """
+        tensors, metadata = read_folder(path, _NAME)
+        version = metadata.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ArtefactError(
+                f"{path} has schema version {version!r}; this softprompt reads {SCHEMA_VERSION}. Update softprompt."
+            )
+        try:
+            settings = dict(metadata["method"])
+            method = registry.find(settings.pop("name")).from_settings(settings)
+            known = {f.name for f in dataclasses.fields(PromptInfo)}
+            values = {key: value for key, value in metadata.items() if key in known}
+            info = PromptInfo(**{**values, "lineage": tuple(values.get("lineage", ()))})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtefactError(f"{path}/prompt.json is incomplete ({error!r}); copy the folder again.") from None
+        prompt = cls(_direct(tensors, path), method, info)
+        if prompt().length != method.length:
+            raise ArtefactError(
+                f"{path} holds {prompt().length} virtual tokens, but its prompt.json says {method.length}; the two "
+                "files are of different prompts."
+            )
+        return prompt
+
+
+def _direct(tensors: Mapping[str, Tensor], path: str | Path = "The prompt") -> Parameters:
+    found = PromptTensors.from_named(tensors)
+    if found.rows is not None and found.rows.ndim == 2 and not found.keys_values:
+        return DirectRows(found.rows.detach())
+    shaped = all(value.ndim == 5 and value.shape[1] == 2 for value in found.keys_values.values())
+    if found.keys_values and found.rows is None and shaped:
+        return DirectPrefix({stack: value.detach() for stack, value in found.keys_values.items()})
+    shapes = {name: list(value.shape) for name, value in tensors.items()}
+    raise ArtefactError(
+        f"{path}: expected 'rows' [length, dim] or 'keys_values.STACK' [layers, 2, kv_heads, length, head_dim], "
+        f"found {shapes}."
+    )
