@@ -47,7 +47,7 @@ def found(pattern: re.Pattern[str], suffixes: set[str]) -> list[str]:
     [
         (MACHINE_PATH, 'path = "/' + 'home/me/data"'),
         (MACHINE_PATH, "C:\\" + "Users\\me"),
-        (WAY_UP, "see ../shared" + "/DESIGN.md"),
+        (WAY_UP, "see .." + "/shared/DESIGN.md"),
         (LEFTOVER, "# TO" + "DO: later"),
     ],
 )
