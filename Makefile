@@ -34,7 +34,7 @@ lint: $(DEV) ## style, types and floors
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(DEV) ## mend what can be mended without thinking
 	@$(BIN)/ruff check --fix
