@@ -1,0 +1,30 @@
+"""Tasks: text in, text out, from files, the hub, memory or by name; with the metrics that score them."""
+
+from softprompt.tasks.catalogue import load_task, register_task, task_definition, task_names
+from softprompt.tasks.definition import TaskDefinition
+from softprompt.tasks.examples import Example, TaskReport
+from softprompt.tasks.format import TextFormat
+from softprompt.tasks.metrics import compute_metrics, get_metric, match_label, metric_names, register_metric
+from softprompt.tasks.rows import Row, read_rows
+from softprompt.tasks.task import Task
+from softprompt.tasks.template import PROMPT_MARK
+
+__all__ = [
+    "PROMPT_MARK",
+    "Example",
+    "Row",
+    "Task",
+    "TaskDefinition",
+    "TaskReport",
+    "TextFormat",
+    "compute_metrics",
+    "get_metric",
+    "load_task",
+    "match_label",
+    "metric_names",
+    "read_rows",
+    "register_metric",
+    "register_task",
+    "task_definition",
+    "task_names",
+]

@@ -1,0 +1,15 @@
+"""The tasks that come with softprompt. Their inputs follow T5: a field's name before its text, no name of the task.
+
+References:
+    Raffel et al. 2020, appendix D; Lester et al. 2021, §2 (the task's name is left out).
+"""
+
+from softprompt.tasks.builtin.clinc150 import CLINC150_DOMAINS
+from softprompt.tasks.builtin.e2e import E2E, E2E_SAMPLE
+from softprompt.tasks.builtin.sentence_polarity import SENTENCE_POLARITY
+from softprompt.tasks.builtin.sst2 import SST2
+from softprompt.tasks.builtin.subj import SUBJ
+
+__all__ = ["BUILT_IN"]
+
+BUILT_IN = (CLINC150_DOMAINS, E2E, E2E_SAMPLE, SENTENCE_POLARITY, SST2, SUBJ)

@@ -1,0 +1,128 @@
+"""E2E: a restaurant's meaning representation in, a description out; a bundled sample, and all of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from softprompt.errors import DataError
+from softprompt.tasks.builtin.bundled import DATA, read_bundled
+from softprompt.tasks.definition import TaskDefinition
+from softprompt.tasks.format import TextFormat
+from softprompt.tasks.rows import Row, read_rows
+
+__all__ = ["E2E", "E2E_SAMPLE", "group_references", "linearise", "read_e2e", "read_sample"]
+
+SLOT = re.compile(r"([^\[\],]+)\[([^\[\]]*)\]")
+SLOT_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
+TRAIN_FILES = ("trainset.csv", "trainset_reconstructed.csv")
+
+
+def linearise(meaning: str) -> str:
+    """A meaning representation as prefix-tuning writes it.
+
+    `name[Aromi], eatType[pub]` becomes `name : Aromi | Type : pub`.
+
+    Raises:
+        DataError: If it is no list of `slot[value]`.
+
+    References:
+        Li and Liang 2021, §5.1 and the E2E files of their repository.
+    """
+    slots = SLOT.findall(meaning)
+    if not slots or ", ".join(f"{slot.strip()}[{value}]" for slot, value in slots) != meaning.strip():
+        raise DataError(
+            f"column 'mr' holds {meaning!r:.60}; expected slots and values, as in name[Aromi], area[riverside]"
+        )
+    return " | ".join(f"{SLOT_NAMES.get(slot.strip(), slot.strip())} : {value}" for slot, value in slots)
+
+
+def with_table(rows: Iterable[Row]) -> Iterator[Row]:
+    """Add the linearised meaning representation as the column `table`."""
+    for row in rows:
+        try:
+            yield row if row.problem else replace(row, columns={**row.columns, "table": linearise(row.columns["mr"])})
+        except DataError as problem:
+            yield replace(row, problem=str(problem))
+
+
+def as_pairs(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows of the original files, with the reference in a list; without a column, or with a blank one, they are bad."""
+    for row in rows:
+        blank = [name for name in ("mr", "ref") if not row.columns.get(name, "").strip()]
+        if row.problem or blank:
+            yield replace(row, problem=row.problem or f"column {blank[0]!r} is missing or empty; expected mr and ref")
+        else:
+            yield replace(row, columns={"mr": row.columns["mr"], "references": [row.columns["ref"]]})
+
+
+def group_references(rows: Iterable[Row]) -> Iterator[Row]:
+    """One row per meaning representation, with all of its references; bad rows as they are."""
+    groups: dict[str, Row] = {}
+    for row in rows:
+        if row.problem:
+            yield row
+        elif row.columns["mr"] in groups:
+            groups[row.columns["mr"]].columns["references"].extend(row.columns["references"])
+        else:
+            groups[row.columns["mr"]] = row
+    yield from groups.values()
+
+
+def read_e2e(folder: Path) -> dict[str, Iterator[Row]]:
+    """The rows of the original files: a row per reference to train on, one per meaning representation elsewhere."""
+    train = next((folder / name for name in TRAIN_FILES if (folder / name).is_file()), folder / TRAIN_FILES[0])
+    grouped = {"validation": folder / "devset.csv", "test": folder / "testset_w_refs.csv"}
+    if not grouped["test"].is_file():
+        del grouped["test"]
+    return {"train": with_table(as_pairs(read_rows(train)))} | {
+        split: with_table(group_references(as_pairs(read_rows(file)))) for split, file in grouped.items()
+    }
+
+
+def read_sample(folder: Path) -> dict[str, Iterator[Row]]:
+    """The bundled rows, which are grouped already."""
+    return {split: with_table(rows) for split, rows in read_bundled(folder).items()}
+
+
+FORMAT = TextFormat(input="{table}", target="{references}")
+METRICS = ("bleu", "chrf", "rougeL")
+SPLITS = ("train", "validation", "test")
+SOURCE = "https://github.com/tuetschek/e2e-dataset"
+LICENCE = "CC BY-SA 4.0"
+CITATION = "Novikova, Dušek and Rieser 2017, The E2E Dataset: New Challenges For End-to-End Generation, SIGDIAL"
+
+E2E_SAMPLE = TaskDefinition(
+    name="e2e_sample",
+    summary=(
+        "A sample of E2E: restaurants as slots and values in, a description out. Train is drawn from the training set, "
+        "a row per reference; validation and test are two halves of the development set, a row per meaning "
+        "representation with all of its references. Scores are not those of the official test set."
+    ),
+    format=FORMAT,
+    metrics=METRICS,
+    splits=SPLITS,
+    read=read_sample,
+    source=f"{SOURCE}; training references detokenised by rule from https://github.com/harvardnlp/neural-template-gen",
+    licence=LICENCE,
+    citation=CITATION,
+    folder=DATA / "e2e_sample",
+)
+
+E2E = TaskDefinition(
+    name="e2e",
+    summary=(
+        "E2E NLG challenge: restaurants as slots and values in, a description out. A row per reference to train on; "
+        "validation and test have a row per meaning representation with all of its references."
+    ),
+    format=FORMAT,
+    metrics=METRICS,
+    splits=SPLITS,
+    read=read_e2e,
+    source=SOURCE,
+    licence=LICENCE,
+    citation=CITATION,
+    layout=f"{' or '.join(TRAIN_FILES)}, devset.csv and, if at hand, testset_w_refs.csv, with the columns mr and ref.",
+)

@@ -1,0 +1,94 @@
+"""What a task by name is: its format, metrics and data, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from softprompt.errors import ConfigError, DataError
+from softprompt.tasks.examples import OnBadRow
+from softprompt.tasks.format import TextFormat
+from softprompt.tasks.rows import Row
+from softprompt.tasks.task import Task
+
+__all__ = ["TaskDefinition"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TaskDefinition:
+    """A task that can be loaded by name.
+
+    Args:
+        name: The name.
+        summary: One or two sentences: what goes in, what comes out, where the splits come from.
+        format: How a row becomes text.
+        metrics: Names of metrics, the one that chooses the best checkpoint first.
+        splits: Names of the splits, train first.
+        read: From a folder to rows by split.
+        source: Where the data were published.
+        licence: Its terms.
+        citation: The paper, in one line.
+        folder: The data, where they come along with the package; `None` where users bring their own folder.
+        layout: What a folder of users must hold.
+    """
+
+    name: str
+    summary: str
+    format: TextFormat
+    metrics: tuple[str, ...]
+    splits: tuple[str, ...]
+    read: Callable[[Path], Mapping[str, Iterable[Row]]]
+    source: str
+    licence: str
+    citation: str
+    folder: Path | None = None
+    layout: str = ""
+
+    @property
+    def card(self) -> str:
+        """All of it as lines for people; no data are read."""
+        words = self.format.label_words
+        lines = {
+            "Input": self.format.input,
+            "Target": self.format.target,
+            "Label words": ", ".join(f"{key} = {word}" for key, word in words.items()) if words else "",
+            "Metrics": ", ".join(self.metrics),
+            "Splits": ", ".join(self.splits),
+            "Data": "bundled" if self.folder else f"a folder of yours (data_dir): {self.layout}",
+            "Source": self.source,
+            "Licence": self.licence,
+            "Citation": self.citation,
+        }
+        return "\n".join([self.name, "", self.summary, "", *(f"{key}: {text}" for key, text in lines.items() if text)])
+
+    def load(self, data_dir: str | Path | None = None, *, on_bad_row: OnBadRow = "error") -> Task:
+        """Read the data.
+
+        Args:
+            data_dir: The user's folder, where the data do not come along.
+            on_bad_row: `error` stops at the first bad row, `skip` counts them in the task's report.
+
+        Raises:
+            ConfigError: If a folder is needed and none is given, or the other way round.
+            DataError: If the folder or a file in it is missing, or a row is bad.
+        """
+        if (data_dir is None) == (self.folder is None):
+            raise ConfigError(
+                f"The task {self.name!r} needs a data_dir: {self.layout}"
+                if data_dir is None
+                else f"The task {self.name!r} brings its own data; leave data_dir out."
+            )
+        folder = self.folder or Path(data_dir or "")
+        if not folder.is_dir():
+            raise DataError(f"The data_dir {folder} of the task {self.name!r} is no folder. Expected: {self.layout}")
+        return Task.from_splits(
+            self.read(folder),
+            self.format,
+            name=self.name,
+            metrics=self.metrics,
+            on_bad_row=on_bad_row,
+            card=self.card,
+        )

@@ -1,0 +1,178 @@
+"""Rows of files, each with its place, good or bad: JSON lines, CSV, TSV (also gzipped) and Parquet.
+
+Text files are read as bytes and split at line feeds alone: other characters that Unicode calls line ends are text.
+A bad row says what is wrong with it and reading goes on; a file that breaks off is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+from softprompt.errors import DataError
+
+__all__ = ["Row", "read_delimited", "read_rows"]
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NOT_UTF8 = "is not valid UTF-8; save the file as UTF-8"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of data.
+
+    Args:
+        source: Where it stands, e.g. `train.jsonl:12` (lines and Parquet rows count from 1) or `train:0`.
+        columns: Values by column name; empty where the row could not be read.
+        problem: Why the row cannot be used; `None` where nothing is known against it.
+    """
+
+    source: str
+    columns: Mapping[str, Any]
+    problem: str | None = None
+
+
+def read_rows(path: str | Path) -> Iterator[Row]:
+    """The rows of a file, in order; its name says the format: .jsonl, .csv, .tsv (each also with .gz), .parquet.
+
+    CSV is read as RFC 4180 has it. In TSV quotes are text (IANA's text/tab-separated-values). The first line of both
+    names the columns. Blank lines are passed over.
+
+    Raises:
+        DataError: If the format is unknown, the file is missing, breaks off, or is no file of that format.
+    """
+    path = Path(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    form = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).removesuffix(".gz")
+    if form not in READERS or suffixes[-2:] == [".parquet", ".gz"]:
+        raise DataError(
+            f"{path} is of no known format: name the file .jsonl, .csv or .tsv (each also with .gz) or .parquet, and "
+            "write one row per line, no JSON array."
+        )
+    if not path.is_file():
+        raise DataError(f"There is no file {path}; check the path.")
+    yield from READERS[form](path)
+
+
+def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of a file of delimited columns.
+
+    Args:
+        path: The file.
+        delimiter: What stands between two columns.
+        quoted: Whether `"` encloses a value that holds delimiters or line ends; else it is text.
+        header: Names of the columns, where the file has no first line that names them.
+
+    Raises:
+        DataError: If the file breaks off, or its first line names a column twice or not in UTF-8.
+    """
+    # Bytes that are not UTF-8 pass the parser as lone surrogates, so the row that holds them can be named.
+    lines = (line.decode(errors="surrogateescape") for _, line in numbered_lines(path))
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+    )
+    names = list(header) if header is not None else None
+    while True:
+        source = f"{path}:{reader.line_num + 1}"
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(source, {}, f"cannot be read ({error}); mend its quotes and line ends")
+            continue
+        if not values:
+            continue
+        readable = all(is_utf8(value) for value in values)
+        if names is None:
+            if not readable or len(set(values)) < len(values):
+                problem = "names a column twice; give each its own name" if readable else NOT_UTF8
+                raise DataError(f"{source}: the first line {problem}.")
+            names = values
+        elif not readable:
+            yield Row(source, {}, NOT_UTF8)
+        elif len(values) != len(names):
+            yield Row(source, {}, f"has {len(values)} columns, but {len(names)} were named; mend the row")
+        else:
+            yield Row(source, dict(zip(names, values, strict=True)))
+
+
+def read_json_lines(path: Path) -> Iterator[Row]:
+    """The rows of a file with one JSON object per line."""
+    for number, line in numbered_lines(path):
+        if line.isspace():
+            continue
+        columns: Mapping[str, Any] = {}
+        problem = None
+        try:
+            columns = json.loads(line.decode())
+        except UnicodeDecodeError:
+            problem = NOT_UTF8
+        except json.JSONDecodeError as error:
+            problem = f"is not valid JSON at character {error.pos + 1} ({error.msg}); write one object per line"
+        except (ValueError, RecursionError) as error:
+            problem = f"is not valid JSON ({error}); write one object per line"
+        if not isinstance(columns, dict):
+            problem = f"holds a JSON {type(columns).__name__}; write one object per line, with a value for each column"
+            columns = {}
+        yield Row(f"{path}:{number}", columns, problem)
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file, read in batches."""
+    from datasets import load_dataset
+
+    number = 0
+    try:
+        rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True).with_format("arrow")
+        for batch in rows.iter(batch_size=1000):
+            for index in range(batch.num_rows):
+                number += 1
+                try:
+                    yield Row(f"{path}:{number}", batch.slice(index, 1).to_pylist()[0])
+                except UnicodeDecodeError:
+                    yield Row(f"{path}:{number}", {}, NOT_UTF8)
+    except (OSError, ValueError) as error:  # Arrow's own errors are both
+        raise DataError(
+            f"{path} breaks off after row {number} or is no Parquet file ({error}); copy it again."
+        ) from None
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": read_json_lines,
+    ".csv": lambda path: read_delimited(path, delimiter=",", quoted=True),
+    ".tsv": lambda path: read_delimited(path, delimiter="\t", quoted=False),
+    ".parquet": read_parquet,
+}
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, unpacked if it is gzipped, with their numbers from 1; a byte order mark is left out.
+
+    Raises:
+        DataError: If the file cannot be opened, or its packing is damaged.
+    """
+    number = 0
+    try:
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read after line {number} ({error}); copy it again.") from None
+
+
+def open_bytes(path: Path) -> BinaryIO | gzip.GzipFile:
+    """The file's bytes, unpacked if its name ends in .gz."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+
+
+def is_utf8(text: str) -> bool:
+    """False where bytes that were no UTF-8 are kept as lone surrogates."""
+    return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)

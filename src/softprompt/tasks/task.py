@@ -1,0 +1,277 @@
+"""A task: text in, text out, in splits, with the metrics that score it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from softprompt.config import choose
+from softprompt.errors import DataError
+from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_duplicates, render_rows, split_examples
+from softprompt.tasks.format import TextFormat
+from softprompt.tasks.metrics import get_metric
+from softprompt.tasks.rows import Row, read_rows
+
+__all__ = ["Task"]
+
+SPLITS = ("train", "validation", "test")
+SPLIT_SIZES = (0.8, 0.1, 0.1)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Labelled text in splits. Made by `from_files`, `from_hub`, `from_rows`, `from_splits` or `load_task`.
+
+    Args:
+        name: What runs and reports call it.
+        format: How a row becomes input and targets; stored beside a prompt that is trained on the task.
+        metrics: Names of the metrics that score it, the one that chooses the best checkpoint first.
+        report: What reading found: rows, skipped rows, duplicates across splits.
+        card: Where the data come from, for built-in tasks; else empty.
+    """
+
+    name: str
+    format: TextFormat
+    metrics: tuple[str, ...]
+    report: TaskReport
+    card: str = ""
+    _examples: Mapping[str, Sequence[Example]] = field(default_factory=dict, repr=False)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The legal targets in the label words' order; `None` where targets are free text."""
+        return self.format.labels
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits, train first."""
+        return tuple(self._examples)
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """The examples of a split, in the data's order.
+
+        Raises:
+            ConfigError: If the task has no such split.
+        """
+        if split not in self._examples:
+            raise choose(f"split of the task {self.name}", split, self.splits)
+        return self._examples[split]
+
+    @classmethod
+    def from_files(
+        cls,
+        *,
+        input: str,
+        target: str,
+        train: str | Path | None = None,
+        validation: str | Path | None = None,
+        test: str | Path | None = None,
+        label_words: Mapping[Any, str] | None = None,
+        chat: bool = False,
+        metrics: Sequence[str] | None = None,
+        name: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        split_seed: int = 0,
+        split_sizes: tuple[float, float, float] = SPLIT_SIZES,
+    ) -> Task:
+        """A task from files: .jsonl, .csv, .tsv (each also with .gz) or .parquet (see `read_rows`).
+
+        Args:
+            input: Template of the input, e.g. `{text}` (see `TextFormat`).
+            target: Template of the target, e.g. `{label}`.
+            train: File of the split. Given alone, it is split into three.
+            validation: File of the split.
+            test: File of the split.
+            label_words: Word for each value of the target's column, e.g. `{"0": "bad", "1": "great"}`.
+            chat: Whether the tokenizer's chat template goes around the input.
+            metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
+            name: The task's name; by default the stem of its first file.
+            on_bad_row: `error` stops at the first bad row, `skip` counts them in `report`.
+            split_seed: Seed of the split of a lone train file.
+            split_sizes: Shares of train, validation and test in that split.
+
+        Raises:
+            ConfigError: If no file is named, or a template, label word, metric or size cannot be used.
+            DataError: If a file cannot be read, a row is bad (the message has file and line), or a split is empty.
+        """
+        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat)
+        paths = {split: path for split, path in zip(SPLITS, (train, validation, test), strict=True) if path is not None}
+        return cls.from_splits(
+            {split: read_rows(path) for split, path in paths.items()},
+            form,
+            metrics=metrics,
+            name=name or next((Path(path).name.partition(".")[0] for path in paths.values()), ""),
+            on_bad_row=on_bad_row,
+            lone_train=(split_seed, split_sizes),
+        )
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Mapping[str, Iterable[Mapping[str, Any]]],
+        *,
+        input: str,
+        target: str,
+        label_words: Mapping[Any, str] | None = None,
+        chat: bool = False,
+        metrics: Sequence[str] | None = None,
+        name: str = "rows",
+        on_bad_row: OnBadRow = "error",
+        split_seed: int = 0,
+        split_sizes: tuple[float, float, float] = SPLIT_SIZES,
+    ) -> Task:
+        """A task from rows in memory.
+
+        Args:
+            rows: Rows by split. A split `train` alone is split into three.
+            input: As in `from_files`, and so are all that follow.
+            target: Template of the target.
+            label_words: Word for each value of the target's column.
+            chat: Whether the tokenizer's chat template goes around the input.
+            metrics: Names of metrics.
+            name: The task's name.
+            on_bad_row: `error` or `skip`.
+            split_seed: Seed of the split.
+            split_sizes: Shares of train, validation and test.
+
+        Raises:
+            ConfigError: As in `from_files`.
+            DataError: As in `from_files`; a row's place is its split and index from 0.
+        """
+        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat)
+        return cls.from_splits(
+            {split: numbered(split, several) for split, several in rows.items()},
+            form,
+            metrics=metrics,
+            name=name,
+            on_bad_row=on_bad_row,
+            lone_train=(split_seed, split_sizes),
+        )
+
+    @classmethod
+    def from_hub(
+        cls,
+        path: str,
+        subset: str | None = None,
+        *,
+        input: str,
+        target: str,
+        splits: Mapping[str, str] | None = None,
+        revision: str | None = None,
+        label_words: Mapping[Any, str] | None = None,
+        chat: bool = False,
+        metrics: Sequence[str] | None = None,
+        name: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        split_seed: int = 0,
+        split_sizes: tuple[float, float, float] = SPLIT_SIZES,
+    ) -> Task:
+        """A task from a data set of the hub, or a local folder that `datasets` can load.
+
+        Args:
+            path: The data set's id or folder.
+            subset: Its configuration, where it has several, e.g. `sst2` of `nyu-mll/glue`.
+            input: As in `from_files`, and so are all that are not named here.
+            target: Template of the target.
+            splits: Our splits to the data set's, e.g. `{"validation": "validation_matched"}`; by default those that it
+                calls train, validation and test. Our `train` alone is split into three.
+            revision: Commit, branch or tag; by default the newest.
+            label_words: Word for each value of the target's column; a class label's value is its number.
+            chat: Whether the tokenizer's chat template goes around the input.
+            metrics: Names of metrics.
+            name: The task's name; by default the last part of `path`.
+            on_bad_row: `error` or `skip`.
+            split_seed: Seed of the split.
+            split_sizes: Shares of train, validation and test.
+
+        Raises:
+            ConfigError: As in `from_files`, or if the data set has no split of a name that is asked for.
+            DataError: If the data set cannot be loaded, or a row is bad; a row's place is its split and index from 0.
+        """
+        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat)
+        found = load_hub(path, subset, revision)
+        chosen = splits or {split: split for split in SPLITS if split in found} or {"train": "train"}
+        for split in chosen.values():
+            if split not in found:
+                raise choose(f"split of the data set {path}", split, found)
+        return cls.from_splits(
+            {ours: numbered(theirs, found[theirs]) for ours, theirs in chosen.items()},
+            form,
+            metrics=metrics,
+            name=name or path.rstrip("/").rpartition("/")[2],
+            on_bad_row=on_bad_row,
+            lone_train=(split_seed, split_sizes),
+        )
+
+    @classmethod
+    def from_splits(
+        cls,
+        rows: Mapping[str, Iterable[Row]],
+        form: TextFormat,
+        *,
+        name: str,
+        metrics: Sequence[str] | None = None,
+        on_bad_row: OnBadRow = "error",
+        lone_train: tuple[int, tuple[float, float, float]] | None = None,
+        card: str = "",
+    ) -> Task:
+        """A task from rows that know their place: what every other way of making one ends in.
+
+        Args:
+            rows: Rows by split.
+            form: How a row becomes text.
+            name: The task's name.
+            metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
+            on_bad_row: `error` or `skip`.
+            lone_train: Seed and shares by which a lone `train` is split; `None` leaves it alone.
+            card: Where the data come from.
+
+        Raises:
+            ConfigError: If a metric is unknown, or the split's shares are none.
+            DataError: If there is no split, a split has no usable row, or a row is bad and none is skipped.
+        """
+        chosen = tuple(metrics or (("accuracy", "macro_f1") if form.labels else ("exact_match", "token_f1")))
+        for metric in chosen:
+            get_metric(metric)
+        if not rows:
+            raise DataError(f"The task {name!r} has no data; name a file or rows for at least one split.")
+        splits: dict[str, Sequence[Example]] = {}
+        skipped: dict[str, tuple[str, ...]] = {}
+        for split, several in rows.items():
+            examples, problems = render_rows(several, form, on_bad_row)
+            if not examples:
+                reason = f"all are bad, the first so: {problems[0]}" if problems else "it is empty"
+                raise DataError(f"The split {split!r} of the task {name!r} has no usable row: {reason}.")
+            splits[split] = examples
+            skipped |= {split: tuple(problems)} if problems else {}
+        if lone_train and set(splits) == {"train"}:
+            seed, sizes = lone_train
+            splits = dict(split_examples(splits["train"], seed=seed, sizes=sizes))
+        counts = {split: len(examples) for split, examples in splits.items()}
+        report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits))
+        return cls(name, form, chosen, report, card, splits)
+
+
+def numbered(split: str, rows: Iterable[Mapping[str, Any]]) -> Iterable[Row]:
+    """Rows with their split and index as their place."""
+    return (Row(f"{split}:{index}", columns) for index, columns in enumerate(rows))
+
+
+def load_hub(path: str, subset: str | None, revision: str | None) -> Mapping[str, Iterable[Mapping[str, Any]]]:
+    """All splits of a data set.
+
+    Raises:
+        DataError: If it cannot be found, reached or read.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return load_dataset(path, subset, revision=revision)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise DataError(
+            f"The data set {path!r} cannot be loaded ({error}); check its name, files and the network."
+        ) from None

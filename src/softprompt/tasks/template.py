@@ -1,0 +1,119 @@
+"""Template strings over columns: `question: {question} context: {context}`.
+
+A name in braces is a column, taken as it is written (spaces and points are part of it); literal braces are
+doubled. `{prompt}` is the place of a soft prompt inside the input and is rendered as `PROMPT_MARK`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import final
+
+from softprompt.errors import ConfigError, DataError
+
+__all__ = ["PROMPT_MARK", "Template", "column_text", "parse_template"]
+
+PROMPT_MARK = "\U0010fffd"
+"""One private-use character, Unicode's last: the place of a soft prompt in a rendered input. Data never hold it."""
+
+MARK_FIELD = "prompt"
+
+
+@final
+@dataclass(frozen=True)
+class Template:
+    """A parsed template.
+
+    Args:
+        source: The template as it was written.
+        pieces: Literal text, each with the column that follows it (`None`: nothing, or the mark, which is text).
+    """
+
+    source: str
+    pieces: tuple[tuple[str, str | None], ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns, each once, in order."""
+        return tuple(dict.fromkeys(name for _, name in self.pieces if name is not None))
+
+    @property
+    def marked(self) -> bool:
+        """True where the template says where a soft prompt goes."""
+        return any(PROMPT_MARK in text for text, _ in self.pieces)
+
+    def render(self, texts: Mapping[str, str]) -> str:
+        """Put the columns' texts in their places; a text is taken as it is, braces and all."""
+        return "".join(text if name is None else text + texts[name] for text, name in self.pieces)
+
+
+@functools.lru_cache(maxsize=256)
+def parse_template(source: str) -> Template:
+    """Parse a template.
+
+    Raises:
+        ConfigError: If braces do not match, a field is empty or carries a conversion or a format, the mark stands
+            twice, or there is no column in it.
+    """
+    where = f"The template {source!r}"
+    if PROMPT_MARK in source:
+        raise ConfigError(
+            f"{where} holds the character U+10FFFD, which is kept for the prompt's place: write {{prompt}}."
+        )
+    try:
+        parsed = list(Formatter().parse(source))
+    except ValueError as error:
+        raise ConfigError(
+            f"{where} cannot be read: {error}. Name columns as {{text}}; double literal braces."
+        ) from None
+    pieces: list[tuple[str, str | None]] = []
+    for text, name, form, conversion in parsed:
+        if name == "":
+            raise ConfigError(f"{where} has empty braces: name a column, as in {{text}}; double literal braces.")
+        if form or conversion:
+            raise ConfigError(f"{where} formats {name!r} with ':' or '!'; only plain column names are known.")
+        pieces.append((text + PROMPT_MARK, None) if name == MARK_FIELD else (text, name))
+    template = Template(source, tuple(pieces))
+    if sum(text.count(PROMPT_MARK) for text, _ in pieces) > 1:
+        raise ConfigError(f"{where} holds {{prompt}} more than once; a soft prompt has one place.")
+    if not template.fields:
+        raise ConfigError(f"{where} names no column ({{prompt}} is the soft prompt's place); name one, as in {{text}}.")
+    return template
+
+
+def column_text(name: str, value: object) -> str:
+    """The text of one value: text as it is, numbers as Python prints them, truth values as `true` and `false`.
+
+    Args:
+        name: The column, for the message.
+        value: What the row holds there.
+
+    Raises:
+        DataError: If the value is neither text nor a finite number, or no text that UTF-8 can hold.
+    """
+    match value:
+        case str():
+            text = value
+        case bool():
+            text = "true" if value else "false"
+        case int():
+            text = str(value)
+        case float() if math.isfinite(value):
+            text = repr(value)
+        case None:
+            raise DataError(f"column {name!r} is null; give it a text")
+        case _:
+            raise DataError(f"column {name!r} holds {type(value).__name__} ({value!r:.40}); expected text or a number")
+    if PROMPT_MARK in text:
+        raise DataError(f"column {name!r} holds the character U+10FFFD, which marks a prompt's place; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"column {name!r} holds a lone surrogate at character {error.start + 1}; write the text as valid UTF-8"
+        ) from None
+    return text
