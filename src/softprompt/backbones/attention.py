@@ -182,7 +182,7 @@ def _inject(
     if site not in injection.keys:
         return key, value, mask[..., prompt:], options
     rows = _expand(injection.rows, key.shape[0])
-    bank_keys, bank_values = injection.keys[site], injection.values[site]
+    bank_keys, bank_values = injection.keys[site].to(key), injection.values[site].to(value)
     key = torch.cat([_gather(bank_keys, rows), key], dim=2)  # [batch, kv_heads, prompt+seq, head_dim]
     value = torch.cat([_gather(bank_values, rows), value], dim=2)
     if site.stack in injection.hidden:

@@ -6,14 +6,14 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.backbones import loading
 from softprompt.backbones.attention import (
@@ -173,6 +173,15 @@ class Backbone:
         ids: list[int] = self.need_tokenizer()(text, add_special_tokens=special).input_ids
         return ids
 
+    @functools.cached_property
+    def special_ends(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and behind a whole input, as token ids."""
+        bare, whole = self.tokenize(":"), self.tokenize(":", special=True)
+        for start in range(len(whole) - len(bare) + 1):
+            if whole[start : start + len(bare)] == bare:
+                return whole[:start], whole[start + len(bare) :]
+        return [], []
+
     def need_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer.
 
@@ -241,17 +250,6 @@ class Backbone:
         load = Carried(recorder=recorder, kept=nowhere if self.head_is_separable else None)
         self.call(load, checkpointing=checkpointing, **inputs)
         return {self.sites[module]: (keys, values) for module, keys, values in recorder.calls}
-
-    def batch(self, texts: Sequence[str]) -> BatchEncoding:
-        """Tokenize texts as inputs and pad them on the right, on the backbone's device."""
-        rows = [self.tokenize(text, special=True) for text in texts]
-        width = max((len(row) for row in rows), default=0)
-        ids = torch.full((len(rows), width), self.pad_id)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[index, : len(row)] = True
-        return BatchEncoding({"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)})
 
 
 def _set_attention(model: PreTrainedModel) -> bool:

@@ -2,13 +2,14 @@
 
 Recomputation runs during the backward pass, outside the context that the forward pass ran in, possibly in
 another thread. What the call carried is therefore captured with each layer and restored around its
-recomputation. Only the layers' own `training` flag is raised, which is what transformers asks before it
-checkpoints; the modules inside stay in evaluation mode, so no dropout appears.
+recomputation. transformers checkpoints a layer only if its `training` flag is up; it is raised for that
+question alone and is down again while the layer runs, so no dropout appears.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ def checkpointed(model: PreTrainedModel) -> Iterator[None]:
     try:
         for layer in layers:
             layer.training, layer.gradient_checkpointing = True, True
-            layer._gradient_checkpointing_func = _recompute_with_what_was_carried
+            layer._gradient_checkpointing_func = functools.partial(_checkpoint, layer)
         yield
     finally:
         for layer, state in zip(layers, before, strict=True):
@@ -46,8 +47,12 @@ def checkpointed(model: PreTrainedModel) -> Iterator[None]:
             vars(layer).update(state)
 
 
-def _recompute_with_what_was_carried(function: Callable[..., Any], *args: Any) -> Any:
+def _checkpoint(layer: GradientCheckpointingLayer, function: Callable[..., Any], *args: Any) -> Any:
     load = without_recording(carried())
-    return checkpoint(
-        function, *args, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), carrying(load))
-    )
+    layer.training = False
+    try:
+        return checkpoint(
+            function, *args, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), carrying(load))
+        )
+    finally:
+        layer.training = True

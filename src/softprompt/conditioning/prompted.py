@@ -1,0 +1,393 @@
+"""A backbone with prompts: forward, generate, score; each row of a batch with its own prompt, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from softprompt.backbones import Backbone, Fingerprint
+from softprompt.conditioning import forward, generation, scoring
+from softprompt.conditioning.joining import Applied, KeysValues, Rows, given, record_rows
+from softprompt.conditioning.losses import Output
+from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.probe import Verdict, probe
+from softprompt.conditioning.texts import encode_input, render_input
+from softprompt.config import choose
+from softprompt.errors import ConfigError, MismatchError, ShapeError, UnsupportedError
+from softprompt.prompts import PromptTensors, SoftPrompt
+from softprompt.tasks import TextFormat
+
+__all__ = ["Pass", "PromptNames", "Prompted"]
+
+Pass = Literal["auto", "shared", "concatenation"]
+PromptNames = str | Sequence[str | None] | None
+
+
+@final
+class Prompted:
+    """A frozen backbone and any number of prompts for it.
+
+    Args:
+        backbone: The frozen model; it may be shared with others.
+        prompts: Prompts by name.
+        conditioning: `auto` takes the shared-prompt pass wherever the probe proves it exact; `shared` insists on
+            it; `concatenation` forbids it.
+        gradient_checkpointing: Whether layers are recomputed in the backward pass, to save memory.
+
+    Raises:
+        MismatchError: If a prompt was made for another backbone.
+        UnsupportedError: If a prompt, or the forced pass, cannot be exact on this backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: Mapping[str, SoftPrompt] | None = None,
+        *,
+        conditioning: Pass = "auto",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        if conditioning not in ("auto", "shared", "concatenation"):
+            raise choose("pass", conditioning, ("auto", "shared", "concatenation"))
+        self.backbone = backbone
+        self.gradient_checkpointing = gradient_checkpointing
+        self._conditioning = conditioning
+        self._prompts: dict[str, SoftPrompt] = {}
+        self._compiled: dict[str, tuple[tuple[Any, ...], Applied]] = {}
+        if conditioning == "shared" and self.verdict.shared is not None:
+            raise UnsupportedError(f"{backbone.name} cannot take the shared-prompt pass: {self.verdict.shared}.")
+        for name, prompt in (prompts or {}).items():
+            self.add(name, prompt)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the probe found exact on this backbone."""
+        return probe(self.backbone)
+
+    @property
+    def prompts(self) -> Mapping[str, SoftPrompt]:
+        """The prompts by name."""
+        return self._prompts
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The trainable parameters of every prompt; the backbone has none."""
+        for prompt in self._prompts.values():
+            yield from prompt.parameters()
+
+    def add(self, name: str, prompt: SoftPrompt) -> None:
+        """Add a prompt, or replace the one of that name.
+
+        Raises:
+            MismatchError: If it was made for another backbone.
+            UnsupportedError: If it cannot be exact on this backbone.
+        """
+        self._check(name, prompt)
+        prompt.to(self.backbone.device)
+        self._prompts[name] = prompt
+        self._compiled.pop(name, None)
+
+    def remove(self, name: str) -> None:
+        """Forget a prompt.
+
+        Raises:
+            ConfigError: If there is none of that name.
+        """
+        if name not in self._prompts:
+            raise choose("prompt", name, self._prompts)
+        del self._prompts[name]
+        self._compiled.pop(name, None)
+
+    def pass_of(self, name: str) -> Literal["shared", "concatenation", "injection"]:
+        """Which way a prompt takes: recorded once and shared, inserted among the inputs, or keys and values given."""
+        prompt = self._prompts[name]
+        if prompt().keys_values:
+            return "injection"
+        allowed = self._conditioning != "concatenation" and self.verdict.shared is None
+        return "shared" if allowed and prompt.placement == "prepend" else "concatenation"
+
+    def __call__(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Tensor | None = None,
+        prompts: PromptNames = None,
+        labels: Tensor | None = None,
+        decoder_input_ids: Int[Tensor, "batch target"] | None = None,
+        return_logits: bool | None = None,
+        marks: Int[Tensor, " batch"] | None = None,
+    ) -> Output:
+        """One forward pass.
+
+        Args:
+            input_ids: Token ids; in a decoder-only model with targets behind the inputs.
+            attention_mask: 1 or True where a token is real; padding may be on either side. All are if None.
+            prompts: A prompt's name for each row, None for the bare backbone; one name for all rows; or None for
+                the only prompt there is.
+            labels: `[batch, seq]` token ids, -100 without loss (decoder-only; the target's in an encoder-decoder);
+                `[batch]` class indices (encoder-only).
+            decoder_input_ids: What the decoder reads; made from labels if None.
+            return_logits: Whether to return logits although labels are given.
+            marks: Token index of a template's mark in each row, for `placement="middle"`; -1 for none.
+
+        Raises:
+            ShapeError: If shapes do not fit each other, or no token is labelled.
+            LengthError: If a row with its prompt is longer than the backbone's positions.
+        """
+        names = self._names(prompts, input_ids.shape[0])
+        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        if mask.shape != input_ids.shape:
+            raise ShapeError(f"attention_mask has shape {list(mask.shape)}, but input_ids {list(input_ids.shape)}.")
+        kind = self.backbone.spec.kind
+        targets = labels if kind == "decoder-only" else None
+        rows = self._rows(names, input_ids, mask, targets, marks)
+        applied = self.applied(names)
+        checkpointing = self.gradient_checkpointing and torch.is_grad_enabled()
+        if kind == "encoder-only":
+            return forward.classify(self.backbone, applied, rows, labels, checkpointing=checkpointing)
+        options: dict[str, Any] = {"return_logits": bool(return_logits), "checkpointing": checkpointing}
+        if kind == "decoder-only":
+            return forward.continue_text(self.backbone, applied, rows, labels, **options)
+        return forward.translate(self.backbone, applied, rows, labels, decoder_input_ids, **options)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        texts: Sequence[str | Mapping[str, object]] | None = None,
+        *,
+        input_ids: Int[Tensor, "batch seq"] | None = None,
+        attention_mask: Tensor | None = None,
+        prompts: PromptNames = None,
+        marks: Int[Tensor, " batch"] | None = None,
+        raw: bool = False,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Generate with transformers' `generate`, whose options all apply.
+
+        Args:
+            texts: Inputs; a prompt's stored template is filled with them (a text for a template of one field, a
+                mapping for several).
+            input_ids: Token ids instead of texts.
+            attention_mask: 1 or True where a token of `input_ids` is real.
+            prompts: As in a forward pass.
+            marks: As in a forward pass, with `input_ids`.
+            raw: Whether texts are taken as they are, without template.
+            truncate: Whether inputs that are too long are cut; otherwise they are an error.
+            **options: What `transformers` knows: `max_new_tokens`, `num_beams`, `do_sample`, `streamer`, …
+
+        Returns:
+            For texts, the generated texts; for ids, what transformers returns.
+
+        Raises:
+            ShapeError: If neither or both of texts and ids are given.
+            LengthError: If an input is too long.
+        """
+        if (texts is None) == (input_ids is None):
+            raise ShapeError("generate needs either texts or input_ids; give exactly one.")
+        if texts is not None:
+            room = int(options.get("max_new_tokens") or 0)
+            input_ids, attention_mask, marks = self.encode(texts, prompts, raw=raw, truncate=truncate, room=room)
+        assert input_ids is not None
+        names = self._names(prompts, input_ids.shape[0])
+        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        rows = self._rows(names, input_ids, mask, None, marks)
+        made = generation.generate(self.backbone, self.applied(names), rows, options)
+        if texts is None:
+            return made
+        return generation.decode(self.backbone, made, rows)
+
+    @torch.no_grad()
+    def score(
+        self,
+        texts: Sequence[str | Mapping[str, object]],
+        candidates: Sequence[str] | Sequence[Sequence[str]],
+        *,
+        prompts: PromptNames = None,
+        raw: bool = False,
+        truncate: bool = False,
+    ) -> Float[Tensor, "batch candidates"]:
+        """Log-probabilities of candidate targets; prompt and input are computed once per row.
+
+        Args:
+            texts: Inputs, as in `generate`.
+            candidates: Targets, the same for every row, or a list for each row.
+            prompts: As in a forward pass.
+            raw: Whether texts are taken as they are, without template.
+            truncate: Whether inputs that are too long are cut; otherwise they are an error.
+
+        Returns:
+            Sums over each candidate's tokens, its end token included, in nats; -inf where a row has fewer
+            candidates than the longest list.
+
+        Raises:
+            ConfigError: If the backbone is encoder-only: its classes are its logits.
+            ShapeError: If there are no candidates, or not a list for every row.
+        """
+        names = self._names(prompts, len(texts))
+        shared = all(isinstance(candidate, str) for candidate in candidates)
+        lists: list[Sequence[str]] = [candidates] * len(texts) if shared else list(candidates)  # type: ignore[list-item]
+        if len(lists) != len(texts) or not all(lists):
+            raise ShapeError(
+                f"score needs candidates for each of {len(texts)} rows; got {len(lists)} lists, none empty."
+            )
+        if self.backbone.spec.kind == "encoder-only":
+            raise ConfigError(f"{self.backbone.name} scores its own classes only; read the logits of a forward pass.")
+        rendered = self._render(texts, names, raw=raw)
+        targets = scoring.encode(self.backbone, rendered, lists, [self._chat(name, raw) for name in names])
+        room = max(len(ids) for row in targets for ids in row)
+        input_ids, mask, marks = self.encode(texts, names, raw=raw, truncate=truncate, room=room)
+        rows = self._rows(names, input_ids, mask, None, marks)
+        return scoring.score(self.backbone, self.applied(names), rows, targets)
+
+    def encode(
+        self,
+        texts: Sequence[str | Mapping[str, object]],
+        prompts: PromptNames = None,
+        *,
+        raw: bool = False,
+        truncate: bool = False,
+        room: int = 0,
+    ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
+        """Tokenize inputs as `generate` and `score` do, padded on the right.
+
+        Args:
+            texts: Inputs, as in `generate`.
+            prompts: As in a forward pass.
+            raw: Whether texts are taken as they are, without template.
+            truncate: Whether inputs that are too long are cut.
+            room: Positions to leave free behind the input, in tokens.
+
+        Returns:
+            Token ids, their mask, and the token index of each mark.
+        """
+        names = self._names(prompts, len(texts))
+        limit = self.backbone.spec.max_positions
+        encoded = []
+        for name, text in zip(names, self._render(texts, names, raw=raw), strict=True):
+            most = None if limit is None else limit - self._room(name) - (room if self._decodes else 0)
+            chat = self._chat(name, raw)
+            encoded.append(encode_input(self.backbone, text, chat=chat, max_tokens=most, truncate=truncate))
+        ids, mask = pad_rows([row.ids for row in encoded], fill=self.backbone.pad_id)
+        marks = torch.tensor([row.mark for row in encoded])
+        device = self.backbone.device
+        return ids.to(device), mask.to(device), marks.to(device)
+
+    def applied(self, names: Sequence[str | None]) -> list[Applied]:
+        """The distinct prompts of a batch, in order of appearance, in the backbone's dtype and device."""
+        distinct = list(dict.fromkeys(name for name in names if name is not None))
+        if torch.is_grad_enabled():
+            return self._apply(distinct, checkpointing=self.gradient_checkpointing)
+        missing = [name for name in distinct if name not in self._compiled or self._stale(name)]
+        for name, applied in zip(missing, self._apply(missing, checkpointing=False), strict=True):
+            self._compiled[name] = (self._state(name), applied)
+        return [self._compiled[name][1] for name in distinct]
+
+    def _apply(self, names: Sequence[str], *, checkpointing: bool) -> list[Applied]:
+        tensors = {name: self._cast(self._prompts[name]()) for name in names}
+        shared = [name for name in names if self.pass_of(name) == "shared"]
+        rows = [rows for name in shared if (rows := tensors[name].rows) is not None]
+        recorded = record_rows(self.backbone, rows, checkpointing=checkpointing) if rows else []
+        keys_values: dict[str, KeysValues] = dict(zip(shared, recorded, strict=True))
+        for name, found in tensors.items():
+            if found.keys_values:
+                keys_values[name] = given(self.backbone, found)
+        return [
+            Applied(
+                length=tensors[name].length,
+                placement=self._prompts[name].placement,
+                rows=None if name in keys_values else tensors[name].rows,
+                keys_values=keys_values.get(name),
+            )
+            for name in names
+        ]
+
+    def _cast(self, tensors: PromptTensors) -> PromptTensors:
+        device, dtype = self.backbone.device, self.backbone.dtype
+        rows = None if tensors.rows is None else tensors.rows.to(device, dtype)
+        stacks = {stack: value.to(device, dtype) for stack, value in tensors.keys_values.items()}
+        return PromptTensors(rows=rows, keys_values=stacks)
+
+    def _state(self, name: str) -> tuple[Any, ...]:
+        """What changes whenever a prompt's parameters do."""
+        return tuple((id(p), p._version) for p in self._prompts[name].parameters())
+
+    def _stale(self, name: str) -> bool:
+        return self._compiled[name][0] != self._state(name)
+
+    def _rows(
+        self, names: Sequence[str | None], ids: Tensor, mask: Tensor, labels: Tensor | None, marks: Tensor | None
+    ) -> Rows:
+        order = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
+        device = self.backbone.device
+        index = torch.tensor([-1 if name is None else order[name] for name in names], device=device)
+        if marks is None:
+            marks = torch.full_like(index, -1)
+        return Rows(ids=ids, mask=mask, index=index, inputs=forward.count_inputs(mask, labels), marks=marks)
+
+    def _names(self, prompts: PromptNames, batch: int) -> list[str | None]:
+        if prompts is None:
+            if len(self._prompts) != 1:
+                raise ConfigError(
+                    f"There are {len(self._prompts)} prompts; say which each row takes: prompts=[...], with None for "
+                    "the bare backbone."
+                )
+            prompts = next(iter(self._prompts))
+        names: list[str | None] = [prompts] * batch if isinstance(prompts, str) else list(prompts)
+        if len(names) != batch:
+            raise ShapeError(f"prompts names {len(names)} rows, but the batch has {batch}.")
+        for name in names:
+            if name is not None and name not in self._prompts:
+                raise choose("prompt", name, self._prompts)
+        return names
+
+    def _render(
+        self, texts: Sequence[str | Mapping[str, object]], names: Sequence[str | None], *, raw: bool
+    ) -> list[str]:
+        forms = {name: None if raw else self._format(name) for name in set(names)}
+        return [render_input(self.backbone, forms[name], text) for name, text in zip(names, texts, strict=True)]
+
+    def _format(self, name: str | None) -> TextFormat | None:
+        stored = None if name is None else self._prompts[name].info.format
+        return None if stored is None else TextFormat.from_mapping(stored)
+
+    def _chat(self, name: str | None, raw: bool) -> bool:
+        form = None if raw else self._format(name)
+        return form is not None and form.chat
+
+    @property
+    def _decodes(self) -> bool:
+        return self.backbone.spec.kind == "decoder-only"
+
+    def _room(self, name: str | None) -> int:
+        """Positions that a prompt takes up beside an input."""
+        if name is None or (not self._decodes and self.pass_of(name) == "injection"):
+            return 0
+        return self._prompts[name].length
+
+    def _check(self, name: str, prompt: SoftPrompt) -> None:
+        backbone, info = self.backbone, prompt.info
+        made_for = Fingerprint.from_mapping(info.fingerprint)
+        if not made_for.matches(backbone.fingerprint):
+            raise MismatchError(
+                f"The prompt {name!r} was made for {info.backbone} ({made_for.short}), but the backbone is "
+                f"{backbone.name} ({backbone.fingerprint.short}); load the backbone that it was made for."
+            )
+        tensors = prompt()
+        if tensors.rows is not None and tensors.rows.shape[1] != backbone.spec.dim:
+            raise MismatchError(
+                f"The prompt {name!r} has rows of width {tensors.rows.shape[1]}; {backbone.name} expects "
+                f"{backbone.spec.dim}."
+            )
+        if tensors.keys_values and self.verdict.prefix is not None:
+            raise UnsupportedError(f"{backbone.name} cannot take the prefix {name!r}: {self.verdict.prefix}.")
+        for stack, value in tensors.keys_values.items():
+            expected = backbone.spec.stacks.get(stack)
+            shape = expected and (expected.layers, 2, expected.kv_heads, tensors.length, expected.head_dim)
+            if tuple(value.shape) != shape:
+                raise MismatchError(
+                    f"The prefix {name!r} gives its {stack} {list(value.shape)}; {backbone.name} expects "
+                    f"{list(shape) if shape else 'no such stack'} [layers, 2, kv_heads, length, head_dim]."
+                )

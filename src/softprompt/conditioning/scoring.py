@@ -1,0 +1,112 @@
+"""Log-probabilities of candidate targets: prompt and input once per row, candidates batched after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from softprompt.backbones import Backbone
+from softprompt.backbones.attention import Carried
+from softprompt.conditioning import generation
+from softprompt.conditioning.forward import decoder_start
+from softprompt.conditioning.joining import Applied, Rows, join
+from softprompt.conditioning.losses import IGNORED, candidate_scores
+from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.texts import encode_target
+
+__all__ = ["encode", "score"]
+
+Targets = Sequence[Sequence[list[int]]]
+"""For each row, the token ids of its candidates."""
+
+
+def encode(
+    backbone: Backbone, texts: Sequence[str], candidates: Sequence[Sequence[str]], chat: Sequence[bool]
+) -> Targets:
+    """Tokenize each row's candidates as they continue its input; a candidate is tokenized once."""
+    known: dict[tuple[bool, bool, str], list[int]] = {}
+
+    def ids(text: str, candidate: str, in_chat: bool) -> list[int]:
+        key = (text.endswith("\n"), in_chat, candidate)
+        if key not in known:
+            known[key] = encode_target(backbone, text, candidate, chat=in_chat)
+        return known[key]
+
+    return [
+        [ids(text, candidate, in_chat) for candidate in row]
+        for text, row, in_chat in zip(texts, candidates, chat, strict=True)
+    ]
+
+
+def score(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets
+) -> Float[Tensor, "batch candidates"]:
+    """Log-probabilities of each row's candidates, in nats; -inf beyond the end of a row's list.
+
+    Args:
+        backbone: A model that generates text.
+        prompts: The batch's distinct prompts.
+        rows: The inputs.
+        targets: Token ids of each row's candidates.
+    """
+    most = max(len(row) for row in targets)
+    filled = [[*row, *[row[0]] * (most - len(row))] for row in targets]
+    ids, mask = pad_rows([candidate for row in filled for candidate in row], fill=backbone.pad_id)
+    ids, mask = ids.to(backbone.device), mask.to(backbone.device)  # [batch*candidates, target]
+    labels = ids.where(mask, IGNORED)
+    one_pass = _score_targets if backbone.spec.kind == "encoder-decoder" else _score_continuations
+    logits = one_pass(backbone, prompts, rows, labels, most)  # [batch*candidates, target, vocab]
+    scores = candidate_scores(logits, ids, mask).view(len(targets), most)
+    counts = torch.tensor([len(row) for row in targets], device=scores.device)
+    return scores.masked_fill(torch.arange(most, device=scores.device) >= counts[:, None], float("-inf"))
+
+
+def _score_targets(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
+) -> Tensor:
+    """An encoder-decoder: the encoder runs once per row, the decoder once per candidate."""
+    joined = join(backbone, prompts, rows)
+    hidden = generation.encode(backbone, joined).last_hidden_state
+    logits: Tensor = backbone.call(
+        Carried(injection=joined.injection),
+        encoder_outputs=BaseModelOutput(last_hidden_state=hidden.repeat_interleave(repeats, dim=0)),
+        attention_mask=joined.model_inputs["attention_mask"].repeat_interleave(repeats, dim=0),
+        decoder_input_ids=decoder_start(backbone, labels),
+        use_cache=False,
+    ).logits
+    return logits
+
+
+def _score_continuations(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
+) -> Tensor:
+    """A decoder-only model: the input runs once per row, and its cache serves all candidates."""
+    joined = join(backbone, prompts, rows, side="left", room=labels.shape[1])
+    carried = Carried(injection=joined.injection)
+    last = torch.zeros_like(joined.mask)
+    last[:, -1] = True
+    kept = last if backbone.head_is_separable else None
+    first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
+    seen: Tensor = first.logits[0] if kept is not None and first.logits.shape[0] == 1 else first.logits[:, -1]
+    logits = seen.view(len(joined.mask), -1).repeat_interleave(repeats, dim=0)[:, None]  # [candidates, 1, vocab]
+    if labels.shape[1] == 1:
+        return logits
+    past = first.past_key_values
+    past.batch_repeat_interleave(repeats)
+    ids, real = labels.clamp(min=0)[:, :-1], (labels != IGNORED)[:, :-1]
+    mask = joined.model_inputs["attention_mask"].repeat_interleave(repeats, dim=0)
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": torch.cat([mask, real.long()], dim=1),
+        "past_key_values": past,
+    }
+    if "position_ids" in joined.model_inputs:
+        ends = joined.model_inputs["position_ids"][:, -1:].repeat_interleave(repeats, dim=0)
+        inputs["position_ids"] = ends + 1 + torch.arange(ids.shape[1], device=ids.device)
+    following = backbone.call(carried, use_cache=True, **inputs).logits  # [candidates, target-1, vocab]
+    return torch.cat([logits, following], dim=1)
