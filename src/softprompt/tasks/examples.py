@@ -99,9 +99,12 @@ def render_row(row: Row, form: TextFormat) -> Example:
     Raises:
         DataError: If the format refuses it.
     """
-    label = form.label_key(row.columns) if form.label_words is not None else None
     return Example(
-        form.render_input(row.columns), form.render_targets(row.columns), label, row.source, dict(row.columns)
+        input=form.render_input(row.columns),
+        targets=form.render_targets(row.columns),
+        label=None if form.label_words is None else form.label_key(row.columns),
+        source=row.source,
+        columns=dict(row.columns),
     )
 
 

@@ -12,8 +12,10 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 from softprompt.errors import DataError
 
@@ -131,7 +133,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
 
     number = 0
     try:
-        rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True).with_format("arrow")
+        rows = load_dataset("parquet", data_files=escape(str(path)), split="train", streaming=True).with_format("arrow")
         for batch in rows.iter(batch_size=1000):
             for index in range(batch.num_rows):
                 number += 1
@@ -168,7 +170,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path} cannot be read after line {number} ({error}); copy it again.") from None
 
 
-def open_bytes(path: Path) -> BinaryIO | gzip.GzipFile:
+def open_bytes(path: Path) -> BufferedIOBase:
     """The file's bytes, unpacked if its name ends in .gz."""
     return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
 

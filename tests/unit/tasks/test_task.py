@@ -1,0 +1,144 @@
+"""Tasks from files, rows and data sets."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pytest
+
+from softprompt.errors import ConfigError, DataError
+from softprompt.tasks import Task
+
+ROWS = [{"text": f"row {index}", "label": index % 2} for index in range(40)]
+FORM = {"input": "{text}", "target": "{label}", "label_words": {"0": "bad", "1": "great"}}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """One file per split, each of another format."""
+    train, validation, test = (tmp_path / name for name in ("reviews.v1.jsonl", "b.csv", "c.tsv"))
+    train.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:30]))
+    for path, mark, rows in ((validation, ",", ROWS[30:35]), (test, "\t", ROWS[35:])):
+        path.write_text("".join(f"{a}{mark}{b}\n" for a, b in [("text", "label"), *(row.values() for row in rows)]))
+    return {"train": train, "validation": str(validation), "test": test}
+
+
+def test_from_files(files):
+    task = Task.from_files(**files, **FORM)
+    assert (task.name, task.splits, task.labels) == ("reviews", ("train", "validation", "test"), ("bad", "great"))
+    assert task.metrics == ("accuracy", "macro_f1")
+    assert task.report.rows == {"train": 30, "validation": 5, "test": 5}
+    assert str(task.report) == "train: 30 rows\nvalidation: 5 rows\ntest: 5 rows"
+    first = task.examples("validation")[0]
+    assert (first.input, first.targets, first.label) == ("row 30", ("bad",), "0")
+    assert first.source == f"{files['validation']}:2"
+    assert task.examples("validation") is task.examples("validation")
+
+
+def test_parquet_files(tmp_path):
+    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
+    task = Task.from_files(validation=tmp_path / "a.parquet", **FORM)
+    assert [example.targets for example in task.examples("validation")][:2] == [("bad",), ("great",)]
+    assert task.examples("validation")[1].source == f"{tmp_path / 'a.parquet'}:2"
+
+
+def test_free_text_has_other_default_metrics(files):
+    task = Task.from_files(**files, input="{text}", target="{label}", name="mine", chat=True)
+    assert (task.name, task.metrics, task.labels, task.format.chat) == ("mine", ("exact_match", "token_f1"), None, True)
+
+
+def test_a_lone_train_file_is_split_and_a_lone_test_file_is_not(files):
+    task = Task.from_files(train=files["train"], **FORM, split_seed=3, split_sizes=(0.5, 0.3, 0.2))
+    assert task.report.rows == {"train": 15, "validation": 9, "test": 6}
+    assert task.report.duplicates == {}
+    other = Task.from_files(train=files["train"], **FORM, split_seed=4, split_sizes=(0.5, 0.3, 0.2))
+    assert {one.input for one in other.examples("test")} != {one.input for one in task.examples("test")}
+    assert Task.from_files(test=files["test"], **FORM).report.rows == {"test": 5}
+
+
+def test_bad_rows_are_named_or_counted(files):
+    with files["train"].open("a") as file:
+        file.write('{"text": "x"}\n{"text": "", "label": 0}\nnonsense\n')
+    with pytest.raises(DataError, match=r"reviews.v1.jsonl:31: column 'label' is missing"):
+        Task.from_files(**files, **FORM)
+    task = Task.from_files(**files, **FORM, on_bad_row="skip")
+    assert task.report.rows["train"] == 30
+    assert [problem.partition(": ")[0].rpartition(":")[2] for problem in task.report.skipped["train"]] == [
+        "31",
+        "32",
+        "33",
+    ]
+    assert "train: 3 bad rows skipped" in str(task.report)
+
+
+def test_duplicates_across_files_are_reported(files):
+    with files["train"].open("a") as file:
+        file.write(json.dumps(ROWS[32]) + "\n")
+    task = Task.from_files(**files, **FORM)
+    assert task.report.duplicates == {("train", "validation"): 1}
+
+
+def test_an_unknown_split_or_metric_is_refused(files):
+    with pytest.raises(ConfigError, match="Unknown split of the task reviews 'valid'"):
+        Task.from_files(**files, **FORM).examples("valid")
+    with pytest.raises(ConfigError, match=r"Unknown metric 'blue'. Did you mean 'bleu'"):
+        Task.from_files(**files, **FORM, metrics=["blue"])
+
+
+def test_no_data_is_refused(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "bad.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(DataError, match="The task '' has no data; name a file or rows"):
+        Task.from_files(**FORM)
+    with pytest.raises(DataError, match="split 'train' of the task 'empty' has no usable row: it is empty"):
+        Task.from_files(train=tmp_path / "empty.jsonl", **FORM)
+    with pytest.raises(
+        DataError, match=r"split 'test' .* no usable row: all are bad, the first so: .*bad.jsonl:1: column"
+    ):
+        Task.from_files(test=tmp_path / "bad.jsonl", **FORM, on_bad_row="skip")
+
+
+def test_from_rows():
+    task = Task.from_rows({"train": ROWS[:3], "validation": iter(ROWS[3:5])}, **FORM, metrics=("accuracy",))
+    assert (task.name, task.splits, task.metrics) == ("rows", ("train", "validation"), ("accuracy",))
+    assert [example.source for example in task.examples("validation")] == ["validation:0", "validation:1"]
+    assert Task.from_rows({"train": ROWS}, **FORM).report.rows == {"train": 32, "validation": 4, "test": 4}
+    with pytest.raises(DataError, match="train:1: column 'text' is missing; the row has no columns"):
+        Task.from_rows({"train": [ROWS[0], {}]}, **FORM)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set as `datasets` finds it in a folder."""
+    path = tmp_path / "reviews"
+    path.mkdir()
+    for split, rows in {"train": ROWS[:20], "validation": ROWS[20:30], "test": ROWS[30:]}.items():
+        (path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_from_hub(folder):
+    task = Task.from_hub(f"{folder}/", **FORM)
+    assert task.name == "reviews"
+    assert task.report.rows == {"train": 20, "validation": 10, "test": 10}
+    assert task.examples("test")[0].source == "test:0"
+    assert task.examples("test")[0].columns == ROWS[30]
+
+
+def test_from_hub_with_chosen_splits(folder):
+    task = Task.from_hub(str(folder), splits={"train": "test"}, **FORM, name="few")
+    assert (task.name, task.report.rows) == ("few", {"train": 8, "validation": 1, "test": 1})
+    assert {example.source.partition(":")[0] for example in task.examples("train")} == {"test"}
+    with pytest.raises(ConfigError, match=r"Unknown split of the data set .*'dev'. Known: test, train, validation"):
+        Task.from_hub(str(folder), splits={"validation": "dev"}, **FORM)
+
+
+def test_a_data_set_that_cannot_be_loaded(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty' cannot be loaded .*check its name, files and the network"):
+        Task.from_hub(str(tmp_path / "empty"), **FORM)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "train.jsonl").write_text('{"text": "a"')
+    with pytest.raises(DataError, match="torn' cannot be loaded"):
+        Task.from_hub(str(tmp_path / "torn"), **FORM)
