@@ -1,7 +1,8 @@
 """The folder format that everything softprompt keeps is stored in: tensors, metadata, and further files.
 
-A folder holds `NAME.safetensors` and `NAME.json`. It appears at once or not at all: it is written beside its
-place, flushed to disk, and renamed. Tensors are read with safetensors only; a pickle is never opened.
+A folder holds `NAME.safetensors` and `NAME.json`; other libraries' folders may call the latter otherwise. It appears
+at once or not at all: it is written beside its place, flushed to disk, and renamed. Tensors are read with safetensors
+only; a pickle is never opened.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
     files: Mapping[str, str] | None = None,
+    *,
+    metadata_name: str | None = None,
 ) -> Path:
     """Write a folder atomically; a folder that stands at `path` is replaced.
 
@@ -39,6 +42,7 @@ def write_folder(
         tensors: What `NAME.safetensors` holds; copied to the CPU, made contiguous, shared memory allowed.
         metadata: What `NAME.json` holds; finite plain values.
         files: Further text files by name, e.g. `README.md`.
+        metadata_name: Stem of the metadata file, if it is not `name`.
 
     Returns:
         The folder.
@@ -46,8 +50,8 @@ def write_folder(
     Raises:
         ArtefactError: If `path` is an existing file, or a folder of something else.
     """
-    path = Path(path)
-    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / f"{name}.json").is_file()):
+    path, marker = Path(path), f"{metadata_name or name}.json"
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / marker).is_file()):
         raise ArtefactError(f"{path} exists and is not a {name} folder; choose another path or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -57,7 +61,7 @@ def write_folder(
             {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
             draft / f"{name}.safetensors",
         )
-        (draft / f"{name}.json").write_text(
+        (draft / marker).write_text(
             json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
         for further, text in (files or {}).items():
@@ -71,13 +75,20 @@ def write_folder(
     return path
 
 
-def read_folder(path: str | Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_folder(
+    path: str | Path, name: str, *, metadata_name: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_folder` wrote: the tensors, on the CPU, and the metadata.
+
+    Args:
+        path: The folder.
+        name: Stem of the tensor file.
+        metadata_name: Stem of the metadata file, if it is not `name`.
 
     Raises:
         ArtefactError: If a file is missing, truncated or foreign, or a value is not finite.
     """
-    metadata = read_metadata(path, name)
+    metadata = read_metadata(path, metadata_name or name)
     file = Path(path) / f"{name}.safetensors"
     try:
         tensors = load_file(file)

@@ -369,6 +369,11 @@ class Prompted:
 
     def _check(self, name: str, prompt: SoftPrompt) -> None:
         backbone, info = self.backbone, prompt.info
+        if not info.fingerprint:
+            raise MismatchError(
+                f"The prompt {name!r} was imported for {info.backbone} and is bound to no backbone yet; check that "
+                f"{backbone.name} is that model, and pass bind(prompt, backbone) instead."
+            )
         made_for = Fingerprint.from_mapping(info.fingerprint)
         if not made_for.matches(backbone.fingerprint):
             raise MismatchError(

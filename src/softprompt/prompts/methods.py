@@ -191,6 +191,7 @@ def _info(backbone: Host, source: str | Path | None) -> PromptInfo:
     return PromptInfo(
         backbone=backbone.name,
         fingerprint=backbone.fingerprint.to_mapping(),
+        kind=backbone.spec.kind,
         tokenizer=backbone.tokenizer_digest,
         lineage=(f"started from {source}",) if source else (),
     )

@@ -28,7 +28,8 @@ class PromptInfo:
 
     Attributes:
         backbone: Name of the backbone that it was built for.
-        fingerprint: That backbone's fingerprint, as a mapping.
+        fingerprint: That backbone's fingerprint, as a mapping; empty until an imported prompt is bound to a backbone.
+        kind: That backbone's kind: `encoder-decoder`, `decoder-only` or `encoder-only`; None if it is not known.
         tokenizer: Digest of that backbone's tokenizer and chat template; None if it had none.
         task: Name of the task that it was trained on.
         format: The task's text format (templates, label words), applied again at inference.
@@ -39,6 +40,7 @@ class PromptInfo:
 
     backbone: str
     fingerprint: Mapping[str, str]
+    kind: str | None = None
     tokenizer: str | None = None
     task: str | None = None
     format: Mapping[str, Any] | None = None
