@@ -75,10 +75,16 @@ def _behind(ids: Int[Tensor, "batch seq"], made: Any) -> Any:
     return made
 
 
-def decode(backbone: Backbone, made: Any, rows: Rows) -> list[str]:
-    """The texts of generated ids, without special tokens and without the blank that a continuation begins with."""
+def decode(backbone: Backbone, made: Any, width: int) -> list[str]:
+    """The texts of generated ids, without special tokens and without the blank that a continuation begins with.
+
+    Args:
+        backbone: What generated them.
+        made: What `generate` returned.
+        width: Columns of the inputs' ids, which begin the sequences of a decoder-only model.
+    """
     sequences: Tensor = made if torch.is_tensor(made) else made.sequences
     if backbone.spec.kind == "decoder-only":
-        sequences = sequences[:, rows.ids.shape[1] :]
+        sequences = sequences[:, width:]
     texts = backbone.need_tokenizer().batch_decode(sequences, skip_special_tokens=True)
     return [text.removeprefix(" ") for text in texts]

@@ -197,7 +197,7 @@ class Prompted:
         made = generation.generate(self.backbone, self.applied(names), rows, options)
         if texts is None:
             return made
-        return generation.decode(self.backbone, made, rows)
+        return generation.decode(self.backbone, made, rows.ids.shape[1])
 
     @torch.no_grad()
     def score(
@@ -239,7 +239,32 @@ class Prompted:
         targets = scoring.encode(self.backbone, rendered, lists, [self._chat(name, raw) for name in names])
         room = max(len(ids) for row in targets for ids in row)
         input_ids, mask, marks = self.encode(texts, names, raw=raw, truncate=truncate, room=room)
-        rows = self._rows(names, input_ids, mask, None, marks)
+        return self.score_ids(input_ids, mask, targets, prompts=names, marks=marks)
+
+    @torch.no_grad()
+    def score_ids(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Tensor,
+        targets: Sequence[Sequence[list[int]]],
+        *,
+        prompts: PromptNames = None,
+        marks: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch candidates"]:
+        """`score` for inputs and candidates that are token ids already.
+
+        Args:
+            input_ids: Token ids of the inputs.
+            attention_mask: 1 or True where a token of `input_ids` is real.
+            targets: For each row, the token ids of its candidates.
+            prompts: As in a forward pass.
+            marks: As in a forward pass.
+
+        Returns:
+            As `score` does.
+        """
+        names = self._names(prompts, input_ids.shape[0])
+        rows = self._rows(names, input_ids, attention_mask.bool(), None, marks)
         return scoring.score(self.backbone, self.applied(names), rows, targets)
 
     def encode(
@@ -264,16 +289,24 @@ class Prompted:
             Token ids, their mask, and the token index of each mark.
         """
         names = self._names(prompts, len(texts))
-        limit = self.backbone.spec.max_positions
         encoded = []
         for name, text in zip(names, self._render(texts, names, raw=raw), strict=True):
-            most = None if limit is None else limit - self._room(name) - (room if self._decodes else 0)
-            chat = self._chat(name, raw)
+            most, chat = self.longest_input(name, room=room), self._chat(name, raw)
             encoded.append(encode_input(self.backbone, text, chat=chat, max_tokens=most, truncate=truncate))
         ids, mask = pad_rows([row.ids for row in encoded], fill=self.backbone.pad_id)
         marks = torch.tensor([row.mark for row in encoded])
         device = self.backbone.device
         return ids.to(device), mask.to(device), marks.to(device)
+
+    def longest_input(self, prompt: str | None, *, room: int = 0) -> int | None:
+        """Most tokens that an input may have beside a prompt; None where positions are unbounded.
+
+        Args:
+            prompt: The prompt's name; None for the bare backbone.
+            room: Positions to leave free behind the input, in tokens.
+        """
+        limit = self.backbone.spec.max_positions
+        return None if limit is None else limit - self._room(prompt) - (room if self._decodes else 0)
 
     def applied(self, names: Sequence[str | None]) -> list[Applied]:
         """The distinct prompts of a batch, in order of appearance, in the backbone's dtype and device."""
