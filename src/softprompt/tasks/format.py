@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from softprompt import config
@@ -39,38 +39,40 @@ class TextFormat:
     target: str
     label_words: Mapping[Any, str] | None = None
     chat: bool = False
+    _input: Template = field(init=False, repr=False, compare=False)
+    _target: Template = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parse_template(self.input)
         target = parse_template(self.target)
+        object.__setattr__(self, "_input", parse_template(self.input))
+        object.__setattr__(self, "_target", target)
         if target.marked:
             raise ConfigError(
                 f"The target template {self.target!r} holds {{{MARK_FIELD}}}; it may stand in the input only."
             )
         if self.label_words is not None:
             # YAML and Python know numbers and truth values as keys; a row's value is compared as text.
-            words = {column_text("label_words", key): word for key, word in self.label_words.items()}
+            words = {column_text({"label_words": key}, "label_words"): word for key, word in self.label_words.items()}
             check_label_words(words, target)
             object.__setattr__(self, "label_words", words)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The input's columns, each once, in the template's order."""
-        return parse_template(self.input).fields
+        return self._input.fields
 
     @property
     def target_fields(self) -> tuple[str, ...]:
         """The target's columns, each once, in the template's order."""
-        return parse_template(self.target).fields
+        return self._target.fields
 
     @property
     def labels(self) -> tuple[str, ...] | None:
         """The targets that are legal, in the label words' order, each once; `None` where the target is free text."""
         if self.label_words is None:
             return None
-        (field,) = self.target_fields
-        template = parse_template(self.target)
-        return tuple(dict.fromkeys(template.render({field: word}) for word in self.label_words.values()))
+        (name,) = self.target_fields
+        return tuple(dict.fromkeys(self._target.render({name: word}) for word in self.label_words.values()))
 
     def render_input(self, value: str | Mapping[str, object]) -> str:
         """The input of one row.
@@ -82,40 +84,40 @@ class TextFormat:
             DataError: If a text comes for several fields, a column is missing or holds no text, or all are blank.
         """
         if isinstance(value, str):
-            if len(self.fields) > 1:
+            if len(self._input.fields) > 1:
                 raise DataError(
-                    f"The template {self.input!r} has the fields {', '.join(self.fields)}, but one text came; "
+                    f"The template {self.input!r} has the fields {', '.join(self._input.fields)}, but one text came; "
                     "give a mapping with a text for each."
                 )
-            value = {self.fields[0]: value}
-        texts = {name: column_text(name, column(value, name)) for name in self.fields}
+            value = {self._input.fields[0]: value}
+        texts = {name: column_text(value, name) for name in self._input.fields}
         if not any(text.strip() for text in texts.values()):
             raise DataError(f"the input is empty ({', '.join(map(repr, texts))}); give it a text")
-        return parse_template(self.input).render(texts)
+        return self._input.render(texts)
 
-    def render_targets(self, row: Mapping[str, object]) -> tuple[str, ...]:
+    def render_targets(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The targets of one row: one, or as many as the list in its column has.
 
         Raises:
             DataError: If a column is missing, holds no text or an empty list, a target is blank, a value has no label
                 word, or more than one column holds a list.
         """
-        template = parse_template(self.target)
         if self.label_words is not None:
-            return (template.render({self.target_fields[0]: self.label_words[self.label_key(row)]}),)
-        values = {name: column(row, name) for name in self.target_fields}
-        lists = {name: value for name, value in values.items() if isinstance(value, list | tuple)}
+            return (self._target.render({self._target.fields[0]: self.label_words[self.label_key(row)]}),)
+        lists = {name: row[name] for name in self._target.fields if isinstance(row.get(name), list | tuple)}
         if len(lists) > 1:
             raise DataError(f"the columns {' and '.join(map(repr, lists))} hold lists; one column may hold references")
-        unrolled = [{**values, name: value} for name, several in lists.items() for value in several]
+        unrolled: list[Mapping[str, Any]] = [
+            {**row, name: value} for name, several in lists.items() for value in several
+        ]
         if lists and not unrolled:
             raise DataError(f"column {next(iter(lists))!r} holds an empty list; give at least one reference")
         targets = []
-        for reference in unrolled or [values]:
-            texts = {name: column_text(name, value) for name, value in reference.items()}
+        for reference in unrolled or [row]:
+            texts = {name: column_text(reference, name) for name in self._target.fields}
             if not any(text.strip() for text in texts.values()):
                 raise DataError(f"the target is empty ({', '.join(map(repr, texts))}); give it a text")
-            targets.append(template.render(texts))
+            targets.append(self._target.render(texts))
         return tuple(targets)
 
     def label_key(self, row: Mapping[str, object]) -> str:
@@ -125,8 +127,8 @@ class TextFormat:
             DataError: If the value has no label word.
         """
         known = self.label_words or {}
-        (name,) = self.target_fields
-        key = column_text(name, column(row, name))
+        (name,) = self._target.fields
+        key = column_text(row, name)
         if key not in known:
             raise DataError(f"column {name!r} holds {key!r:.40}, which has no label word; known: {', '.join(known)}")
         return key
@@ -168,14 +170,3 @@ def check_label_words(label_words: Mapping[str, str], target: Template) -> None:
             raise ConfigError(
                 f"The label words {other!r} and {word!r} differ only in case or spacing; spell one as the other."
             )
-
-
-def column(row: Mapping[str, object], name: str) -> object:
-    """The value of a column.
-
-    Raises:
-        DataError: If the row does not have it.
-    """
-    if name not in row:
-        raise DataError(f"column {name!r} is missing; the row has {', '.join(map(repr, row)) or 'no columns'}")
-    return row[name]

@@ -58,9 +58,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
             f"{path} is of no known format: name the file .jsonl, .csv or .tsv (each also with .gz) or .parquet, and "
             "write one row per line, no JSON array."
         )
-    if not path.is_file():
-        raise DataError(f"There is no file {path}; check the path.")
-    yield from READERS[form](path)
+    yield from READERS[form](existing(path))
 
 
 def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence[str] | None = None) -> Iterator[Row]:
@@ -73,10 +71,10 @@ def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence
         header: Names of the columns, where the file has no first line that names them.
 
     Raises:
-        DataError: If the file breaks off, or its first line names a column twice or not in UTF-8.
+        DataError: If the file is missing or breaks off, or its first line names a column twice or not in UTF-8.
     """
     # Bytes that are not UTF-8 pass the parser as lone surrogates, so the row that holds them can be named.
-    lines = (line.decode(errors="surrogateescape") for _, line in numbered_lines(path))
+    lines = (line.decode(errors="surrogateescape") for _, line in numbered_lines(existing(path)))
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
     )
@@ -153,6 +151,17 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".tsv": lambda path: read_delimited(path, delimiter="\t", quoted=False),
     ".parquet": read_parquet,
 }
+
+
+def existing(path: Path) -> Path:
+    """The path, if a file is there.
+
+    Raises:
+        DataError: If none is.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no file {path}; check the path.")
+    return path
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -21,6 +21,7 @@ PROMPT_MARK = "\U0010fffd"
 """One private-use character, Unicode's last: the place of a soft prompt in a rendered input. Data never hold it."""
 
 MARK_FIELD = "prompt"
+MISSING = object()
 
 
 @final
@@ -31,20 +32,14 @@ class Template:
     Args:
         source: The template as it was written.
         pieces: Literal text, each with the column that follows it (`None`: nothing, or the mark, which is text).
+        fields: The columns, each once, in order.
+        marked: Whether the template says where a soft prompt goes.
     """
 
     source: str
     pieces: tuple[tuple[str, str | None], ...]
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The columns, each once, in order."""
-        return tuple(dict.fromkeys(name for _, name in self.pieces if name is not None))
-
-    @property
-    def marked(self) -> bool:
-        """True where the template says where a soft prompt goes."""
-        return any(PROMPT_MARK in text for text, _ in self.pieces)
+    fields: tuple[str, ...]
+    marked: bool
 
     def render(self, texts: Mapping[str, str]) -> str:
         """Put the columns' texts in their places; a text is taken as it is, braces and all."""
@@ -77,36 +72,35 @@ def parse_template(source: str) -> Template:
         if form or conversion:
             raise ConfigError(f"{where} formats {name!r} with ':' or '!'; only plain column names are known.")
         pieces.append((text + PROMPT_MARK, None) if name == MARK_FIELD else (text, name))
-    template = Template(source, tuple(pieces))
-    if sum(text.count(PROMPT_MARK) for text, _ in pieces) > 1:
+    marks = sum(text.count(PROMPT_MARK) for text, _ in pieces)
+    if marks > 1:
         raise ConfigError(f"{where} holds {{prompt}} more than once; a soft prompt has one place.")
-    if not template.fields:
+    fields = tuple(dict.fromkeys(name for _, name in pieces if name is not None))
+    if not fields:
         raise ConfigError(f"{where} names no column ({{prompt}} is the soft prompt's place); name one, as in {{text}}.")
-    return template
+    return Template(source, tuple(pieces), fields, marked=marks == 1)
 
 
-def column_text(name: str, value: object) -> str:
-    """The text of one value: text as it is, numbers as Python prints them, truth values as `true` and `false`.
-
-    Args:
-        name: The column, for the message.
-        value: What the row holds there.
+def column_text(row: Mapping[str, object], name: str) -> str:
+    """The text of one column: text as it is, numbers as Python prints them, truth values as `true` and `false`.
 
     Raises:
-        DataError: If the value is neither text nor a finite number, or no text that UTF-8 can hold.
+        DataError: If the column is missing, holds neither text nor a finite number, or no text that UTF-8 can hold.
     """
-    match value:
-        case str():
-            text = value
-        case bool():
+    match row.get(name, MISSING):
+        case str(text):
+            pass
+        case bool(value):
             text = "true" if value else "false"
-        case int():
+        case int(value):
             text = str(value)
-        case float() if math.isfinite(value):
+        case float(value) if math.isfinite(value):
             text = repr(value)
         case None:
             raise DataError(f"column {name!r} is null; give it a text")
-        case _:
+        case value if value is MISSING:
+            raise DataError(f"column {name!r} is missing; the row has {', '.join(map(repr, row)) or 'no columns'}")
+        case value:
             raise DataError(f"column {name!r} holds {type(value).__name__} ({value!r:.40}); expected text or a number")
     if PROMPT_MARK in text:
         raise DataError(f"column {name!r} holds the character U+10FFFD, which marks a prompt's place; remove it")

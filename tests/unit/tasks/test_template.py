@@ -70,7 +70,7 @@ def test_a_template_that_is_refused(source, message):
     ],
 )
 def test_the_text_of_a_value(value, text):
-    assert column_text("x", value) == text
+    assert column_text({"x": value}, "x") == text
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_the_text_of_a_value(value, text):
 )
 def test_a_value_that_is_no_text(value, message):
     with pytest.raises(DataError, match=message):
-        column_text("x", value)
+        column_text({"x": value}, "x")
