@@ -1,0 +1,198 @@
+"""Text for pre-training: files read as a stream, tokenised once, kept as one memory-mapped row of tokens.
+
+Documents are packed: they follow each other, `</s>` after each, and training cuts the row into windows of equal
+length, so that no token is padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import itertools
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+import numpy as np
+from tokenizers import Tokenizer
+
+from softprompt.errors import ArtefactError, DataError, MissingDependencyError
+from softprompt.pretraining.tokenizer import EOS, tokenizer_digest
+
+__all__ = ["Corpus", "PackedTokens", "prepare_corpus", "read_documents"]
+
+_COMPRESSIONS = {".xz": "xz", ".gz": "gzip", ".zst": "zstd"}
+_LINE_BREAK = re.compile(r"[ \t]*<br ?/?>[ \t]*")
+_DOCUMENTS_PER_BATCH = 512
+# Raised whenever the same files would give other tokens, so that an old cache is not taken for a new one.
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTokens:
+    """Documents as one row of tokens, `</s>` after each."""
+
+    tokens: np.ndarray
+    """`[tokens]`, uint16, memory-mapped."""
+    documents: int
+    text_bytes: int
+    """UTF-8 bytes of the documents."""
+
+    def windows(self, length: int) -> int:
+        """How many windows of `length` tokens the row holds."""
+        return len(self.tokens) // length
+
+    def window(self, indices: np.ndarray, length: int) -> np.ndarray:
+        """Windows by number: `[batch]` -> `[batch, length]`, int64."""
+        starts = indices[:, None] * length
+        return self.tokens[starts + np.arange(length)].astype(np.int64)  # [batch, length]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Tokens to train on, and tokens held out to measure on."""
+
+    train: PackedTokens
+    held_out: PackedTokens
+    sources: tuple[dict[str, str], ...]
+    """Of each file: its name, its SHA-256, and whether it was trained on or held out."""
+
+
+def read_documents(path: str | Path) -> Iterator[str]:
+    """Stream the documents of a file: the field `text` of each line of a `.jsonl` file, or a text file as a whole.
+
+    Both may be compressed (`.xz`, `.gz`, `.zst`). HTML line breaks and entities, which web corpora leave behind,
+    become what they stand for; empty documents are left out.
+
+    Raises:
+        DataError: If the file is missing, is cut off, is not UTF-8, or a line is no mapping with a `text`.
+        MissingDependencyError: If a `.zst` file is to be read without the package `zstandard`.
+    """
+    path = Path(path)
+    compression = _COMPRESSIONS.get(path.suffix)
+    kind = path.with_suffix("").suffix if compression else path.suffix
+    line = 0
+    try:
+        with fsspec.open(str(path), mode="rt", encoding="utf-8", newline="\n", compression=compression) as file:
+            if kind != ".jsonl":
+                yield from filter(None, [_clean(file.read())])
+                return
+            for line, text in enumerate(file, 1):  # noqa: B007  the number names the bad line below
+                if text.strip() and (document := _clean(json.loads(text)["text"])):
+                    yield document
+    except FileNotFoundError:
+        raise DataError(f"No text file at {path}; correct the path.") from None
+    except (json.JSONDecodeError, TypeError, KeyError, AttributeError):
+        raise DataError(f'{path}, line {line}: expected a JSON mapping with a string "text"; mend the line.') from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, after line {line}: not UTF-8 ({error.reason}); convert the file.") from None
+    except ValueError as error:
+        if compression == "zstd":
+            raise MissingDependencyError(f"{path} needs zstandard: pip install zstandard") from error
+        raise
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}, after line {line}: cannot be read ({error}); copy the file again.") from None
+
+
+def prepare_corpus(
+    train: Sequence[str | Path],
+    held_out: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    *,
+    cache_dir: str | Path,
+    held_out_every: int = 100,
+) -> Corpus:
+    """Tokenise files, or take the tokens from the cache if the same files were tokenised the same way before.
+
+    Args:
+        train: Files to train on.
+        held_out: Files to measure on; if there are none, every `held_out_every`-th training document is held out.
+        tokenizer: What splits the text; at most 65,536 entries.
+        cache_dir: Where token folders are kept, one per content of the files and tokenizer.
+        held_out_every: See `held_out`.
+
+    Raises:
+        DataError: If a file cannot be read, or no document is left to train on or to hold out.
+    """
+    sources = [_source(path, "train") for path in train] + [_source(path, "held out") for path in held_out]
+    every = None if held_out else held_out_every
+    cache = Path(cache_dir)
+    digest = tokenizer_digest(tokenizer)
+
+    def packed(paths: Sequence[str | Path], part: str, *, keep_every: int | None, drop_every: int | None) -> PackedTokens:
+        digests = [_source(path, "")["sha256"] for path in paths]
+        key = json.dumps([_CACHE_VERSION, digest, digests, keep_every, drop_every])
+        folder = cache / f"{part}-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+        if not (folder / "tokens.json").is_file():
+            documents = itertools.chain.from_iterable(map(read_documents, paths))
+            chosen = (
+                text
+                for number, text in enumerate(documents)
+                if (keep_every is None or number % keep_every == 0) and (drop_every is None or number % drop_every)
+            )
+            _write_tokens(folder, chosen, tokenizer)
+        result = _read_tokens(folder)
+        if not result.documents:
+            raise DataError(f"{', '.join(map(str, paths))}: no documents for the {part} part; give more text.")
+        return result
+
+    return Corpus(
+        train=packed(train, "train", keep_every=None, drop_every=every),
+        held_out=packed(held_out or train, "held-out", keep_every=every, drop_every=None),
+        sources=tuple(sources),
+    )
+
+
+def _clean(text: str) -> str:
+    return html.unescape(_LINE_BREAK.sub("\n", text)).strip()
+
+
+def _source(path: str | Path, use: str) -> dict[str, str]:
+    if not Path(path).is_file():
+        raise DataError(f"No text file at {path}; correct the path.")
+    with open(path, "rb") as file:
+        return {"file": Path(path).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest(), "use": use}
+
+
+def _write_tokens(folder: Path, documents: Iterator[str], tokenizer: Tokenizer) -> None:
+    """Write a token folder beside its place and rename it, so that it is complete or not there."""
+    eos = tokenizer.token_to_id(EOS)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    count, text_bytes, tokens = 0, 0, 0
+    try:
+        with open(draft / "tokens.bin", "wb") as file:
+            while batch := list(itertools.islice(documents, _DOCUMENTS_PER_BATCH)):
+                for text, encoding in zip(batch, tokenizer.encode_batch_fast(batch), strict=True):
+                    row = np.array([*encoding.ids, eos], dtype=np.uint16)
+                    row.tofile(file)
+                    tokens += len(row)
+                    text_bytes += len(text.encode())
+                count += len(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        facts = {"documents": count, "text_bytes": text_bytes, "tokens": tokens}
+        (draft / "tokens.json").write_text(json.dumps(facts), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _read_tokens(folder: Path) -> PackedTokens:
+    facts = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+    file = folder / "tokens.bin"
+    if not facts["tokens"]:
+        tokens = np.zeros(0, dtype=np.uint16)
+    elif file.is_file() and file.stat().st_size == 2 * facts["tokens"]:
+        tokens = np.memmap(file, dtype=np.uint16, mode="r")  # [tokens]
+    else:
+        raise ArtefactError(f"{file} is truncated; remove the folder and it is made again.")
+    return PackedTokens(tokens=tokens, documents=facts["documents"], text_bytes=facts["text_bytes"])
