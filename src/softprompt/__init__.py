@@ -1,1 +1,51 @@
 """Train, measure, inspect and serve soft prompts on frozen language models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "ArtefactError": "errors",
+    "Backbone": "backbones",
+    "BackboneError": "errors",
+    "BackboneSpec": "backbones",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "LengthError": "errors",
+    "MismatchError": "errors",
+    "MissingDependencyError": "errors",
+    "NonFiniteError": "errors",
+    "PrefixTuning": "prompts",
+    "PromptTuning": "prompts",
+    "Prompted": "conditioning",
+    "Run": "training",
+    "ShapeError": "errors",
+    "SoftPrompt": "prompts",
+    "SoftpromptError": "errors",
+    "Task": "tasks",
+    "TextFormat": "tasks",
+    "TrainConfig": "training",
+    "TrainingInterrupted": "errors",
+    "UnsupportedError": "errors",
+    "evaluate": "evaluation",
+    "load_peft": "store",
+    "load_task": "tasks",
+    "save_peft": "store",
+    "train": "training",
+}
+"""Each public name and the room that it lives in: a room is imported when one of its names is asked for."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'softprompt' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"softprompt.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

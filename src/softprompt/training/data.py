@@ -1,0 +1,173 @@
+"""Training rows: tokenized ahead of time, drawn in an order that depends on the seed alone.
+
+Rows of like length share a batch, so that little is padding: within a shuffled window rows are sorted by length
+and cut into batches, and the batches are shuffled. The order of an epoch is a function of seed and epoch, so a
+position is two numbers, and a run draws the same batches alone and beside others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softprompt.backbones import Backbone
+from softprompt.conditioning.losses import IGNORED
+from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.texts import encode_input, encode_target, render_input
+from softprompt.errors import ConfigError, DataError
+from softprompt.tasks import Example
+from softprompt.training.run import Run
+
+__all__ = ["Batches", "TrainRow", "collate", "digest", "encode_rows"]
+
+_WINDOW_BATCHES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRow:
+    """One tokenized row.
+
+    Attributes:
+        input: Token ids of the input.
+        target: Token ids of the target; in an encoder-only model the index of its class, alone.
+        mark: Token index of the template's mark, -1 for none.
+    """
+
+    input: list[int]
+    target: list[int]
+    mark: int
+
+    @property
+    def tokens(self) -> int:
+        """Input and target together."""
+        return len(self.input) + len(self.target)
+
+
+def encode_rows(backbone: Backbone, run: Run) -> list[TrainRow]:
+    """Tokenize the rows that a run trains on; a row with several references is one row for each.
+
+    Raises:
+        LengthError: If an input is too long and may not be cut.
+        DataError: If an input has no tokens.
+        ConfigError: If an encoder-only backbone has another number of classes than the task.
+    """
+    labels = list(run.task.labels or ())
+    if backbone.spec.kind == "encoder-only":
+        _check_classes(backbone, run, len(labels))
+    rows = []
+    for example in run.task.examples("train"):
+        for target in example.targets:
+            if backbone.spec.kind == "encoder-only":
+                rows.append(_encode(backbone, run, example, [labels.index(target)], room=0))
+                continue
+            ids = encode_target(backbone, example.input, target, chat=run.task.format.chat)
+            rows.append(_encode(backbone, run, example, ids, room=len(ids)))
+    return rows
+
+
+def _encode(backbone: Backbone, run: Run, example: Example, target: list[int], *, room: int) -> TrainRow:
+    limits = [] if run.max_input_tokens is None else [run.max_input_tokens]
+    if backbone.spec.max_positions is not None:
+        beside = room if backbone.spec.kind == "decoder-only" else 0
+        limits.append(backbone.spec.max_positions - run.method.length - beside)
+    form = run.task.format
+    text = render_input(backbone, form, example.columns) if form.chat else example.input
+    encoded = encode_input(backbone, text, chat=form.chat, max_tokens=min(limits, default=None), truncate=run.truncate)
+    if not encoded.ids:
+        raise DataError(f"{example.source}: the input {text!r} has no tokens, so nothing can be predicted from it.")
+    return TrainRow(encoded.ids, target, encoded.mark)
+
+
+def _check_classes(backbone: Backbone, run: Run, count: int) -> None:
+    classes = backbone.model.config.num_labels
+    if count != classes:
+        raise ConfigError(
+            f"run {run.name!r}: the task {run.task.name} has {count} label words, but the head of {backbone.name} "
+            f"has {classes} classes; give label_words for each class, in the head's order."
+        )
+
+
+def digest(rows: Sequence[TrainRow]) -> str:
+    """Digest of tokenized rows, by which a resumed session knows its data."""
+    state = hashlib.sha256()
+    for row in rows:
+        state.update(repr((row.input, row.target, row.mark)).encode())
+    return state.hexdigest()[:16]
+
+
+class Batches:
+    """The batches of one run, endless, in the order of its seed.
+
+    Args:
+        rows: Tokenized rows.
+        batch_size: Most rows of a batch.
+        batch_tokens: Most tokens of a batch, padding included; None does not bound them.
+        seed: Of the order.
+    """
+
+    def __init__(self, rows: Sequence[TrainRow], *, batch_size: int, batch_tokens: int | None, seed: int) -> None:
+        self._rows = rows
+        self._batch_size = batch_size
+        self._batch_tokens = batch_tokens
+        self._seed = seed
+        self.epoch, self.index = 0, 0
+        self._order = self._epoch_order()
+
+    def draw(self) -> list[TrainRow]:
+        """The next batch."""
+        if self.index == len(self._order):
+            self.epoch, self.index = self.epoch + 1, 0
+            self._order = self._epoch_order()
+        batch = self._order[self.index]
+        self.index += 1
+        return [self._rows[i] for i in batch]
+
+    def go_to(self, epoch: int, index: int) -> None:
+        """Continue behind a batch drawn before."""
+        self.epoch, self.index = epoch, index
+        self._order = self._epoch_order()
+
+    def _epoch_order(self) -> list[list[int]]:
+        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + self.epoch) % 2**63)
+        shuffled = torch.randperm(len(self._rows), generator=generator).tolist()
+        window = self._batch_size * _WINDOW_BATCHES
+        batches: list[list[int]] = []
+        for start in range(0, len(shuffled), window):
+            ordered = sorted(shuffled[start : start + window], key=lambda i: self._rows[i].tokens)
+            batches.extend(self._cut(ordered))
+        order = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[i] for i in order]
+
+    def _cut(self, ordered: Sequence[int]) -> list[list[int]]:
+        """Cut rows, shortest first, into batches."""
+        batches: list[list[int]] = []
+        for i in ordered:
+            size = len(batches[-1]) + 1 if batches else 1
+            fits = self._batch_tokens is None or size * self._rows[i].tokens <= self._batch_tokens
+            if batches and size <= self._batch_size and fits:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        return batches
+
+
+def collate(backbone: Backbone, rows: Sequence[TrainRow]) -> dict[str, Tensor]:
+    """Rows as the tensors that a prompted backbone's forward pass takes, padded on the right."""
+    kind = backbone.spec.kind
+    joined = [[*row.input, *row.target] if kind == "decoder-only" else row.input for row in rows]
+    ids, mask = pad_rows(joined, fill=backbone.pad_id)
+    if kind == "encoder-only":
+        labels = torch.tensor([row.target[0] for row in rows])
+    elif kind == "encoder-decoder":
+        labels, _ = pad_rows([row.target for row in rows], fill=IGNORED)
+    else:
+        labels = torch.full_like(ids, IGNORED)
+        for i, row in enumerate(rows):
+            labels[i, len(row.input) : row.tokens] = torch.tensor(row.target)
+    marks = torch.tensor([row.mark for row in rows])
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels, "marks": marks}
+    return {name: tensor.to(backbone.device) for name, tensor in batch.items()}

@@ -1,0 +1,83 @@
+"""The folder of a session: what was asked for, checkpoints, histories, and the prompts.
+
+session.json      settings and digests; a session is resumed only if they are the same
+checkpoints/      complete states; the newest is continued from
+runs/NAME.jsonl   history, one line per step
+prompts/NAME/     the prompt, once its run is over: a folder that can be served as it is
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from softprompt.errors import ConfigError
+from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint, prune, save_checkpoint
+from softprompt.prompts import SoftPrompt
+from softprompt.training.run import TrainConfig
+
+__all__ = ["SessionFolder"]
+
+
+class SessionFolder:
+    """Where a session keeps its state.
+
+    Args:
+        config: The session's settings, with an `output_dir`.
+        identity: Everything that a continuation must agree on.
+    """
+
+    def __init__(self, config: TrainConfig, identity: Mapping[str, Any]) -> None:
+        assert config.output_dir is not None
+        self._root = Path(config.output_dir)
+        self._checkpoints = self._root / "checkpoints"
+        self._keep = config.keep_checkpoints
+        self._resume = config.resume
+        self._identity = json.loads(json.dumps(identity))
+
+    def open(self) -> dict[str, Any] | None:
+        """The state to continue from, or None to begin.
+
+        Raises:
+            ConfigError: If the folder holds another session, or this one and `resume` is off.
+        """
+        file = self._root / "session.json"
+        if not file.is_file():
+            self._root.mkdir(parents=True, exist_ok=True)
+            draft = file.with_suffix(".draft")
+            draft.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
+            draft.replace(file)
+            return None
+        if not self._resume:
+            raise ConfigError(f"{self._root} holds a session already; choose another output_dir, or resume=True.")
+        if differs := _difference(json.loads(file.read_text(encoding="utf-8")), self._identity):
+            raise ConfigError(f"{self._root} holds another session: {differs}. Choose another output_dir.")
+        newest = latest_checkpoint(self._checkpoints)
+        return None if newest is None else load_checkpoint(newest)
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint, and remove those that are too many."""
+        save_checkpoint(self._checkpoints, step, state)
+        prune(self._checkpoints, self._keep)
+
+    def keep(self, name: str, prompt: SoftPrompt, history: Sequence[Mapping[str, float]]) -> Path:
+        """Write a run's prompt and history."""
+        (self._root / "runs").mkdir(exist_ok=True)
+        lines = "".join(json.dumps(entry) + "\n" for entry in history)
+        (self._root / "runs" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        return prompt.save(self._root / "prompts" / name)
+
+
+def _difference(found: Any, wanted: Any, place: str = "") -> str | None:
+    """The first place where two nests of plain values differ, in words."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            inner = f"{place}.{key}" if place else str(key)
+            if key not in found or key not in wanted:
+                return f"{inner} is only in {'this call' if key in wanted else 'the folder'}"
+            if difference := _difference(found[key], wanted[key], inner):
+                return difference
+        return None
+    return None if found == wanted else f"{place} is {found!r} there and {wanted!r} here"

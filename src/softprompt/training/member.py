@@ -1,0 +1,161 @@
+"""One run inside a session: its prompt, optimizer, data position, and what it has reached."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from softprompt.errors import ConfigError, NonFiniteError
+from softprompt.loop.optimizers import build_optimizer
+from softprompt.loop.schedules import build_schedule
+from softprompt.prompts import SoftPrompt
+from softprompt.training.data import Batches, TrainRow
+from softprompt.training.run import Run
+
+__all__ = ["Member", "Status"]
+
+Status = Literal["running", "finished", "stopped early", "failed"]
+
+
+class Member:
+    """A live run. Everything that changes is in `state_dict`, so that a resumed run continues exactly.
+
+    Args:
+        run: Its settings.
+        prompt: Its untrained prompt, on the backbone's device.
+        rows: Its tokenized training rows.
+    """
+
+    def __init__(self, run: Run, prompt: SoftPrompt, rows: list[TrainRow]) -> None:
+        self.run = run
+        self.prompt = prompt
+        self.longest = max(row.tokens for row in rows)
+        self._parameters = [p for p in prompt.parameters() if p.requires_grad]
+        self._batches = Batches(rows, batch_size=run.batch_size, batch_tokens=run.batch_tokens, seed=run.seed)
+        self._optimizer = build_optimizer(
+            run.optimizer, self._parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
+        )
+        self._schedule = build_schedule(
+            run.schedule, self._optimizer, warmup_steps=run.warmup_steps, total_steps=run.steps
+        )
+        self.step = 0
+        self.status: Status = "running"
+        self.reason = ""
+        self.history: list[dict[str, float]] = []
+        self.metrics: dict[str, float] = {}
+        self.best_step = 0
+        self._best: dict[str, Tensor] | None = None
+        self._waited = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it still trains."""
+        return self.status == "running"
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(self._schedule.get_last_lr()[0])
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to be evaluated now."""
+        every = self.run.evaluate_every
+        if every == 0 or not self.step:
+            return False
+        return self.step == self.run.steps or (every is not None and self.step % every == 0)
+
+    def draw(self) -> list[TrainRow]:
+        """The rows of its next step."""
+        return [row for _ in range(self.run.accumulate) for row in self._batches.draw()]
+
+    def forget_gradients(self) -> None:
+        """Drop gradients."""
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def advance(self, loss: float) -> None:
+        """Take the optimizer's step for gradients that were just added.
+
+        Raises:
+            NonFiniteError: If the loss or the gradient is NaN or infinite; the prompt keeps its values.
+        """
+        norm = float(nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None))
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self.forget_gradients()
+            raise NonFiniteError(
+                f"run {self.run.name!r}: at step {self.step + 1} the loss is {loss} and its gradient's norm {norm}; "
+                f"lower learning_rate={self.run.learning_rate}, or set clip_norm."
+            )
+        if self.run.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self.run.clip_norm, torch.tensor(norm))
+        self.history.append({"step": self.step + 1, "loss": loss, "learning_rate": self.learning_rate})
+        self._optimizer.step()
+        self._schedule.step()
+        self.forget_gradients()
+        self.step += 1
+
+    def judge(self, metrics: Mapping[str, float]) -> None:
+        """Note an evaluation: keep the prompt if it is the best so far, and stop if it has not been for long.
+
+        Raises:
+            ConfigError: If the metric that the run watches is not among the metrics.
+        """
+        watched = self.run.watches
+        if watched not in metrics:
+            raise ConfigError(f"run {self.run.name!r}: metric={watched!r} is none of {', '.join(sorted(metrics))}.")
+        self.history[-1].update(metrics)
+        if self._best is None or metrics[watched] > self.metrics[watched]:
+            self.metrics, self.best_step, self._waited = dict(metrics), self.step, 0
+            self._best = copy.deepcopy(self.prompt.state_dict())
+        else:
+            self._waited += 1
+        if self.run.patience is not None and self._waited >= self.run.patience and self.step < self.run.steps:
+            self.status = "stopped early"
+            self.reason = f"no better {watched} in {self._waited} evaluations"
+
+    def finish(self) -> None:
+        """Close the run if its steps are taken."""
+        if self.live and self.step >= self.run.steps:
+            self.status = "finished"
+
+    def fail(self, error: Exception) -> None:
+        """Close the run; its best prompt so far remains."""
+        self.status, self.reason = "failed", str(error)
+
+    def result(self) -> SoftPrompt:
+        """The best prompt, or the last if it was never evaluated; any reparameterisation computed away."""
+        prompt = copy.deepcopy(self.prompt)
+        if self._best is not None:
+            prompt.load_state_dict(self._best)
+        with torch.no_grad():
+            return prompt.fold()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a continuation needs."""
+        return {
+            "prompt": self.prompt.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "batches": {"epoch": self._batches.epoch, "index": self._batches.index},
+            "best": self._best,
+            **{key: getattr(self, key) for key in _PLAIN},
+            "waited": self._waited,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.prompt.load_state_dict(state["prompt"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._batches.go_to(**state["batches"])
+        self._best, self._waited = state["best"], state["waited"]
+        for key in _PLAIN:
+            setattr(self, key, state[key])
+
+
+_PLAIN = ("step", "status", "reason", "history", "metrics", "best_step")

@@ -1,0 +1,166 @@
+"""What is trained: a run is one training of one prompt; a session trains several runs on one backbone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from softprompt.config import to_mapping
+from softprompt.errors import ConfigError
+from softprompt.loop.optimizers import optimizer_names
+from softprompt.loop.schedules import SCHEDULES
+from softprompt.prompts.registry import Method, name_of
+from softprompt.tasks import Task
+
+__all__ = ["By", "Precision", "Run", "TrainConfig"]
+
+By = Literal["generate", "rank"]
+Precision = Literal["float32", "bf16"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of one prompt: what may differ between the runs of a session.
+
+    The defaults are those of Lester et al. 2021, §3.1, at a tenth of their steps.
+
+    Attributes:
+        name: What results and folders call it: letters, digits, `_`, `.`, `-`.
+        method: How the prompt is made.
+        task: What it learns; its `train` split is trained on.
+        seed: Of the prompt's start and the order of the data.
+        optimizer: Name of an optimizer.
+        learning_rate: Highest learning rate.
+        weight_decay: Decoupled weight decay.
+        schedule: Name of a schedule of the learning rate.
+        warmup_steps: Steps of linear warm-up.
+        clip_norm: Largest norm of the prompt's gradient; None does not clip.
+        batch_size: Rows per batch.
+        batch_tokens: Most tokens per batch, padding included; None bounds batches by rows alone.
+        accumulate: Batches per optimizer step.
+        steps: Optimizer steps.
+        evaluate_every: Steps between evaluations; None evaluates at the end only, 0 never.
+        evaluate_rows: Most rows of the validation split to evaluate on; None takes all.
+        by: How to evaluate: `rank` label words, or `generate`; None ranks if the task has label words.
+        metric: Which metric chooses the best prompt; None takes the task's first.
+        patience: Evaluations without improvement after which the run stops; None never stops early.
+        truncate: Whether inputs that are too long are cut; otherwise they are an error.
+        max_input_tokens: Longest input; None is bounded by the backbone alone.
+        max_new_tokens: Longest text to generate in evaluation.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of range.
+    """
+
+    name: str
+    method: Method
+    task: Task
+    seed: int = 0
+    optimizer: str = "adafactor"
+    learning_rate: float = 0.3
+    weight_decay: float = 1e-5
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+    batch_size: int = 32
+    batch_tokens: int | None = None
+    accumulate: int = 1
+    steps: int = 3000
+    evaluate_every: int | None = None
+    evaluate_rows: int | None = None
+    by: By | None = None
+    metric: str | None = None
+    patience: int | None = None
+    truncate: bool = False
+    max_input_tokens: int | None = None
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(f"name={self.name!r}: expected letters, digits, '_', '.', '-', at most 100 of them.")
+        _one_of("optimizer", self.optimizer, optimizer_names())
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("by", self.by, ("generate", "rank", None))
+        for setting in ("batch_size", "accumulate", "steps", "max_new_tokens"):
+            _at_least(setting, getattr(self, setting), 1)
+        for setting in ("batch_tokens", "evaluate_rows", "patience", "max_input_tokens"):
+            _at_least(setting, getattr(self, setting), 1)
+        for setting in ("warmup_steps", "evaluate_every", "weight_decay"):
+            _at_least(setting, getattr(self, setting), 0)
+        if self.learning_rate <= 0 or (self.clip_norm is not None and self.clip_norm <= 0):
+            raise ConfigError(f"run {self.name!r}: learning_rate and clip_norm must be positive.")
+        if self.warmup_steps > self.steps:
+            raise ConfigError(f"warmup_steps={self.warmup_steps} is more than steps={self.steps}.")
+        if self.by == "rank" and self.task.labels is None:
+            raise ConfigError(f"run {self.name!r}: by='rank' needs label words, which {self.task.name} has not.")
+
+    @property
+    def evaluates_by(self) -> By:
+        """How it is evaluated."""
+        return self.by or ("rank" if self.task.labels else "generate")
+
+    @property
+    def watches(self) -> str:
+        """The metric that chooses the best prompt."""
+        return self.metric or self.task.metrics[0]
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values: everything but the task's data."""
+        plain = {key: value for key, value in vars(self).items() if key not in ("method", "task")}
+        method = {"name": name_of(self.method), **to_mapping(self.method)}
+        return to_mapping({**plain, "method": method, "task": self.task.name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What the runs of a session share.
+
+    Attributes:
+        output_dir: Where prompts, histories and checkpoints go; None keeps everything in memory.
+        precision: `bf16` computes the backbone's pass under autocast; prompts and optimizers stay float32.
+        conditioning: Which pass to take; see `Prompted`.
+        gradient_checkpointing: Whether layers are recomputed in the backward pass, to save memory.
+        pass_tokens: Most tokens, padding included, that go through the backbone at once; more are split up and
+            their gradients added. Halved when memory runs out.
+        checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: How many checkpoints to keep.
+        resume: Whether to go on from a checkpoint in `output_dir`; if not, a session there is an error.
+        trackers: Names of experiment trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`.
+        evaluation_tokens: Most tokens, padding included, of a batch in evaluation.
+        progress: Whether to show progress.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of range.
+    """
+
+    output_dir: str | Path | None = None
+    precision: Precision = "float32"
+    conditioning: Literal["auto", "shared", "concatenation"] = "auto"
+    gradient_checkpointing: bool = False
+    pass_tokens: int = 16384
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+    resume: bool = True
+    trackers: tuple[str, ...] = ()
+    evaluation_tokens: int = 16384
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, ("float32", "bf16"))
+        for setting in ("pass_tokens", "checkpoint_every", "keep_checkpoints", "evaluation_tokens"):
+            _at_least(setting, getattr(self, setting), 1)
+        object.__setattr__(self, "trackers", tuple(self.trackers))
+
+
+def _one_of(setting: str, value: Any, known: Mapping[str, Any] | Any) -> None:
+    if value not in known:
+        raise ConfigError(f"{setting}={value!r}: expected one of {', '.join(map(repr, known))}.")
+
+
+def _at_least(setting: str, value: float | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ConfigError(f"{setting}={value}: expected at least {least}.")
