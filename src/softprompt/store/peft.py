@@ -1,0 +1,277 @@
+"""Checkpoint folders of PEFT: `adapter_config.json` and `adapter_model.safetensors`; PEFT itself is not needed.
+
+PEFT stores one tensor, `prompt_embeddings`, from which a reparameterisation has been computed away already:
+
+- prompt tuning: rows `[submodules * length, dim]`, of which the model reads the first `length`;
+- prefix tuning: `[length, 2 * layers * kv_heads * head_dim]`, seen as `[length, 2 * layers, kv_heads, head_dim]`,
+  with the keys of layer i in slot 2i and its values in slot 2i + 1.
+
+Whatever softprompt could not apply to the same numbers is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softprompt.artefact import read_folder, read_metadata, write_folder
+from softprompt.backbones import Backbone
+from softprompt.errors import ArtefactError, UnsupportedError
+from softprompt.prompts import PrefixTuning, PromptInfo, PromptTuning, SoftPrompt
+from softprompt.prompts.parameters import DirectPrefix, DirectRows
+from softprompt.store.binding import bind
+
+__all__ = ["load_peft", "save_peft"]
+
+_CONFIG, _WEIGHTS, _TENSOR = "adapter_config", "adapter_model", "prompt_embeddings"
+_FILES = {f"{_CONFIG}.json", f"{_WEIGHTS}.safetensors", "README.md"}
+_PROMPT, _PREFIX = "PROMPT_TUNING", "PREFIX_TUNING"
+_VERSION = "0.21.2"  # whose folders are written here
+_KINDS = {"CAUSAL_LM": "decoder-only", "SEQ_2_SEQ_LM": "encoder-decoder"}
+_TASK_TYPES = {kind: task_type for task_type, kind in _KINDS.items()}
+_DECODER_PREFIX = (
+    "PEFT gives the prefix of an encoder-decoder to its decoder alone, half of it to no layer at all, and counts it as "
+    "earlier positions of the target, which keys and values cannot reproduce"
+)
+_NO_METHOD = {
+    "P_TUNING": "its rows are the output of an encoder, which PEFT does not store",
+    "MULTITASK_PROMPT_TUNING": "its rows depend on a task id",
+    "CPT": "its rows are tied to token ids and their types",
+    "CARTRIDGE": "it is a compressed cache of a text, with positions of its own",
+}
+_NO_TASK = {
+    "SEQ_CLS": "it comes with a trained classification head",
+    "TOKEN_CLS": "it comes with a trained classification head",
+    "QUESTION_ANS": "it comes with a trained head for spans",
+    "FEATURE_EXTRACTION": "it gives hidden states, not text",
+}
+
+
+def load_peft(path: str | Path, backbone: Backbone | None = None) -> SoftPrompt:
+    """Read a PEFT checkpoint of prompt tuning, or of prefix tuning on a causal model.
+
+    A checkpoint names its model, but holds nothing to recognise it by. With a backbone, shapes are checked and
+    the prompt is bound to it. Without one, the prompt can be looked at and stored, and `Prompted` refuses it until
+    `bind(prompt, backbone)` has said which model it is for.
+
+    The prompt gives the logits that PEFT gives wherever PEFT places tokens and prompt as the model was trained,
+    e.g. in right-padded batches.
+
+    Args:
+        path: The folder of the checkpoint.
+        backbone: The model that it was trained on.
+
+    Returns:
+        A prompt with direct float32 parameters.
+
+    Raises:
+        ArtefactError: If the folder is no PEFT checkpoint, is damaged, or its two files disagree.
+        UnsupportedError: If it is a pickle, of another method or task, or for a model on which PEFT and softprompt
+            feed tokens differently.
+        MismatchError: If it does not fit the backbone.
+    """
+    path = Path(path)
+    config = _read_config(path)
+    rows = _read_tensor(path)  # [length, dim] or [length, 2*layers*kv_heads*head_dim]
+    info = PromptInfo(
+        backbone=str(config.get("base_model_name_or_path") or "an unnamed model"),
+        fingerprint={},
+        kind=_KINDS[config["task_type"]],
+        lineage=(f"imported from the PEFT checkpoint {path.name}",),
+    )
+    build = _prompt_tuning if config["peft_type"] == _PROMPT else _prefix_tuning
+    prompt = build(path, config, rows, info)
+    if backbone is None:
+        return prompt
+    prompt = bind(prompt, backbone)
+    if prompt().rows is not None and _scales_outside_its_table(backbone):
+        raise UnsupportedError(
+            f"{backbone.name} scales its embeddings outside their table, which PEFT leaves out beside a prompt: {path} "
+            "was trained on other inputs than the model's; train it anew with softprompt."
+        )
+    return prompt
+
+
+def save_peft(prompt: SoftPrompt, path: str | Path) -> Path:
+    """Write a prompt as a folder that `PeftModel.from_pretrained` loads.
+
+    Args:
+        prompt: Rows for a decoder-only model or an encoder-decoder, or a prefix for a decoder-only model. A
+            reparameterisation is computed away.
+        path: The folder; an older checkpoint there is replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnsupportedError: If PEFT would apply the prompt differently, or it is not known what kind of model it is for.
+        ArtefactError: If something else is at `path`, or a value is NaN or infinite.
+    """
+    path, tensors, task_type = Path(path), prompt(), _check_export(prompt)
+    for name, value in tensors.named().items():
+        if not value.isfinite().all():
+            raise ArtefactError(f"The prompt's {name} holds NaN or infinite values; it is not saved to {path}.")
+    if path.is_dir() and (others := sorted({file.name for file in path.iterdir()} - _FILES)):
+        raise ArtefactError(f"{path} holds {', '.join(others[:3])}, which would be lost; choose another path.")
+    rows, prefix = tensors.rows, tensors.keys_values
+    values, config = _from_keys_values(prefix["decoder"]) if rows is None else _from_rows(rows)
+    base = {
+        "auto_mapping": None,
+        "base_model_name_or_path": prompt.info.backbone,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "num_transformer_submodules": 1,
+        "num_virtual_tokens": prompt.length,
+        "peft_version": _VERSION,
+        "revision": None,
+        "task_type": task_type,
+    }
+    metadata = dict(sorted({**base, **config}.items()))
+    card = f"# {path.name}\n\nA soft prompt for `{prompt.info.backbone}`, made with softprompt, in PEFT's format.\n"
+    return write_folder(path, _WEIGHTS, {_TENSOR: values}, metadata, {"README.md": card}, metadata_name=_CONFIG)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a checkpoint that can be imported."""
+    if not (path / f"{_CONFIG}.json").is_file():
+        raise ArtefactError(
+            f"{path} is not a PEFT checkpoint: it has no {_CONFIG}.json; give the folder that save_pretrained wrote."
+        )
+    config = read_metadata(path, _CONFIG)
+    method, task_type = config.get("peft_type"), config.get("task_type")
+    if method not in (_PROMPT, _PREFIX):
+        reason = _NO_METHOD.get(str(method), "it changes the model's weights or layers, and is no soft prompt")
+        raise UnsupportedError(
+            f"{path} holds {method!r}, expected {_PROMPT} or {_PREFIX}: {reason}. Use PEFT for it, or train a prompt."
+        )
+    if task_type not in _KINDS:
+        reason = _NO_TASK.get(str(task_type), "without a task type it is not known how PEFT applied it")
+        raise UnsupportedError(
+            f"{path} has the task type {task_type!r}, expected {' or '.join(_KINDS)}: {reason}. Use PEFT for it, or "
+            "train a prompt with softprompt."
+        )
+    if config.get("modules_to_save"):
+        raise UnsupportedError(
+            f"{path} also holds trained modules of its model ({', '.join(map(str, config['modules_to_save']))}), "
+            "without which its prompt is not what it was; use PEFT for it, or train a prompt on the frozen model."
+        )
+    if method == _PREFIX and _KINDS[task_type] == "encoder-decoder":
+        raise UnsupportedError(f"{path} cannot be imported: {_DECODER_PREFIX}. Train it anew with softprompt.")
+    return config
+
+
+def _read_tensor(path: Path) -> Tensor:
+    """The one tensor of a checkpoint, `[rows, width]`, in float32."""
+    if not (path / f"{_WEIGHTS}.safetensors").is_file() and (path / f"{_WEIGHTS}.bin").is_file():
+        raise UnsupportedError(
+            f"{path} holds {_WEIGHTS}.bin, a pickle, which can run any code and is not opened; load it with PEFT where "
+            "you trust it, and save_pretrained(..., safe_serialization=True)."
+        )
+    tensors, _ = read_folder(path, _WEIGHTS, metadata_name=_CONFIG)
+    found = {name: list(value.shape) for name, value in tensors.items()}
+    if set(found) != {_TENSOR} or tensors[_TENSOR].ndim != 2 or not tensors[_TENSOR].is_floating_point():
+        raise ArtefactError(
+            f"{path}/{_WEIGHTS}.safetensors: expected one tensor '{_TENSOR}' of two axes, found {found}; it is not the "
+            "checkpoint of a prompt."
+        )
+    return tensors[_TENSOR].float()
+
+
+def _number(path: Path, config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise ArtefactError(f"{path}/{_CONFIG}.json: expected a positive number as {key}, found {value!r}.")
+    return value
+
+
+def _expect(path: Path, rows: Tensor, shape: list[int], meaning: str) -> None:
+    if list(rows.shape) != shape:
+        raise ArtefactError(
+            f"{path} holds {_TENSOR} {list(rows.shape)}, but its {_CONFIG}.json says {shape} ({meaning}); the two "
+            "files are of different checkpoints."
+        )
+
+
+def _prompt_tuning(path: Path, config: Mapping[str, Any], rows: Tensor, info: PromptInfo) -> SoftPrompt:
+    """Rows at the input; for an encoder-decoder PEFT stores as many again, which no model reads."""
+    length, dim = _number(path, config, "num_virtual_tokens"), _number(path, config, "token_dim")
+    default = 2 if info.kind == "encoder-decoder" else 1
+    submodules = config.get("num_transformer_submodules") or default
+    if info.kind == "decoder-only" and submodules != 1:
+        raise UnsupportedError(
+            f"{path} has {submodules} rows per virtual token of a causal model (num_transformer_submodules), which "
+            "PEFT itself cannot apply; train it anew."
+        )
+    _expect(path, rows, [submodules * length, dim], "num_transformer_submodules * num_virtual_tokens, token_dim")
+    return SoftPrompt(DirectRows(rows[:length]), PromptTuning(length=length, init="random"), info)
+
+
+def _prefix_tuning(path: Path, config: Mapping[str, Any], rows: Tensor, info: PromptInfo) -> SoftPrompt:
+    length, width = _number(path, config, "num_virtual_tokens"), _number(path, config, "token_dim")
+    layers, heads = _number(path, config, "num_layers"), _number(path, config, "num_attention_heads")
+    _expect(path, rows, [length, 2 * layers * width], "num_virtual_tokens, 2 * num_layers * token_dim")
+    if width % heads:
+        raise ArtefactError(f"{path}/{_CONFIG}.json: token_dim {width} is no multiple of num_attention_heads {heads}.")
+    slots = rows.view(length, layers, 2, heads, width // heads)
+    keys_values = slots.permute(1, 2, 3, 0, 4)  # [layers, 2, kv_heads, length, head_dim]
+    return SoftPrompt(DirectPrefix({"decoder": keys_values}), PrefixTuning(length=length, hidden=None), info)
+
+
+def _check_export(prompt: SoftPrompt) -> str:
+    """PEFT's task type for a prompt that it applies as softprompt does."""
+    kind = prompt.info.kind
+    if kind is None:
+        raise UnsupportedError("The prompt does not say what kind of model it is for; pass bind(prompt, backbone).")
+    if kind not in _TASK_TYPES:
+        raise UnsupportedError(
+            f"A prompt for a model of kind {kind} needs that model's classification head, in whose place PEFT trains "
+            "one of its own; store it with prompt.save."
+        )
+    if prompt.placement != "prepend":
+        raise UnsupportedError(
+            f"PEFT puts every prompt in front of the input, but this one has placement={prompt.placement!r}; store it "
+            "with prompt.save, or train one with placement='prepend'."
+        )
+    if kind == "encoder-decoder" and prompt().keys_values:
+        raise UnsupportedError(f"The prefix cannot be exported: {_DECODER_PREFIX}. Store it with prompt.save.")
+    return _TASK_TYPES[kind]
+
+
+def _from_rows(rows: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """What PEFT stores of prompt tuning; the number of layers and heads it reads off the model."""
+    return rows, {
+        "num_attention_heads": None,
+        "num_layers": None,
+        "peft_type": _PROMPT,
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "token_dim": rows.shape[1],
+        "tokenizer_kwargs": None,
+        "tokenizer_name_or_path": None,
+    }
+
+
+def _from_keys_values(keys_values: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """What PEFT stores of prefix tuning."""
+    layers, two, heads, length, head_dim = keys_values.shape
+    flat = keys_values.permute(3, 0, 1, 2, 4).reshape(length, layers * two * heads * head_dim)
+    return flat, {
+        "encoder_hidden_size": heads * head_dim,
+        "init_weights": None,
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "peft_type": _PREFIX,
+        "prefix_projection": False,
+        "token_dim": heads * head_dim,
+    }
+
+
+@torch.no_grad()
+def _scales_outside_its_table(backbone: Backbone) -> bool:
+    """Whether embeddings must be scaled to stand for their ids (Pegasus, Marian)."""
+    ids = torch.arange(backbone.spec.vocab, device=backbone.device)[-8:]
+    return not torch.equal(backbone.embed(ids), backbone.model.get_input_embeddings()(ids))
