@@ -1,0 +1,143 @@
+"""Batches of similar rows: bounded by rows and tokens, and made smaller when memory runs out."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, final
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from softprompt.errors import ConfigError
+from softprompt.inference.queries import EncodedQuery, Query
+
+__all__ = ["BatchLimits", "Progress", "by_windows", "plan_batches", "run_batches"]
+
+R = TypeVar("R")
+
+Progress = Callable[[int], object]
+"""Called after each batch with its number of rows."""
+
+log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BatchLimits:
+    """How large a batch may be; a single row may be larger.
+
+    Attributes:
+        rows: Most rows.
+        tokens: Most tokens, padding included: those of the inputs and prompts, and those to generate or score.
+
+    Raises:
+        ConfigError: If a limit is below 1.
+    """
+
+    rows: int = 64
+    tokens: int = 16384
+
+    def __post_init__(self) -> None:
+        for name, value in (("rows", self.rows), ("tokens", self.tokens)):
+            if value < 1:
+                raise ConfigError(f"A batch's limit of {name} is {value}; give at least 1.")
+
+
+def plan_batches(rows: Sequence[EncodedQuery], waiting: Iterable[int], limits: BatchLimits) -> list[list[int]]:
+    """Put rows of one group and of similar length together, the longest first.
+
+    Args:
+        rows: All rows.
+        waiting: Indices of the rows to plan for.
+        limits: How large a batch may be.
+
+    Returns:
+        Indices by batch: each of `waiting` once.
+    """
+    order = sorted(waiting, key=lambda index: (rows[index].group, -rows[index].tokens))
+    batches: list[list[int]] = []
+    for index in order:
+        first = rows[batches[-1][0]] if batches else None
+        fits = first is not None and first.group == rows[index].group and len(batches[-1]) < limits.rows
+        if first is not None and fits and first.tokens * (len(batches[-1]) + 1) <= limits.tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def run_batches(
+    rows: Sequence[EncodedQuery],
+    call: Callable[[Sequence[EncodedQuery]], Sequence[R]],
+    *,
+    limits: BatchLimits,
+    progress: Progress | None = None,
+) -> list[R]:
+    """Call a function batch by batch, and put its results in the rows' order.
+
+    When memory runs out, this and all further batches get half the tokens.
+
+    Args:
+        rows: The rows.
+        call: From a batch's rows to one result each.
+        limits: How large a batch may be.
+        progress: Called after each batch.
+    """
+    results: dict[int, R] = {}
+    batches = deque(plan_batches(rows, range(len(rows)), limits))
+    while batches:
+        batch = batches.popleft()
+        answers = _answers(call, [rows[index] for index in batch])
+        if answers is None:
+            limits = replace(limits, tokens=max(1, rows[batch[0]].tokens * len(batch) // 2))
+            log.warning("Out of memory with %d rows; going on with %d tokens a batch.", len(batch), limits.tokens)
+            batches = deque(plan_batches(rows, itertools.chain(batch, *batches), limits))
+            continue
+        results.update(zip(batch, answers, strict=True))
+        if progress is not None:
+            progress(len(batch))
+    return [results[index] for index in range(len(rows))]
+
+
+def by_windows(
+    queries: Iterable[Query],
+    encode: Callable[[Sequence[Query]], Sequence[EncodedQuery]],
+    call: Callable[[Sequence[EncodedQuery]], Sequence[R]],
+    *,
+    limits: BatchLimits | None,
+    window: int | None,
+    progress: Progress | None,
+) -> Iterator[R]:
+    """Read queries window by window, and yield their results in order.
+
+    Args:
+        queries: The queries, read as they are needed.
+        encode: Tokenizes a window's queries.
+        call: As in `run_batches`, and so are the limits and the progress.
+        limits: None takes the default ones.
+        window: Queries in a window; None takes all.
+        progress: Called after each batch.
+
+    Raises:
+        ConfigError: If the window is below 1.
+    """
+    if window is not None and window < 1:
+        raise ConfigError(f"window={window}: expected at least 1 query, or None for all.")
+    waiting = iter(queries)
+    while some := list(itertools.islice(waiting, window)):
+        yield from run_batches(encode(some), call, limits=limits or BatchLimits(), progress=progress)
+
+
+def _answers(call: Callable[[Sequence[EncodedQuery]], Sequence[R]], rows: Sequence[EncodedQuery]) -> Sequence[R] | None:
+    """What the call gives; None if memory ran out and fewer rows may do."""
+    try:
+        return call(rows)
+    except RuntimeError as error:
+        if len(rows) == 1 or not should_reduce_batch_size(error):
+            raise
+    torch.cuda.empty_cache()  # only now: the error held the tensors of the failed call
+    return None

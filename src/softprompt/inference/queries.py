@@ -1,0 +1,188 @@
+"""What is asked of a prompted model: an input, the prompt that answers it, and how the input becomes text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from softprompt.conditioning import Prompted, scoring
+from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.texts import encode_input, render_input
+from softprompt.config import choose
+from softprompt.errors import ConfigError, DataError
+from softprompt.tasks import TextFormat
+
+__all__ = ["EncodedQuery", "Query", "collate", "encode_to_generate", "encode_to_rank", "make_queries"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One input and what is wanted of it.
+
+    Attributes:
+        input: A text, or the columns of a row by name.
+        prompt: The name of the prompt that answers it; None for the bare backbone.
+        form: How the input becomes text; None takes a text as it is.
+        candidates: What to choose from, when it is classified.
+        max_new_tokens: Longest answer, when text is generated.
+        max_input_tokens: Longest input, besides what the backbone allows.
+        truncate: Whether a longer input is cut at its end; otherwise it is an error.
+
+    Raises:
+        ConfigError: If a number of tokens is below 1.
+    """
+
+    input: str | Mapping[str, Any]
+    prompt: str | None
+    form: TextFormat | None = None
+    candidates: tuple[str, ...] = ()
+    max_new_tokens: int = 128
+    max_input_tokens: int | None = None
+    truncate: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_new_tokens", self.max_new_tokens), ("max_input_tokens", self.max_input_tokens)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: expected at least 1.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EncodedQuery:
+    """A tokenized query.
+
+    Attributes:
+        ids: Token ids of the input.
+        mark: Token index of the template's mark, -1 for none.
+        prompt: The prompt's name; None for the bare backbone.
+        tokens: Tokens that it takes up in a batch: input, prompt, and what is generated or scored.
+        room: Tokens behind the input: most to generate, or those of the longest candidate.
+        targets: Token ids of each candidate; empty when text is generated.
+        candidates: The candidates.
+    """
+
+    ids: list[int]
+    mark: int
+    prompt: str | None
+    tokens: int
+    room: int
+    targets: list[list[int]]
+    candidates: tuple[str, ...]
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """What rows of a batch must share, so that a row gets in it what it would get alone."""
+        return self.room, len(self.targets)
+
+
+def make_queries(
+    model: Prompted,
+    asked: Iterable[tuple[str | Mapping[str, Any], str | None]],
+    *,
+    raw: bool = False,
+    **settings: Any,
+) -> Iterator[Query]:
+    """Queries whose inputs fill the template that is stored with their prompt.
+
+    Args:
+        model: The backbone with its prompts.
+        asked: Each input with its prompt's name, None for the bare backbone; read one by one.
+        raw: Whether texts are taken as they are, without template.
+        **settings: Further fields of `Query`, the same for all.
+
+    Raises:
+        ConfigError: If there is no prompt of a name.
+    """
+    forms: dict[str | None, TextFormat | None] = {None: None}
+    for value, name in asked:
+        if name is not None and name not in forms:
+            forms[name] = _stored_format(model, name)
+        yield Query(input=value, prompt=name, form=None if raw else forms[name], **settings)
+
+
+def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
+    """Tokenize queries that text will be generated for.
+
+    Raises:
+        LengthError: If an input is too long and may not be cut.
+        DataError: If an input has no tokens.
+    """
+    return [_encode(model, query, _render(model, query), [], query.max_new_tokens) for query in queries]
+
+
+def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
+    """Tokenize queries and their candidates. An encoder-only model has its classes in its head, and no tokens of them.
+
+    Raises:
+        ConfigError: If a query has no candidates, or one of them twice.
+        LengthError: If an input is too long and may not be cut.
+        DataError: If an input has no tokens.
+    """
+    for query in queries:
+        if not query.candidates or len(set(query.candidates)) < len(query.candidates):
+            raise ConfigError(f"Classifying needs different candidates to choose from, but got {query.candidates!r}.")
+    texts = [_render(model, query) for query in queries]
+    if model.backbone.spec.kind == "encoder-only":
+        return [_encode(model, query, text, [], 0) for query, text in zip(queries, texts, strict=True)]
+    chats = [_in_chat(query) for query in queries]
+    targets = scoring.encode(model.backbone, texts, [query.candidates for query in queries], chats)
+    return [
+        _encode(model, query, text, list(found), max(map(len, found)))
+        for query, text, found in zip(queries, texts, targets, strict=True)
+    ]
+
+
+def collate(
+    model: Prompted, rows: Sequence[EncodedQuery]
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
+    """Token ids of a batch, padded on the right; their mask; and the token index of each mark."""
+    backbone = model.backbone
+    ids, mask = pad_rows([row.ids for row in rows], fill=backbone.pad_id)
+    marks = torch.tensor([row.mark for row in rows])
+    return ids.to(backbone.device), mask.to(backbone.device), marks.to(backbone.device)
+
+
+def _encode(model: Prompted, query: Query, text: str, targets: list[list[int]], room: int) -> EncodedQuery:
+    bounds = (model.longest_input(query.prompt, room=room), query.max_input_tokens)
+    encoded = encode_input(
+        model.backbone,
+        text,
+        chat=_in_chat(query),
+        max_tokens=min((bound for bound in bounds if bound is not None), default=None),
+        truncate=query.truncate,
+    )
+    if not encoded.ids:
+        raise DataError(f"The input {text[:40]!r} has no tokens for {model.backbone.name}; give it a text.")
+    length = 0 if query.prompt is None else model.prompts[query.prompt].length
+    return EncodedQuery(
+        ids=encoded.ids,
+        mark=encoded.mark,
+        prompt=query.prompt,
+        tokens=(len(encoded.ids) + length + room) * max(1, len(targets)),
+        room=room,
+        targets=targets,
+        candidates=query.candidates,
+    )
+
+
+def _render(model: Prompted, query: Query) -> str:
+    if query.prompt is not None and query.prompt not in model.prompts:
+        raise choose("prompt", query.prompt, model.prompts)
+    return render_input(model.backbone, query.form, query.input)
+
+
+def _in_chat(query: Query) -> bool:
+    return query.form is not None and query.form.chat
+
+
+def _stored_format(model: Prompted, name: str) -> TextFormat | None:
+    if name not in model.prompts:
+        raise choose("prompt", name, model.prompts)
+    stored = model.prompts[name].info.format
+    return None if stored is None else TextFormat.from_mapping(stored)

@@ -1,0 +1,106 @@
+"""Choosing among candidates, for many inputs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softprompt.conditioning import Prompted
+from softprompt.errors import ConfigError, NonFiniteError
+from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank
+
+__all__ = ["Choice", "classify"]
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for an input.
+
+    Attributes:
+        label: The most probable candidate; the first of several that are equally so.
+        probabilities: Of each candidate, in their order; they add up to 1.
+    """
+
+    label: str
+    probabilities: Mapping[str, float]
+
+
+def classify(
+    model: Prompted,
+    queries: Iterable[Query],
+    *,
+    limits: BatchLimits | None = None,
+    window: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Choice]:
+    """Choose the most probable candidate of each query.
+
+    A model that generates text ranks candidates by their log-probabilities as targets, summed over tokens; their
+    softmax gives the probabilities. An encoder-only model has its classes in its head: class i is candidate i.
+
+    Args:
+        model: The backbone with its prompts.
+        queries: Inputs with their prompts and candidates, in any mix.
+        limits: How large a batch may be.
+        window: As in `predict_texts`.
+        progress: Called after each batch with its number of rows.
+
+    Returns:
+        The choices, in the queries' order.
+
+    Raises:
+        ConfigError: If a query has no candidates, or the head of an encoder-only model another number of classes.
+        LengthError: If an input is too long and may not be cut.
+        NonFiniteError: If a prompt leads to scores that are NaN.
+
+    References:
+        Brown et al. 2020, §2.4 (candidates by likelihood).
+    """
+    call = functools.partial(_choose, model)
+    encode = functools.partial(encode_to_rank, model)
+    return by_windows(queries, encode, call, limits=limits, window=window, progress=progress)
+
+
+def _choose(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
+    one_pass = _class_scores if model.backbone.spec.kind == "encoder-only" else _candidate_scores
+    scores = one_pass(model, rows)
+    for row, bad in zip(rows, scores.isnan().any(-1).tolist(), strict=True):
+        if bad:
+            raise NonFiniteError(
+                f"The scores that {model.backbone.name} gives with the prompt {row.prompt!r} are NaN; the prompt has "
+                "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
+            )
+    best = scores.argmax(-1).tolist()
+    probabilities = scores.double().softmax(-1).tolist()
+    return [
+        Choice(row.candidates[index], dict(zip(row.candidates, shares, strict=True)))
+        for row, index, shares in zip(rows, best, probabilities, strict=True)
+    ]
+
+
+def _candidate_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor, "batch candidates"]:
+    ids, mask, marks = collate(model, rows)
+    names = [row.prompt for row in rows]
+    return model.score_ids(ids, mask, [row.targets for row in rows], prompts=names, marks=marks)
+
+
+@torch.no_grad()
+def _class_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor, "batch classes"]:
+    ids, mask, marks = collate(model, rows)
+    logits = model(ids, mask, prompts=[row.prompt for row in rows], marks=marks).logits
+    assert logits is not None
+    for row in rows:
+        if len(row.candidates) != logits.shape[1]:
+            raise ConfigError(
+                f"{model.backbone.name} has {logits.shape[1]} classes, but there are {len(row.candidates)} candidates "
+                f"({', '.join(row.candidates)}); load it with num_labels={len(row.candidates)}."
+            )
+    return logits.float()
