@@ -57,6 +57,9 @@ class Architecture:
     objectives: tuple[str, ...]
     build: Callable[[Shape, int, int], PreTrainedModel]
     """From shape, vocabulary size and longest sequence to a model with random weights."""
+    unit_embeddings: bool
+    """Whether embeddings are drawn at size 1, not `1 / sqrt(dim)`, and so need steps larger by that ratio: T5 was
+    trained with steps in proportion to a parameter's size (Raffel et al. 2020, §3.1.2)."""
 
 
 def find_shape(name: str) -> Shape:
@@ -115,11 +118,12 @@ def _t5(shape: Shape, vocab: int, max_length: int) -> PreTrainedModel:
         decoder_start_token_id=_PAD,
         n_positions=max_length,
     )
-    # The configuration takes "untied" to mean v1.1, but sets the flag back; the model is built from the flag.
-    config.tie_word_embeddings = False
     model = T5ForConditionalGeneration(config)
-    # transformers draws the untied head from N(0, 1), which makes first logits as large as sqrt(dim).
+    # The configuration takes "untied" to mean v1.1 but ties all tables, and the flag set back would untie all four;
+    # v1.1 shares one table between encoder and decoder and has a head of its own.
+    model.lm_head.weight = nn.Parameter(torch.empty_like(model.shared.weight))
     nn.init.normal_(model.lm_head.weight, std=shape.dim**-0.5)
+    model.config.tie_word_embeddings = False
     return model
 
 
@@ -143,7 +147,7 @@ def _gpt(shape: Shape, vocab: int, max_length: int) -> PreTrainedModel:
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
-        "t5": Architecture(kind="encoder-decoder", objectives=("span_corruption", "prefix_lm"), build=_t5),
-        "gpt": Architecture(kind="decoder-only", objectives=("causal_lm",), build=_gpt),
+        "t5": Architecture(kind="encoder-decoder", objectives=("span_corruption", "prefix_lm"), build=_t5, unit_embeddings=True),
+        "gpt": Architecture(kind="decoder-only", objectives=("causal_lm",), build=_gpt, unit_embeddings=False),
     }
 )

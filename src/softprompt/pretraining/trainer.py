@@ -45,8 +45,11 @@ from softprompt.pretraining.tokenizer import (
 __all__ = ["pretrain"]
 
 TOKENIZER = "unigram.json"
-# Settings that may differ between a run and its resumption: they do not decide what is computed.
-_FREE = {"output_dir", "cache_dir", "checkpoint_every_s", "threads", "compile"}
+# Settings that may differ between a run and its resumption: they do not decide what is computed. Of files, only the
+# content counts, which is compared by digest.
+_FREE = {"output_dir", "cache_dir", "checkpoint_every_s", "threads", "compile", "train", "held_out", "tokenizer"}
+# Schedules that do not look at the number of steps: such a run may be ended early or prolonged.
+_ENDLESS = {"constant", "inverse_sqrt"}
 # A tokenizer learns from this much text, taken evenly from all files: more changes little and takes minutes.
 _TOKENIZER_CHARACTERS = 60_000_000
 
@@ -112,7 +115,7 @@ class _Run:
         self.step_loss = torch.compile(self.loss) if config.compile else self.loss
         self.optimizer = build_optimizer(
             config.optimizer,
-            _groups(self.model, config.weight_decay),
+            _groups(self.model, config),
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
         )
@@ -339,16 +342,22 @@ def _positions(config: PretrainConfig) -> int:
     return 2 * config.window
 
 
-def _groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms and biases do not."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+def _groups(model: PreTrainedModel, config: PretrainConfig) -> list[dict[str, Any]]:
+    """Parameters by their settings: matrices decay, norms and embeddings of size 1 do not."""
+    table = model.get_input_embeddings().weight
+    unit = find_architecture(config.preset).unit_embeddings
+    others = [parameter for parameter in model.parameters() if not (unit and parameter is table)]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if unit:
+        rate = config.learning_rate * math.sqrt(table.shape[1])
+        groups.append({"params": [table], "lr": rate, "weight_decay": 0.0})
+    return groups
 
 
 def _decisive(config: PretrainConfig) -> dict[str, Any]:
     """The settings that decide what a run computes; of the files, only their content counts."""
-    free = {**dict.fromkeys(_FREE), "train": None, "held_out": None, "tokenizer": None}
+    free = _FREE | ({"steps"} if config.schedule in _ENDLESS else set())
     return {name: value for name, value in to_mapping(config).items() if name not in free}
