@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 __all__ = ["FingerprintLike", "Host", "LabelledTask", "SpecLike", "StackLike"]
 
 
+@runtime_checkable
 class StackLike(Protocol):
     """A stack of attention layers."""
 
@@ -28,6 +29,7 @@ class StackLike(Protocol):
         """Width of a key or value."""
 
 
+@runtime_checkable
 class SpecLike(Protocol):
     """The facts of a backbone."""
 
@@ -48,6 +50,7 @@ class SpecLike(Protocol):
         """Why keys and values cannot be given to the layers, or None."""
 
 
+@runtime_checkable
 class FingerprintLike(Protocol):
     """Which model it is."""
 
@@ -55,6 +58,7 @@ class FingerprintLike(Protocol):
         """As plain values."""
 
 
+@runtime_checkable
 class Host(Protocol):
     """A backbone, as far as building a prompt is concerned."""
 
@@ -93,6 +97,7 @@ class Host(Protocol):
         """Keys and values of each layer for rows of embeddings, by `(stack, layer)`."""
 
 
+@runtime_checkable
 class LabelledTask(Protocol):
     """A task, as far as building a prompt is concerned."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class PromptTuning:
         return SoftPrompt(DirectRows(rows), self, _info(backbone, self.source))
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> PromptTuning:
         """Read the settings from plain values."""
         return from_mapping(cls, settings)
 
@@ -166,7 +166,7 @@ class PrefixTuning:
         return _activations(backbone, rows, stacks)
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> PrefixTuning:
         """Read the settings from plain values."""
         return from_mapping(cls, settings)
 

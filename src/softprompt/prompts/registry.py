@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from softprompt.config import choose
 from softprompt.errors import ConfigError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Method", "find", "name_of", "register"]
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to make a prompt: a frozen settings class that can build one."""
 
