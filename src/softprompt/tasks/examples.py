@@ -68,7 +68,7 @@ class TaskReport:
         return "\n".join(lines)
 
 
-def render_rows(rows: Iterable[Row], form: TextFormat, on_bad_row: OnBadRow) -> tuple[list[Example], list[str]]:
+def render_rows(rows: Iterable[Row], form: TextFormat, on_bad_row: str) -> tuple[list[Example], list[str]]:
     """Render rows, and collect the reasons of those that were skipped.
 
     Raises:

@@ -54,6 +54,11 @@ def test_the_first_bad_row_stops(first, place):
         render_rows(BAD[first:], FORM, "error")
 
 
+def test_what_to_do_with_a_bad_row_is_one_of_two():
+    with pytest.raises(ConfigError, match=r"on_bad_row is 'skp'; it is 'error' .* or 'skip'"):
+        render_rows(BAD, FORM, "skp")
+
+
 def test_duplicates_across_splits_are_counted_by_row():
     splits = {"train": "aabc", "validation": "aad", "test": "dbe"}
     counts = count_duplicates({split: [example(text) for text in texts] for split, texts in splits.items()})
