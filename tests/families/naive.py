@@ -1,0 +1,178 @@
+"""References that share nothing with the library: one row at a time, unpadded, on the model as transformers makes it.
+
+Prompt tuning is a plain concatenation of embeddings. A decoder's prefix is a cache that is filled before the row
+runs, as prefix-tuning's authors did. The prefixes of encoders and of encoder-decoders, which no cache reaches, go
+through a written-out attention in float64 that knows no masks.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, DynamicCache, PreTrainedModel
+
+from softprompt.prompts import PromptTensors, SoftPrompt
+from tests.families import zoo
+from tests.families.zoo import Family
+
+IGNORED = -100
+
+
+def place(prompt: SoftPrompt, inputs: int, mark: int) -> int:
+    """Before which of a row's tokens the prompt stands."""
+    half = mark if mark >= 0 else inputs // 2
+    return {"prepend": 0, "middle": half, "append": inputs}[prompt.placement]
+
+
+def logits(
+    family: Family,
+    ids: Tensor,
+    prompt: SoftPrompt | None,
+    *,
+    inputs: int | None = None,
+    mark: int = -1,
+    target: Tensor | None = None,
+) -> Tensor:
+    """What predicts the token after each of a row's tokens, `[seq, vocab]`; of a target's; or of each class.
+
+    Args:
+        family: Whose model to run.
+        ids: The row's real tokens, `[seq]`.
+        prompt: Its prompt.
+        inputs: How many of its tokens are input; all if None.
+        mark: Token index of a template's mark.
+        target: What the decoder of an encoder-decoder reads, `[target]`.
+    """
+    tensors = prompt() if prompt is not None else PromptTensors()
+    inputs = len(ids) if inputs is None else inputs
+    at = place(prompt, inputs, mark) if prompt is not None else 0
+    if family.kind == "decoder-only" and tensors.keys_values:
+        return _after_cache(zoo.stock(family.name), ids, tensors.keys_values["decoder"], min(at, max(inputs - 1, 0)))
+    if family.kind == "encoder-only" and tensors.rows is not None:
+        at = max(at, 1)
+    reads = {} if target is None else {"decoder_input_ids": target[None]}
+    if tensors.keys_values:
+        return _written_out(family.name)(ids[None], tensors.keys_values, **reads)
+    return _joined(family, ids, tensors.rows, at, reads)
+
+
+def _joined(family: Family, ids: Tensor, rows: Tensor | None, at: int, reads: Mapping[str, Tensor]) -> Tensor:
+    model = zoo.stock(family.name)
+    if rows is None:
+        return model(ids[None], **reads).logits[0]
+    embedded = model.get_input_embeddings()(ids) * family.embedding_scale
+    made = model(inputs_embeds=torch.cat([embedded[:at], rows, embedded[at:]])[None], **reads).logits[0]
+    if family.kind != "decoder-only":
+        return made
+    columns = [i if i < at else i + len(rows) for i in range(len(ids))]
+    return made[[column - 1 for column in columns[1:]] + [len(made) - 1]]
+
+
+def _after_cache(model: PreTrainedModel, ids: Tensor, prefix: Tensor, at: int) -> Tensor:
+    """Run the tokens before the prefix, put the prefix behind them in the cache, and run the others."""
+    cache = DynamicCache()
+    before = [model(ids[None, :at], past_key_values=cache, use_cache=True).logits[0]] if at else []
+    for layer, (keys, values) in enumerate(prefix):
+        cache.update(keys[None], values[None], layer)
+    positions = torch.arange(at, len(ids))[None] + prefix.shape[3]
+    after = model(ids[None, at:], position_ids=positions, past_key_values=cache, use_cache=True).logits[0]
+    return torch.cat([*before, after])
+
+
+class WrittenOut:
+    """A model whose attention is written out: no masks but a decoder's own causality, prefixes by stack and layer."""
+
+    KERNEL = "written_out"
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        model.set_attn_implementation(self.KERNEL)
+        for name, module in model.named_modules():
+            module.written_out_site = _site(name)  # type: ignore[assignment]
+
+    def __call__(self, ids: Tensor, prefixes: Mapping[str, Tensor], **reads: Tensor) -> Tensor:
+        for module in self.model.modules():
+            stack, layer = module.written_out_site  # type: ignore[misc]
+            module.written_out_prefix = prefixes[stack][layer] if stack in prefixes else None  # type: ignore[assignment]
+        return self.model(ids, **reads).logits[0]
+
+    @staticmethod
+    def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, *, scaling: float, **options: Any
+    ) -> tuple[Tensor, None]:
+        """Softmax over the prefix and the row's own tokens, `[1, heads, seq, head_dim]`, in float64."""
+        prefix: Tensor | None = module.written_out_prefix  # type: ignore[assignment]
+        own = key.shape[2]
+        if prefix is not None:
+            key, value = torch.cat([prefix[0][None], key], dim=2), torch.cat([prefix[1][None], value], dim=2)
+        scores = (query.double() @ key.double().mT) * scaling
+        if (bias := options.get("position_bias")) is not None:
+            scores[..., -own:] = scores[..., -own:] + bias
+        if module.written_out_site[0] == "decoder":  # type: ignore[index]
+            later = torch.ones(query.shape[2], own, dtype=torch.bool).triu(1)
+            scores[..., -own:] = scores[..., -own:].masked_fill(later, float("-inf"))
+        return (scores.softmax(-1) @ value.double()).float().transpose(1, 2), None
+
+
+AttentionInterface.register(WrittenOut.KERNEL, WrittenOut.attend)
+
+
+@functools.cache
+def _written_out(name: str) -> WrittenOut:
+    return WrittenOut(copy.deepcopy(zoo.stock(name)))
+
+
+def _site(name: str) -> tuple[str, int]:
+    """Which stack and layer a module belongs to, read off its name."""
+    layer = re.search(r"\.(?:block|layers?)\.(\d+)\.", f".{name}.")
+    if "EncDecAttention" in name or "encoder_attn" in name:
+        stack = "cross"
+    else:
+        stack = "decoder" if "decoder" in name else "encoder"
+    return stack, int(layer.group(1)) if layer else -1
+
+
+def batch_logits(
+    family: Family,
+    rows: Sequence[Tensor],
+    prompts: Sequence[SoftPrompt | None],
+    *,
+    inputs: Sequence[int] | None = None,
+    targets: Sequence[Tensor] | None = None,
+) -> list[Tensor]:
+    """`logits` of each row."""
+    return [
+        logits(
+            family,
+            row,
+            prompts[i],
+            inputs=None if inputs is None else inputs[i],
+            target=None if targets is None else targets[i],
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def loss(predicted: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    """Mean over all labelled tokens; `predicted[i]` are what predicts `labels[i]`, `IGNORED` where nothing counts."""
+    return nn.functional.cross_entropy(torch.cat(list(predicted)), torch.cat(list(labels)), ignore_index=IGNORED)
+
+
+def continuation(family: Family, ids: Tensor, prompt: SoftPrompt | None, count: int) -> list[int]:
+    """The greedy continuation, by an argmax over the whole sequence for every token, up to the end token."""
+    made: list[int] = []
+    while len(made) < count and zoo.END not in made:
+        new = torch.tensor(made, dtype=torch.long)
+        if family.kind == "encoder-decoder":
+            target = torch.cat([torch.tensor([zoo.PAD]), new])
+            predicted = logits(family, ids, prompt, target=target)
+        else:
+            predicted = logits(family, torch.cat([ids, new]), prompt, inputs=len(ids))
+        made.append(int(predicted[-1].argmax()))
+    return made
