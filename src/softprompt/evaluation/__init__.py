@@ -1,0 +1,19 @@
+"""How good is what predicts: metrics with intervals, every prediction, baselines, and paired comparisons."""
+
+from softprompt.evaluation.baselines import TextPrompt, evaluate_majority
+from softprompt.evaluation.comparison import Comparison, compare
+from softprompt.evaluation.measuring import Job, evaluate, evaluate_many
+from softprompt.evaluation.result import Evaluation, Interval, Prediction
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Interval",
+    "Job",
+    "Prediction",
+    "TextPrompt",
+    "compare",
+    "evaluate",
+    "evaluate_majority",
+    "evaluate_many",
+]
