@@ -50,7 +50,7 @@ class Run:
         patience: Evaluations without improvement after which the run stops; None never stops early.
         truncate: Whether inputs that are too long are cut; otherwise they are an error.
         max_input_tokens: Longest input; None is bounded by the backbone alone.
-        max_new_tokens: Longest text to generate in evaluation.
+        max_new_tokens: Longest text to generate in evaluation; None leaves room for any label, or 128 tokens.
 
     Raises:
         ConfigError: If a setting is unknown or out of range.
@@ -77,7 +77,7 @@ class Run:
     patience: int | None = None
     truncate: bool = False
     max_input_tokens: int | None = None
-    max_new_tokens: int = 64
+    max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -85,9 +85,9 @@ class Run:
         _one_of("optimizer", self.optimizer, optimizer_names())
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("by", self.by, ("generate", "rank", None))
-        for setting in ("batch_size", "accumulate", "steps", "max_new_tokens"):
+        for setting in ("batch_size", "batch_tokens", "accumulate", "steps", "evaluate_rows", "patience"):
             _at_least(setting, getattr(self, setting), 1)
-        for setting in ("batch_tokens", "evaluate_rows", "patience", "max_input_tokens"):
+        for setting in ("max_input_tokens", "max_new_tokens"):
             _at_least(setting, getattr(self, setting), 1)
         for setting in ("warmup_steps", "evaluate_every", "weight_decay"):
             _at_least(setting, getattr(self, setting), 0)

@@ -7,18 +7,22 @@ once, and small batches of many runs fill the machine.
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
 from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from softprompt.evaluation import Job, evaluate_many
+from softprompt.inference import BatchLimits
 from softprompt.loop.interrupts import Interrupts
-from softprompt.loop.memory import is_out_of_memory
 from softprompt.loop.progress import Bar, Progress
 from softprompt.loop.trackers import open_trackers
 from softprompt.training.data import TrainRow, digest, encode_rows
@@ -95,9 +99,8 @@ class _Session:
         settings = {member.run.name: member.run.settings() for member in self.members}
         directory = self.config.output_dir or "."
         trackers = open_trackers(self.config.trackers, directory, {**to_mapping(self.config), "runs": settings})
-        with Interrupts() as interrupts, Progress() as progress:
-            if not self.config.progress:
-                progress.mute()
+        stream = sys.stderr if self.config.progress else io.StringIO()
+        with Interrupts() as interrupts, Progress(stream=stream) as progress:
             bars = {m.run.name: progress.add(m.run.name, total=m.run.steps, done=m.step) for m in self.members}
             while any(member.live for member in self.members):
                 self._step(progress, bars, trackers)
@@ -122,7 +125,7 @@ class _Session:
             lambda tokens: backward(self.model, batches, precision=self.config.precision, pass_tokens=tokens),
             self.pass_tokens,
             longest=max(member.longest for member in live),
-            is_out_of_memory=is_out_of_memory,
+            is_out_of_memory=should_reduce_batch_size,
             undo=forget,
             say=progress.say,
         )
@@ -143,14 +146,22 @@ class _Session:
                 trackers.log(self.step, {f"{name}/{key}": value for key, value in latest.items() if key != "step"})
 
     def _evaluate(self, due: Sequence[Member]) -> None:
-        """Evaluate several runs in mixed batches."""
+        """Evaluate several runs in mixed batches; if one of them gives NaN, each by itself."""
         if not due:
             return
-        for member, evaluation in zip(due, self._evaluations(due), strict=True):
-            member.judge(evaluation)
-
-    def _evaluations(self, due: Sequence[Member]) -> list[dict[str, float]]:
-        raise NotImplementedError
+        jobs = {member.run.name: _job(member.run) for member in due}
+        limits = BatchLimits(tokens=self.config.evaluation_tokens)
+        try:
+            scores = evaluate_many(self.model, jobs, limits=limits)
+        except NonFiniteError as error:
+            if len(due) > 1:
+                for member in due:
+                    self._evaluate([member])
+                return
+            due[0].fail(error)
+            return
+        for member in due:
+            member.judge(scores[member.run.name])
 
     def _interrupt(self) -> None:
         if self.folder is None:
@@ -196,3 +207,15 @@ class _Session:
                 path=path,
             )
         return TrainResult(results, seconds=seconds, steps=self.step)
+
+
+def _job(run: Run) -> Job:
+    return Job(
+        task=run.task,
+        prompt=run.name,
+        by=run.evaluates_by,
+        rows=run.evaluate_rows,
+        max_new_tokens=run.max_new_tokens,
+        max_input_tokens=run.max_input_tokens,
+        truncate=run.truncate,
+    )

@@ -1,0 +1,93 @@
+"""From the command line to a command, and from its error to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from softprompt.cli import backbones, prompts, tasks
+from softprompt.cli.demo import demo
+from softprompt.cli.evaluate import evaluate
+from softprompt.cli.predict import predict
+from softprompt.cli.pretrain import pretrain
+from softprompt.cli.train import train
+from softprompt.errors import ConfigError, SoftpromptError
+
+__all__ = ["COMMANDS", "main"]
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+COMMANDS: dict[str, Any] = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "pretrain": pretrain,
+    "prompts": {
+        "_help": "Look at prompts, and exchange them with other libraries and the hub.",
+        "list": prompts.list_prompts,
+        "show": prompts.show,
+        "import": prompts.import_prompt,
+        "export": prompts.export,
+        "push": prompts.push,
+        "pull": prompts.pull,
+    },
+    "tasks": {"_help": "Look at the tasks known by name.", "list": tasks.list_tasks, "show": tasks.show},
+    "backbones": {
+        "_help": "Look at the backbones that come with softprompt.",
+        "list": backbones.list_backbones,
+        "show": backbones.show,
+    },
+}
+"""Every command, by name; a nested mapping is a group of them."""
+
+DESCRIPTION = """Train, measure and use soft prompts on frozen language models.
+
+Every option can stand in a YAML file (--config FILE); options on the command line win. --debug, anywhere, shows
+where an error came from."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: What follows `softprompt`; those of the process if None.
+
+    Returns:
+        0, or 1 if the command failed, 2 if it was asked for wrongly, 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        auto_cli(
+            COMMANDS, args=given, as_positional=False, prog="softprompt", description=DESCRIPTION,
+            version=version("softprompt"),
+        )  # fmt: skip
+    except SystemExit as stop:  # help, version and usage errors of the parser
+        return stop.code if isinstance(stop.code, int) else USAGE
+    except SoftpromptError as error:
+        return _fail(error, debug, USAGE if isinstance(error, ConfigError) else FAILED)
+    except KeyboardInterrupt:
+        print("softprompt: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(error, debug, FAILED)
+    return 0
+
+
+def _fail(error: Exception, debug: bool, code: int) -> int:
+    if debug:
+        traceback.print_exception(error)
+    else:
+        print(f"softprompt: {error}", file=sys.stderr)
+    return code

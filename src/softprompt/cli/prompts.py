@@ -1,0 +1,105 @@
+"""`softprompt prompts`: stored prompts, other libraries' formats, the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from softprompt.cli.tables import print_table
+
+__all__ = ["export", "import_prompt", "list_prompts", "pull", "push", "show"]
+
+Format = Literal["peft", "npy"]
+
+
+def list_prompts(*, folder: str = "prompts") -> None:
+    """List the prompts in a folder.
+
+    Args:
+        folder: A folder of prompt folders.
+    """
+    from softprompt.artefact import read_metadata
+    from softprompt.errors import ArtefactError
+
+    if not Path(folder).is_dir():
+        raise ArtefactError(f"No folder at {folder}; give one that holds prompts: --folder runs/NAME/prompts")
+    rows = []
+    for path in sorted(Path(folder).iterdir()):
+        if (path / "prompt.json").is_file():
+            facts = read_metadata(path, "prompt")
+            method = facts.get("method", {})
+            rows.append(
+                (path.name, facts.get("task"), method.get("name"), method.get("length"), facts.get("parameters"),
+                 facts.get("backbone"))
+            )  # fmt: skip
+    print_table(("prompt", "task", "method", "length", "parameters", "backbone"), rows)
+
+
+def show(*, path: str) -> None:
+    """Show a prompt's card.
+
+    Args:
+        path: The prompt's folder.
+    """
+    from softprompt.artefact import read_metadata
+    from softprompt.prompts import card
+
+    print(card.render(Path(path).name, read_metadata(path, "prompt")))
+
+
+def import_prompt(*, source: str, output: str, backbone: str, format: Format = "peft") -> None:
+    """Import a prompt from another library's files.
+
+    Args:
+        source: A PEFT checkpoint's folder, or a `.npy` file of rows `[length, dim]` as T5X wrote them.
+        output: Folder for the prompt.
+        backbone: The backbone that it was trained on: hub id, folder or bundled:NAME.
+        format: What the source is.
+    """
+    from softprompt.backbones import Backbone
+    from softprompt.store import load_peft, load_t5x
+
+    load = load_peft if format == "peft" else load_t5x
+    prompt = load(source, Backbone.from_pretrained(backbone))
+    print(f"{prompt.save(output)}: {prompt.length} virtual tokens, {prompt.num_parameters():,} values")
+
+
+def export(*, path: str, output: str, format: Format = "peft") -> None:
+    """Export a prompt for another library.
+
+    Args:
+        path: The prompt's folder.
+        output: Folder (PEFT) or file (.npy) to write.
+        format: What to write.
+    """
+    from softprompt.prompts import SoftPrompt
+    from softprompt.store import save_peft, save_t5x
+
+    save = save_peft if format == "peft" else save_t5x
+    print(save(SoftPrompt.load(path), output))
+
+
+def push(*, path: str, repo: str, private: bool = False) -> None:
+    """Push a prompt to the hub.
+
+    Args:
+        path: The prompt's folder.
+        repo: Repository on the hub, OWNER/NAME; made if it does not exist.
+        private: Whether a new repository is private.
+    """
+    from softprompt.store import push_prompt
+
+    print(push_prompt(path, repo, private=private))
+
+
+def pull(*, repo: str, output: str, revision: str | None = None) -> None:
+    """Pull a prompt from the hub.
+
+    Args:
+        repo: Repository on the hub, OWNER/NAME.
+        output: Folder for the prompt.
+        revision: Branch, tag or commit.
+    """
+    from softprompt.store import pull_prompt
+
+    print(pull_prompt(repo, output, revision=revision))

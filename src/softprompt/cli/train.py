@@ -1,0 +1,203 @@
+"""`softprompt train`: one run from flags, or several from a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from softprompt.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from softprompt.prompts.registry import Method
+    from softprompt.tasks import Task
+    from softprompt.training import Run
+
+__all__ = ["train"]
+
+_TASK = ("task", "data_dir", "train_file", "validation_file", "test_file", "input", "target", "label_words", "metrics",
+         "chat", "on_bad_row")  # fmt: skip
+_METHOD = ("method", "length", "init", "text", "source", "placement", "hidden")
+_SESSION = ("backbone", "output_dir", "dtype", "device", "attention", "precision", "conditioning",
+            "gradient_checkpointing", "pass_tokens", "checkpoint_every", "trackers", "runs")  # fmt: skip
+
+
+def train(
+    *,
+    backbone: str,
+    output_dir: str,
+    task: str | None = None,
+    data_dir: str | None = None,
+    train_file: str | None = None,
+    validation_file: str | None = None,
+    test_file: str | None = None,
+    input: str | None = None,
+    target: str | None = None,
+    label_words: dict[str, str] | None = None,
+    metrics: list[str] | None = None,
+    chat: bool = False,
+    on_bad_row: Literal["error", "skip"] = "error",
+    name: str | None = None,
+    method: str = "prompt_tuning",
+    length: int | None = None,
+    init: str | None = None,
+    text: str | None = None,
+    source: str | None = None,
+    placement: str | None = None,
+    hidden: int | None = None,
+    seed: int = 0,
+    optimizer: str = "adafactor",
+    learning_rate: float = 0.3,
+    weight_decay: float = 1e-5,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    clip_norm: float | None = None,
+    batch_size: int = 32,
+    batch_tokens: int | None = None,
+    accumulate: int = 1,
+    steps: int = 3000,
+    evaluate_every: int | None = None,
+    evaluate_rows: int | None = None,
+    by: Literal["generate", "rank"] | None = None,
+    metric: str | None = None,
+    patience: int | None = None,
+    truncate: bool = False,
+    max_input_tokens: int | None = None,
+    max_new_tokens: int | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: Literal["sdpa", "eager"] | None = None,
+    precision: Literal["float32", "bf16"] = "float32",
+    conditioning: Literal["auto", "shared", "concatenation"] = "auto",
+    gradient_checkpointing: bool = False,
+    pass_tokens: int = 16384,
+    checkpoint_every: int = 200,
+    trackers: list[str] | None = None,
+    runs: list[dict[str, Any]] | None = None,
+) -> None:
+    """Train one or several prompts on a frozen backbone.
+
+    The same command goes on where it was stopped. The resolved settings are written to OUTPUT_DIR/config.yaml, the
+    prompts to OUTPUT_DIR/prompts/NAME.
+
+    Args:
+        backbone: Hub id, folder, or bundled:NAME.
+        output_dir: Folder for prompts, histories and checkpoints.
+        task: A task's name (see `softprompt tasks list`); or give files.
+        data_dir: Folder with a task's original files.
+        train_file: JSONL, CSV, TSV or Parquet file to train on; alone, it is split in three.
+        validation_file: File to choose the best prompt on.
+        test_file: File that is only read when it is evaluated on.
+        input: Template of the input over the file's columns, e.g. "{text}".
+        target: Template of the target, e.g. "{label}".
+        label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
+        metrics: Names of metrics; the first chooses the best prompt.
+        chat: Whether to put the tokenizer's chat template around inputs.
+        on_bad_row: Whether a bad row is an error or is skipped and counted.
+        name: The run's name; the task's if not given.
+        method: prompt_tuning, prefix_tuning, or another package's.
+        length: Virtual tokens.
+        init: How the prompt starts: class_labels, vocab, random, text, prompt.
+        text: Words to start from, with init text.
+        source: Folder of the prompt to start from, with init prompt.
+        placement: prepend, middle or append.
+        hidden: Width of a prefix's reparameterisation; 0 trains keys and values directly.
+        seed: Of the prompt's start and the order of the data.
+        optimizer: adafactor, adamw, or another package's.
+        learning_rate: Highest learning rate.
+        weight_decay: Decoupled weight decay.
+        schedule: constant, linear, cosine or inverse_sqrt.
+        warmup_steps: Steps of linear warm-up.
+        clip_norm: Largest norm of a prompt's gradient.
+        batch_size: Rows per batch.
+        batch_tokens: Most tokens per batch, padding included.
+        accumulate: Batches per optimizer step.
+        steps: Optimizer steps.
+        evaluate_every: Steps between evaluations; at the end only if not given, never if 0.
+        evaluate_rows: Most validation rows to evaluate on.
+        by: Rank label words, or generate.
+        metric: Which metric chooses the best prompt.
+        patience: Evaluations without improvement after which a run stops.
+        truncate: Cut inputs that are too long, instead of failing.
+        max_input_tokens: Longest input, in tokens.
+        max_new_tokens: Longest text to generate in evaluation, in tokens.
+        dtype: The backbone's dtype: auto, float32, bfloat16, float16.
+        device: auto, cpu, cuda, mps.
+        attention: Attention kernel.
+        precision: float32, or bf16 autocast.
+        conditioning: Which pass to take.
+        gradient_checkpointing: Recompute layers in the backward pass, to save memory.
+        pass_tokens: Most tokens in one pass of the backbone.
+        checkpoint_every: Steps between checkpoints.
+        trackers: tensorboard, wandb, mlflow, trackio.
+        runs: Several runs: a list of settings for each, which win over those above.
+    """
+    import softprompt as sp
+    from softprompt.config import write_yaml
+
+    settings = {key: value for key, value in locals().items() if key not in ("sp", "write_yaml")}
+    shared = {key: value for key, value in settings.items() if key not in _SESSION}
+    each = [{**shared, **overrides} for overrides in runs] if runs else [shared]
+    tasks: dict[str, Task] = {}
+    made = [_run(overrides, tasks) for overrides in each]
+    loaded = sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device, attention=attention)
+    config = sp.TrainConfig(
+        output_dir=output_dir, precision=precision, conditioning=conditioning, pass_tokens=pass_tokens,
+        gradient_checkpointing=gradient_checkpointing, checkpoint_every=checkpoint_every, trackers=tuple(trackers or ()),
+    )  # fmt: skip
+    result = sp.train(loaded, made, config)
+    write_yaml({key: value for key, value in settings.items() if value is not None}, Path(output_dir) / "config.yaml")
+    names = sorted({metric for run in result.values() for metric in run.metrics})
+    print_table(
+        ("run", "status", "best step", *names, "prompt"),
+        [
+            (name, run.status, run.best_step, *(run.metrics.get(m) for m in names), run.path)
+            for name, run in result.items()
+        ],
+    )
+    for name, run in result.items():
+        if run.reason:
+            print(f"{name}: {run.reason}", file=sys.stderr)
+
+
+def _run(settings: dict[str, Any], tasks: dict[str, Task]) -> Run:
+    """One run from flat settings; runs on the same task share it."""
+    import softprompt as sp
+    from softprompt.config import choose
+
+    for key in settings:
+        if key not in train.__kwdefaults__:
+            raise choose("setting of a run", key, set(train.__kwdefaults__) - set(_SESSION))
+    wanted = {key: settings.get(key) for key in _TASK}
+    key = repr(wanted)
+    if key not in tasks:
+        tasks[key] = _task(wanted)
+    rest = {k: v for k, v in settings.items() if k not in (*_TASK, *_METHOD, "name")}
+    return sp.Run(name=settings["name"] or tasks[key].name, method=_method(settings), task=tasks[key], **rest)
+
+
+def _method(settings: dict[str, Any]) -> Method:
+    from softprompt.prompts import registry
+
+    options = {key: settings[key] for key in _METHOD[1:] if settings[key] is not None}
+    if "hidden" in options:
+        options["hidden"] = options["hidden"] or None
+    return registry.find(settings["method"]).from_settings(options)
+
+
+def _task(wanted: dict[str, Any]) -> Task:
+    import softprompt as sp
+    from softprompt.errors import ConfigError
+
+    if (wanted["task"] is None) == (wanted["train_file"] is None):
+        raise ConfigError("Give either --task NAME, or --train_file FILE with --input and --target.")
+    if wanted["task"] is not None:
+        return sp.load_task(wanted["task"], wanted["data_dir"], on_bad_row=wanted["on_bad_row"])
+    if wanted["input"] is None or wanted["target"] is None:
+        raise ConfigError('Files need templates over their columns: --input "{text}" --target "{label}".')
+    return sp.Task.from_files(
+        train=wanted["train_file"],
+        validation=wanted["validation_file"],
+        test=wanted["test_file"],
+        **{key: wanted[key] for key in ("input", "target", "label_words", "metrics", "chat", "on_bad_row")},
+    )
