@@ -36,7 +36,8 @@ class Method(Protocol):
         """Read the settings from plain values."""
 
 
-METHODS: dict[str, type[Method]] = {}
+# Classes that follow `Method`; a protocol with properties cannot be checked of a class at run time.
+METHODS: dict[str, type[Any]] = {}
 M = TypeVar("M", bound=type[Any])
 
 
@@ -52,8 +53,8 @@ def register(name: str, method: M) -> M:
     return method
 
 
-def find(name: str) -> type[Method]:
-    """A method by name: built in, registered, or another package's.
+def find(name: str) -> type[Any]:
+    """The class of a method by name (see `Method`): built in, registered, or another package's.
 
     Raises:
         ConfigError: If there is none.
