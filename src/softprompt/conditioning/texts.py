@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from softprompt.backbones import Backbone
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import PROMPT_MARK, TextFormat
 
-__all__ = ["EncodedInput", "encode_input", "encode_target", "render_input"]
+__all__ = ["EncodedInput", "encode_input", "encode_inputs", "encode_target", "encode_targets", "render_input"]
 
 _ANCHOR = ":"
 
@@ -56,29 +56,58 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mappi
 def encode_input(
     backbone: Backbone, text: str, *, chat: bool = False, max_tokens: int | None = None, truncate: bool = False
 ) -> EncodedInput:
-    """Tokenize an input.
+    """Tokenize one input; see `encode_inputs`."""
+    return encode_inputs(backbone, [text], chat=chat, max_tokens=[max_tokens], truncate=truncate)[0]
 
-    In a decoder-only model the input stays open, without the end token, and without trailing blanks, which
+
+def encode_inputs(
+    backbone: Backbone,
+    texts: Sequence[str],
+    *,
+    chat: bool = False,
+    max_tokens: Sequence[int | None] | None = None,
+    truncate: bool = False,
+) -> list[EncodedInput]:
+    """Tokenize inputs.
+
+    In a decoder-only model an input stays open, without the end token, and without trailing blanks, which
     targets begin with.
 
     Args:
         backbone: Whose tokenizer to use.
-        text: The input, perhaps with the mark of the middle placement.
-        chat: Whether a chat template stands around it, which brings its own special tokens.
-        max_tokens: Most tokens that the input may have; None is unbounded.
+        texts: The inputs, perhaps with the mark of the middle placement.
+        chat: Whether a chat template stands around them, which brings its own special tokens.
+        max_tokens: Most tokens that each input may have; None is unbounded.
         truncate: Whether a longer input is cut at its end; otherwise it is an error.
 
     Raises:
-        LengthError: If the input is too long and may not be cut.
+        LengthError: If an input is too long and may not be cut.
     """
-    lead, tail = backbone.special_ends
-    if backbone.spec.kind == "decoder-only":
-        text, tail = text if chat else text.rstrip(" "), []
-    if chat:
-        lead, tail = [], []
-    before, marked, after = text.partition(PROMPT_MARK)
-    head = backbone.tokenize(before)
-    body = head + backbone.tokenize(after) if marked else head
+    opened = backbone.spec.kind == "decoder-only"
+    parts = [(text.rstrip(" ") if opened and not chat else text).partition(PROMPT_MARK) for text in texts]
+    heads = backbone.tokenize_all([before for before, _, _ in parts])
+    marked = [index for index, (_, mark, _) in enumerate(parts) if mark]
+    rests = dict(zip(marked, backbone.tokenize_all([parts[index][2] for index in marked]), strict=True))
+    lead, tail = ([], []) if chat else backbone.special_ends
+    ends = (lead, [] if opened else tail)
+    limits = max_tokens or [None] * len(texts)
+    return [
+        _assemble(texts[index], head, rests.get(index), ends, limits[index], truncate)
+        for index, head in enumerate(heads)
+    ]
+
+
+def _assemble(
+    text: str,
+    head: list[int],
+    rest: list[int] | None,
+    ends: tuple[list[int], list[int]],
+    max_tokens: int | None,
+    truncate: bool,
+) -> EncodedInput:
+    """One input from what stands before and behind its mark; `rest` is None without mark."""
+    lead, tail = ends
+    body = [*head, *(rest or [])]
     room = None if max_tokens is None else max_tokens - len(lead) - len(tail)
     if room is not None and len(body) > room:
         if not truncate or room < 1:
@@ -87,38 +116,45 @@ def encode_input(
                 f"and the target ({text[:40]!r}…); shorten it, or pass truncate=True."
             )
         body = body[:room]
-    mark = len(lead) + min(len(head), len(body)) if marked else -1
+    mark = -1 if rest is None else len(lead) + min(len(head), len(body))
     return EncodedInput([*lead, *body, *tail], mark)
 
 
 def encode_target(
     backbone: Backbone, input_text: str, target: str, *, chat: bool = False, end: bool = True
 ) -> list[int]:
-    """Tokenize a target as it continues an input.
+    """Tokenize one target; see `encode_targets`."""
+    return encode_targets(backbone, [(input_text, target)], chat=chat, end=end)[0]
 
-    In a decoder-only model the target is tokenized as a word that follows other text, separated from it by a
-    blank unless the input ends a line; and it closes with the end token. In an encoder-decoder it is a text of
-    its own.
+
+def encode_targets(
+    backbone: Backbone, pairs: Sequence[tuple[str, str]], *, chat: bool = False, end: bool = True
+) -> list[list[int]]:
+    """Tokenize targets as they continue their inputs.
+
+    In a decoder-only model a target is tokenized as a word that follows other text, separated from it by a blank
+    unless the input ends a line; and it closes with the end token. In an encoder-decoder it is a text of its own.
 
     Args:
         backbone: Whose tokenizer to use.
-        input_text: The input that it follows.
-        target: The target.
-        chat: Whether the input ends with a chat template's opening of the answer, which needs no blank.
-        end: Whether to close it with the end token.
+        pairs: Each target behind the input that it follows.
+        chat: Whether the inputs end with a chat template's opening of the answer, which needs no blank.
+        end: Whether to close them with the end token.
     """
     if backbone.spec.kind == "encoder-decoder":
         lead, tail = backbone.special_ends
-        return [*lead, *backbone.tokenize(target), *(tail if end else [])]
-    separator = "" if chat or input_text.endswith("\n") else " "
-    ids = list(_continuation(backbone, separator, target))
-    return [*ids, backbone.end_id] if end and backbone.end_id is not None else ids
+        bodies = backbone.tokenize_all([target for _, target in pairs])
+        return [[*lead, *body, *(tail if end else [])] for body in bodies]
+    texts = [f"{'' if chat or text.endswith(chr(10)) else ' '}{target}" for text, target in pairs]
+    closing = [backbone.end_id] if end and backbone.end_id is not None else []
+    return [[*body, *closing] for body in _continuations(backbone, texts)]
 
 
-def _continuation(backbone: Backbone, separator: str, target: str) -> list[int]:
-    """Token ids of a text that follows other text, whatever the tokenizer does at a text's beginning."""
+def _continuations(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that follow other text, whatever the tokenizer does at a text's beginning."""
     anchor = backbone.tokenize(_ANCHOR)
-    joined = backbone.tokenize(_ANCHOR + separator + target)
-    if joined[: len(anchor)] == anchor:
-        return joined[len(anchor) :]
-    return backbone.tokenize(separator + target)
+    joined = backbone.tokenize_all([_ANCHOR + text for text in texts])
+    return [
+        ids[len(anchor) :] if ids[: len(anchor)] == anchor else backbone.tokenize(text)
+        for ids, text in zip(joined, texts, strict=True)
+    ]

@@ -17,9 +17,8 @@ from torch import Tensor
 from softprompt.backbones import Backbone
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_rows
-from softprompt.conditioning.texts import encode_input, encode_target, render_input
+from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError
-from softprompt.tasks import Example
 from softprompt.training.run import Run
 
 __all__ = ["Batches", "TrainRow", "collate", "digest", "encode_rows"]
@@ -55,31 +54,30 @@ def encode_rows(backbone: Backbone, run: Run) -> list[TrainRow]:
         DataError: If an input has no tokens.
         ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
-    labels = list(run.task.labels or ())
-    if backbone.spec.kind == "encoder-only":
+    form, kind = run.task.format, backbone.spec.kind
+    pairs = [(example, target) for example in run.task.examples("train") for target in example.targets]
+    texts = [render_input(backbone, form, e.columns) if form.chat else e.input for e, _ in pairs]
+    if kind == "encoder-only":
+        labels = list(run.task.labels or ())
         _check_classes(backbone, run, len(labels))
-    rows = []
-    for example in run.task.examples("train"):
-        for target in example.targets:
-            if backbone.spec.kind == "encoder-only":
-                rows.append(_encode(backbone, run, example, [labels.index(target)], room=0))
-                continue
-            ids = encode_target(backbone, example.input, target, chat=run.task.format.chat)
-            rows.append(_encode(backbone, run, example, ids, room=len(ids)))
-    return rows
+        targets = [[labels.index(target)] for _, target in pairs]
+    else:
+        continued = [(text, target) for text, (_, target) in zip(texts, pairs, strict=True)]
+        targets = encode_targets(backbone, continued, chat=form.chat)
+    limits = [_longest_input(backbone, run, len(ids) if kind == "decoder-only" else 0) for ids in targets]
+    inputs = encode_inputs(backbone, texts, chat=form.chat, max_tokens=limits, truncate=run.truncate)
+    for (example, _), encoded in zip(pairs, inputs, strict=True):
+        if not encoded.ids:
+            raise DataError(f"{example.source}: the input has no tokens, so nothing can be predicted from it.")
+    return [TrainRow(encoded.ids, ids, encoded.mark) for encoded, ids in zip(inputs, targets, strict=True)]
 
 
-def _encode(backbone: Backbone, run: Run, example: Example, target: list[int], *, room: int) -> TrainRow:
-    limits = [] if run.max_input_tokens is None else [run.max_input_tokens]
+def _longest_input(backbone: Backbone, run: Run, room: int) -> int | None:
+    """Most tokens of an input beside the prompt and, where they share positions, its target."""
+    bounds = [] if run.max_input_tokens is None else [run.max_input_tokens]
     if backbone.spec.max_positions is not None:
-        beside = room if backbone.spec.kind == "decoder-only" else 0
-        limits.append(backbone.spec.max_positions - run.method.length - beside)
-    form = run.task.format
-    text = render_input(backbone, form, example.columns) if form.chat else example.input
-    encoded = encode_input(backbone, text, chat=form.chat, max_tokens=min(limits, default=None), truncate=run.truncate)
-    if not encoded.ids:
-        raise DataError(f"{example.source}: the input {text!r} has no tokens, so nothing can be predicted from it.")
-    return TrainRow(encoded.ids, target, encoded.mark)
+        bounds.append(backbone.spec.max_positions - run.method.length - room)
+    return min(bounds, default=None)
 
 
 def _check_classes(backbone: Backbone, run: Run, count: int) -> None:

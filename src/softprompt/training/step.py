@@ -39,7 +39,8 @@ def backward(
         names = [name for name, _ in part]
         weights = torch.tensor([1 / counts[name] for name in names], device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            output = model(prompts=names, **collate(model.backbone, [row for _, row in part]))
+            batch = collate(model.backbone, [row for _, row in part])
+            output = model(batch["input_ids"], batch["attention_mask"], names, batch["labels"], marks=batch["marks"])
         assert output.losses is not None
         assert output.rows is not None
         weighted = output.losses * weights[output.rows]  # [labelled]
