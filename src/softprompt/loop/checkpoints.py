@@ -23,6 +23,7 @@ from softprompt.errors import ArtefactError
 __all__ = ["flatten", "latest_checkpoint", "load_checkpoint", "prune", "save_checkpoint", "unflatten"]
 
 _NAME = "checkpoint"
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FOLDER = re.compile(r"step-(\d+)")
 
 
@@ -38,7 +39,7 @@ def save_checkpoint(directory: str | Path, step: int, state: Mapping[str, Any]) 
         The checkpoint's folder.
 
     Raises:
-        ArtefactError: If the state holds something that cannot be stored, or a value that is not finite.
+        ArtefactError: If the state holds something that cannot be stored.
     """
     tensors, nest = flatten(state)
     return write_folder(Path(directory) / f"step-{step:09d}", _NAME, tensors, {"step": step, "state": nest})
@@ -91,9 +92,9 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
             case float():
                 return {"float": value.hex()}
             case Tensor():
-                return {"tensor": _store(value)}
+                return store(value)
             case np.ndarray():
-                return {"array": _store(torch.from_numpy(value.copy()))}
+                return {"array": store(torch.from_numpy(value.copy()))}
             case Mapping():
                 return {"items": [[take(k, f"{place} key"), take(v, f"{place}.{k}")] for k, v in value.items()]}
             case list() | tuple():
@@ -103,10 +104,14 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
             f"A checkpoint cannot hold {type(value).__name__} (at state{place}); store its tensors and plain values."
         )
 
-    def _store(tensor: Tensor) -> str:
+    def store(tensor: Tensor) -> dict[str, Any]:
         name = str(len(tensors))
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            # Folders refuse NaN and infinity, but a training that holds one must still be able to stop and go on.
+            tensors[name] = tensor.detach().contiguous().view(_BITS[tensor.element_size()])
+            return {"bits": [name, str(tensor.dtype).removeprefix("torch.")]}
         tensors[name] = tensor
-        return name
+        return {"tensor": name}
 
     nest = take(state, "")
     return tensors, nest
@@ -123,7 +128,10 @@ def unflatten(tensors: Mapping[str, Tensor], nest: Any) -> Any:
         case "tensor":
             return tensors[value]
         case "array":
-            return tensors[value].numpy()
+            return unflatten(tensors, value).numpy()
+        case "bits":
+            name, dtype = value
+            return tensors[name].view(getattr(torch, dtype))
         case "items":
             return {unflatten(tensors, k): unflatten(tensors, v) for k, v in value}
         case "list":

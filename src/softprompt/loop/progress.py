@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
 from types import TracebackType
 from typing import TextIO
 
@@ -57,7 +58,11 @@ class Progress:
     """
 
     def __init__(
-        self, *, pace_s: float = 30.0, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        pace_s: float = 30.0,
+        stream: TextIO | StringIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pace_s, self.clock = pace_s, clock
         self._stream = sys.stderr if stream is None else stream

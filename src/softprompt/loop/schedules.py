@@ -56,9 +56,7 @@ def rate_share(name: str, step: int, *, warmup_steps: int, total_steps: int) -> 
     return SCHEDULES[name](step, warmup_steps, total_steps)
 
 
-def build_schedule(
-    name: str, optimizer: torch.optim.Optimizer, *, warmup_steps: int, total_steps: int
-) -> LambdaLR:
+def build_schedule(name: str, optimizer: torch.optim.Optimizer, *, warmup_steps: int, total_steps: int) -> LambdaLR:
     """A schedule that scales an optimizer's rates; call `step()` after each step of the optimizer.
 
     Args:
@@ -74,6 +72,4 @@ def build_schedule(
         raise choose("schedule", name, SCHEDULES)
     if not 0 <= warmup_steps <= total_steps:
         raise ConfigError(f"warmup_steps must lie between 0 and the {total_steps} steps trained, not {warmup_steps}.")
-    return LambdaLR(
-        optimizer, lambda step: rate_share(name, step, warmup_steps=warmup_steps, total_steps=total_steps)
-    )
+    return LambdaLR(optimizer, lambda step: rate_share(name, step, warmup_steps=warmup_steps, total_steps=total_steps))

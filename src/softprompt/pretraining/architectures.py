@@ -147,7 +147,9 @@ def _gpt(shape: Shape, vocab: int, max_length: int) -> PreTrainedModel:
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
-        "t5": Architecture(kind="encoder-decoder", objectives=("span_corruption", "prefix_lm"), build=_t5, unit_embeddings=True),
+        "t5": Architecture(
+            kind="encoder-decoder", objectives=("span_corruption", "prefix_lm"), build=_t5, unit_embeddings=True
+        ),
         "gpt": Architecture(kind="decoder-only", objectives=("causal_lm",), build=_gpt, unit_embeddings=False),
     }
 )

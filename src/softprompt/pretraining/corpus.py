@@ -125,7 +125,9 @@ def prepare_corpus(
     cache = Path(cache_dir)
     digest = tokenizer_digest(tokenizer)
 
-    def packed(paths: Sequence[str | Path], part: str, *, keep_every: int | None, drop_every: int | None) -> PackedTokens:
+    def packed(
+        paths: Sequence[str | Path], part: str, *, keep_every: int | None, drop_every: int | None
+    ) -> PackedTokens:
         digests = [_source(path, "")["sha256"] for path in paths]
         key = json.dumps([_CACHE_VERSION, digest, digests, keep_every, drop_every])
         folder = cache / f"{part}-{hashlib.sha256(key.encode()).hexdigest()[:20]}"

@@ -237,12 +237,14 @@ class _Run:
             batch_size=self.config.batch_size,
             device=self.device,
         )
-        self.history.append({
-            "step": self.counts.step,
-            "tokens": self.counts.tokens,
-            "loss": held_out.loss,
-            "bits_per_byte": held_out.bits_per_byte,
-        })
+        self.history.append(
+            {
+                "step": self.counts.step,
+                "tokens": self.counts.tokens,
+                "loss": held_out.loss,
+                "bits_per_byte": held_out.bits_per_byte,
+            }
+        )
         self.progress.say(
             f"step {self.counts.step}: held-out loss {held_out.loss:.4f} nats per token,"
             f" {held_out.bits_per_byte:.4f} bits per byte"

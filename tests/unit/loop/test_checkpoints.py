@@ -55,6 +55,17 @@ def test_tensors_keep_dtype_shape_and_bits(tmp_path: Path, dtype: torch.dtype) -
     assert all(torch.equal(a, b) for a, b in zip(tensors, back, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_diverged_training_can_still_be_saved(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Folders refuse NaN and infinity; one diverged run would have kept all runs of a session from being saved."""
+    value = torch.tensor([1.5, math.nan, -math.inf], dtype=dtype)
+    back = load_checkpoint(save_checkpoint(tmp_path, 1, {"x": value, "y": np.array([math.inf])}))
+    assert back["x"].dtype == dtype
+    assert torch.equal(back["x"].isnan(), value.isnan())
+    assert back["x"][[0, 2]].tolist() == [1.5, -math.inf]
+    assert back["y"].tolist() == [math.inf]
+
+
 def test_random_states_come_back(tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     state = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": generator.bit_generator.state}
