@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -121,34 +121,38 @@ def prepare_corpus(
         DataError: If a file cannot be read, or no document is left to train on or to hold out.
     """
     sources = [_source(path, "train") for path in train] + [_source(path, "held out") for path in held_out]
-    every = None if held_out else held_out_every
-    cache = Path(cache_dir)
-    digest = tokenizer_digest(tokenizer)
-
-    def packed(
-        paths: Sequence[str | Path], part: str, *, keep_every: int | None, drop_every: int | None
-    ) -> PackedTokens:
-        digests = [_source(path, "")["sha256"] for path in paths]
-        key = json.dumps([_CACHE_VERSION, digest, digests, keep_every, drop_every])
-        folder = cache / f"{part}-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
-        if not (folder / "tokens.json").is_file():
-            documents = itertools.chain.from_iterable(map(read_documents, paths))
-            chosen = (
-                text
-                for number, text in enumerate(documents)
-                if (keep_every is None or number % keep_every == 0) and (drop_every is None or number % drop_every)
-            )
-            _write_tokens(folder, chosen, tokenizer)
-        result = _read_tokens(folder)
-        if not result.documents:
-            raise DataError(f"{', '.join(map(str, paths))}: no documents for the {part} part; give more text.")
-        return result
-
+    folder, every = Path(cache_dir), None if held_out else held_out_every
     return Corpus(
-        train=packed(train, "train", keep_every=None, drop_every=every),
-        held_out=packed(held_out or train, "held-out", keep_every=every, drop_every=None),
+        train=_packed(folder, train, tokenizer, keep_every=None, drop_every=every),
+        held_out=_packed(folder, held_out or train, tokenizer, keep_every=every, drop_every=None),
         sources=tuple(sources),
     )
+
+
+def _packed(
+    cache: Path,
+    paths: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    *,
+    keep_every: int | None,
+    drop_every: int | None,
+) -> PackedTokens:
+    """The tokens of some files, from the cache if they are there: of all documents, of each n-th, or of the others."""
+    digests = [_source(path, "")["sha256"] for path in paths]
+    key = json.dumps([_CACHE_VERSION, tokenizer_digest(tokenizer), digests, keep_every, drop_every])
+    folder = cache / f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+    if not (folder / "tokens.json").is_file():
+        documents = itertools.chain.from_iterable(map(read_documents, paths))
+        chosen = (
+            text
+            for number, text in enumerate(documents)
+            if (keep_every is None or number % keep_every == 0) and (drop_every is None or number % drop_every)
+        )
+        _write_tokens(folder, chosen, tokenizer)
+    tokens = _read_tokens(folder)
+    if not tokens.documents:
+        raise DataError(f"{', '.join(map(str, paths))}: no documents to train on or to hold out; give more text.")
+    return tokens
 
 
 def _clean(text: str) -> str:

@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from softprompt.errors import ArtefactError, ConfigError
+from softprompt.pretraining.objectives import SpecialIds
 
 __all__ = [
     "EOS",
@@ -28,6 +29,7 @@ __all__ = [
     "load_tokenizer",
     "piece_bytes",
     "save_tokenizer",
+    "special_ids",
     "tokenizer_digest",
     "train_tokenizer",
     "transformers_tokenizer",
@@ -116,6 +118,12 @@ def transformers_tokenizer(tokenizer: Tokenizer, *, append_eos: bool, max_length
         padding_side="right" if append_eos else "left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def special_ids(tokenizer: Tokenizer) -> SpecialIds:
+    """The tokens that objectives insert."""
+    vocab = tokenizer.get_vocab()
+    return SpecialIds(eos=vocab[EOS], sentinels=tuple(vocab[name] for name in reversed(SENTINELS)))
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

@@ -29,14 +29,13 @@ from softprompt.pretraining.architectures import build_model, find_architecture
 from softprompt.pretraining.card import machine, read_card, write_model
 from softprompt.pretraining.corpus import Corpus, prepare_corpus, read_documents
 from softprompt.pretraining.measure import HeldOut, batch_loss, flops_per_row, measure_held_out
-from softprompt.pretraining.objectives import OBJECTIVES, Batch, SpecialIds
+from softprompt.pretraining.objectives import OBJECTIVES, Batch
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.tokenizer import (
-    EOS,
-    SENTINELS,
     load_tokenizer,
     piece_bytes,
     save_tokenizer,
+    special_ids,
     tokenizer_digest,
     train_tokenizer,
     transformers_tokenizer,
@@ -106,10 +105,7 @@ class _Run:
         self.tokenizer = _tokenizer(config, progress)
         self.corpus = _corpus(config, self.tokenizer, progress)
         self.objective = OBJECTIVES[config.objective]
-        self.special = SpecialIds(
-            eos=self.tokenizer.token_to_id(EOS),
-            sentinels=tuple(self.tokenizer.token_to_id(name) for name in reversed(SENTINELS)),
-        )
+        self.special = special_ids(self.tokenizer)
         self.model = _model(config, self.tokenizer).to(self.device)
         self.loss = batch_loss(self.model, config.precision)
         self.step_loss = torch.compile(self.loss) if config.compile else self.loss
@@ -200,13 +196,14 @@ class _Run:
                 f"The loss is {value} at step {self.counts.step}. Lower learning_rate; the last checkpoint in"
                 f" {self.config.checkpoints} is from before."
             )
+        rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.counts.step += 1
         self.counts.tokens += self.config.batch_size * self.config.window
         self.counts.flops += self.config.batch_size * self._flops[shape]
-        bar.advance(loss=value, rate=self.schedule.get_last_lr()[0])
+        bar.advance(loss=value, rate=rate)
 
     def _batch(self, step: int) -> Batch:
         """The batch of a step: windows in an order shuffled anew each epoch, spans and points by the step."""

@@ -52,7 +52,7 @@ def test_bad_settings_are_refused() -> None:
         lambda: rate_share("cosin", 0, warmup_steps=0, total_steps=1),
         lambda: build_schedule("cosin", optimizer, warmup_steps=0, total_steps=1),
     ):
-        with pytest.raises(ConfigError, match="Unknown schedule 'cosin'. Did you mean 'cosine'"):
+        with pytest.raises(ConfigError, match=r"Unknown schedule 'cosin'\. Did you mean 'cosine'"):
             call()
     for warmup in (-1, 11):
         with pytest.raises(ConfigError, match=f"between 0 and the 10 steps trained, not {warmup}"):

@@ -64,7 +64,7 @@ def test_every_tracker_gets_every_figure(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Unknown tracker 'wanb'. Did you mean 'wandb'"):
+    with pytest.raises(ConfigError, match=r"Unknown tracker 'wanb'\. Did you mean 'wandb'"):
         open_trackers(["wanb"], tmp_path, {})
 
 
