@@ -67,6 +67,7 @@ def write_folder(
         for further, text in (files or {}).items():
             (draft / further).write_text(text, encoding="utf-8")
         for file in draft.iterdir():
+            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
             _flush(file)
         _replace(draft, path)
     except BaseException:

@@ -153,12 +153,14 @@ class SoftPrompt(nn.Module):
 
 
 def _direct(tensors: Mapping[str, Tensor], path: str | Path = "The prompt") -> Parameters:
-    found = PromptTensors.from_named(tensors)
-    if found.rows is not None and found.rows.ndim == 2 and not found.keys_values:
-        return DirectRows(found.rows.detach())
-    shaped = all(value.ndim == 5 and value.shape[1] == 2 for value in found.keys_values.values())
-    if found.keys_values and found.rows is None and shaped:
-        return DirectPrefix({stack: value.detach() for stack, value in found.keys_values.items()})
+    if set(tensors) == {"rows"} and tensors["rows"].ndim == 2:
+        return DirectRows(tensors["rows"].detach())
+    shaped = all(
+        name.startswith("keys_values.") and value.ndim == 5 and value.shape[1] == 2 for name, value in tensors.items()
+    )
+    if tensors and shaped and len({value.shape[3] for value in tensors.values()}) == 1:
+        stacks = PromptTensors.from_named(tensors).keys_values
+        return DirectPrefix({stack: value.detach() for stack, value in stacks.items()})
     shapes = {name: list(value.shape) for name, value in tensors.items()}
     raise ArtefactError(
         f"{path}: expected 'rows' [length, dim] or 'keys_values.STACK' [layers, 2, kv_heads, length, head_dim], "
