@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
-
-from softprompt.backbones import Backbone
-from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from tests.families import naive, zoo
 from tests.families.zoo import Family
+from torch import Tensor
+
+from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 
 METHODS: dict[str, PromptTuning | PrefixTuning] = {
     "short": PromptTuning(length=5, init="vocab"),
@@ -36,21 +37,27 @@ ROW_LENGTHS = (6, 9, 3, 8, 1, 7, 4, 10, 2, 5, 8)
 Side = Literal["left", "right"]
 
 
-def prompts(family: Family, backbone: Backbone | None = None) -> dict[str, SoftPrompt]:
+def prompts(family: Family) -> dict[str, SoftPrompt]:
     """A prompt of every kind that the family takes, with values as large as those of its embeddings and layers."""
+    return {name: copy.deepcopy(prompt) for name, prompt in _built(family.name).items()}
+
+
+@functools.cache
+def _built(name: str) -> dict[str, SoftPrompt]:
+    family = zoo.BY_NAME[name]
     methods = dict(METHODS)
     if family.kind == "decoder-only":
         methods |= INFIXES
     if family.kind == "encoder-decoder":
         methods |= PARTS
     made = {}
-    for seed, (name, method) in enumerate(methods.items()):
+    for seed, (key, method) in enumerate(methods.items()):
         if isinstance(method, PrefixTuning) and not family.prefix:
             continue
-        prompt = method.build(backbone or zoo.backbone(family.name), seed=seed)
+        prompt = method.build(zoo.backbone(family.name), seed=seed)
         if isinstance(method, PrefixTuning):
             _enlarge(prompt, seed)
-        made[name] = prompt
+        made[key] = prompt
     return made
 
 
@@ -100,9 +107,9 @@ class Batch:
 
 
 def batch(names: list[str | None]) -> Batch:
-    """Rows of several lengths; the first has no prompt's name, so that rows with and without one are mixed."""
+    """Rows of several lengths, one of them without prompt; two prompts stand in two rows, one of which is a token."""
     generator = torch.Generator().manual_seed(3)
-    everyone = [None, *names]
+    everyone = [None, *names, *[name for name in ("short", "inside") if name in names]]
     lengths = [ROW_LENGTHS[i % len(ROW_LENGTHS)] for i in range(len(everyone))]
 
     def tokens(count: int) -> Tensor:

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from tests.families import zoo
+from tests.families.zoo import Family
 from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
 from softprompt.prompts import PromptTensors, SoftPrompt
-from tests.families import zoo
-from tests.families.zoo import Family
 
 IGNORED = -100
 

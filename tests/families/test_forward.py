@@ -6,12 +6,12 @@ import functools
 
 import pytest
 import torch
-from torch import Tensor
-
-from softprompt.conditioning import Prompted
 from tests.families import batches, naive, zoo
 from tests.families.batches import Batch, relative_error
 from tests.families.zoo import FAMILIES, Family
+from torch import Tensor
+
+from softprompt.conditioning import Prompted
 
 EXACT = 1e-5
 

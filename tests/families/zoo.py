@@ -40,6 +40,7 @@ class Family:
         prefix: Whether it can take a prefix.
         window: Whether some of its layers see a window only.
         embedding_scale: What its encoder multiplies embedded tokens by.
+        static_cache: Whether transformers can give it a static cache; it cannot where a decoder is the deeper stack.
         weights_scale: How much larger than one over the root of the width its weights are.
     """
 
@@ -51,6 +52,7 @@ class Family:
     window: bool = False
     embedding_scale: float = 1.0
     weights_scale: float = 1.5
+    static_cache: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -171,7 +173,7 @@ FAMILIES = (
     ),
     _translator("t5", tf.T5Config, T5),
     _translator("t5-v1.1", tf.T5Config, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    _translator("mt5", tf.MT5Config, {**T5, "num_layers": 2, "num_decoder_layers": 3}),
+    _translator("mt5", tf.MT5Config, {**T5, "num_layers": 2, "num_decoder_layers": 3}, static_cache=False),
     _translator("bart", tf.BartConfig, BART),
     _translator("pegasus", tf.PegasusConfig, SCALED, embedding_scale=DIM**0.5),
     _translator("marian", tf.MarianConfig, SCALED, embedding_scale=DIM**0.5),

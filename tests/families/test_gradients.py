@@ -1,0 +1,195 @@
+"""Losses and gradients: those of the concatenation on the stock model, wherever they are computed."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import pytest
+import torch
+from tests.families import batches, naive, zoo
+from tests.families.batches import Batch, relative_error
+from tests.families.zoo import FAMILIES, Family
+from torch import Tensor
+
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Output, Prompted
+from softprompt.prompts import SoftPrompt
+
+EXACT = 1e-5
+
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
+Gradients = dict[str, Tensor]
+
+
+def labelled(model: Prompted, family: Family, batch: Batch, side: batches.Side = "right", **options) -> Output:
+    ids, mask = batch.padded(side)
+    labels = {"decoder-only": lambda: batch.labels(side), "encoder-decoder": batch.target_labels}.get(
+        family.kind, lambda: batch.classes
+    )()
+    return model(input_ids=ids, attention_mask=mask, prompts=batch.names, labels=labels, **options)
+
+
+def gradients(prompts: dict[str, SoftPrompt]) -> Gradients:
+    return {
+        f"{prompt} {name}": parameter.grad
+        for prompt, soft in prompts.items()
+        for name, parameter in soft.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def step(family: Family, side: batches.Side = "right", **options) -> tuple[Output, dict[str, SoftPrompt]]:
+    """The loss of a mixed batch, before its backward pass."""
+    prompts = batches.prompts(family)
+    batch = batches.batch(list(prompts))
+    return labelled(Prompted(zoo.backbone(family.name), prompts, **options), family, batch, side), prompts
+
+
+@functools.cache
+def reference(name: str) -> tuple[Tensor, Gradients]:
+    """Loss and gradients, row by row on the stock model."""
+    family = zoo.BY_NAME[name]
+    prompts = batches.prompts(family)
+    batch = batches.batch(list(prompts))
+    rows = [prompts.get(row) for row in batch.names]
+    if family.kind == "decoder-only":
+        made = naive.batch_logits(family, batch.rows, rows, inputs=batch.inputs)
+        predicted, labels = [row[:-1] for row in made], [row.clone() for row in batch.rows]
+        for row, inputs in zip(labels, batch.inputs, strict=True):
+            row[:inputs] = naive.IGNORED
+        labels = [row[1:] for row in labels]
+    elif family.kind == "encoder-decoder":
+        predicted, labels = naive.batch_logits(family, batch.rows, rows, targets=batch.reads()), batch.targets
+    else:
+        predicted = [row[None] for row in naive.batch_logits(family, batch.rows, rows)]
+        labels = list(batch.classes[:, None])
+    loss = naive.loss(predicted, labels)
+    loss.backward()
+    return loss.detach(), gradients(prompts)
+
+
+def largest_error(got: Gradients, want: Gradients) -> float:
+    assert got.keys() == want.keys()
+    return max(((got[name] - want[name]).norm() / want[name].norm()).item() for name in want)
+
+
+@every_family
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("conditioning", ["auto", "concatenation"])
+def test_loss_and_gradients_are_those_of_the_stock_model(family, conditioning, side):
+    output, prompts = step(family, side, conditioning=conditioning)
+    output.loss.backward()
+    loss, want = reference(family.name)
+    assert relative_error(output.loss, loss) <= EXACT
+    assert largest_error(gradients(prompts), want) <= EXACT
+
+
+@every_family
+def test_gradients_reach_every_value_of_every_prompt_and_nothing_of_the_backbone(family):
+    output, prompts = step(family)
+    output.loss.backward()
+    found = gradients(prompts)
+    assert len(found) == sum(len(list(prompt.parameters())) for prompt in prompts.values())
+    for name, value in found.items():
+        if family.window and "keys_values" in name:  # what no labelled token's window reaches has no gradient
+            assert (value == 0).equal(reference(family.name)[1][name] == 0), name
+            assert value.any(), name
+        else:
+            assert value.all(), name
+    parameters = list(zoo.backbone(family.name).model.parameters())
+    assert not any(parameter.requires_grad for parameter in parameters)
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+@every_family
+@pytest.mark.parametrize("thread", ["same", "another"])
+def test_gradient_checkpointing_changes_nothing(family, thread):
+    plain, plain_prompts = step(family)
+    plain.loss.backward()
+    output, prompts = step(family, gradient_checkpointing=True)
+    assert output.loss.equal(plain.loss)
+    if thread == "same":
+        output.loss.backward()
+    else:
+        other = threading.Thread(target=output.loss.backward)
+        other.start()
+        other.join()
+    assert largest_error(gradients(prompts), gradients(plain_prompts)) <= 1e-6
+
+
+@every_family
+def test_gradient_checkpointing_recomputes_and_leaves_the_model_as_it_was(family):
+    """The layers hold nothing for the backward pass but their inputs, and run a second time in it."""
+    backbone = zoo.backbone(family.name)
+    before = [dict(vars(module)) for module in backbone.model.modules()]
+    runs = {"forward": 0, "backward": 0}
+    phase = ["forward"]
+
+    def count(*_) -> None:
+        runs[phase[0]] += 1
+
+    norms = [module for module in backbone.model.modules() if type(module).__name__.endswith("Norm")]
+    hooks = [norm.register_forward_pre_hook(count) for norm in norms]
+    try:
+        output, _ = step(family, gradient_checkpointing=True)
+        phase[0] = "backward"
+        output.loss.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert runs["backward"] > runs["forward"] / 2
+    assert [dict(vars(module)) for module in backbone.model.modules()] == before
+
+
+@every_family
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_dropout_stays_off(family, checkpointing):
+    """Zoo models have dropout; a backbone made from one in training mode has none, recomputed layers included."""
+    backbone = zoo.fresh(family.name)
+    assert Backbone.from_model(backbone.model.train(), name="again").model.training is False
+    losses = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        output, prompts = step(family, gradient_checkpointing=checkpointing)
+        output.loss.backward()
+        total = sum(gradient.double().sum() for gradient in gradients(prompts).values())
+        losses.add((output.loss.item(), float(total)))
+    assert len(losses) == 1
+
+
+@every_family
+def test_logits_beside_a_loss_are_those_without_labels(family):
+    prompts = batches.prompts(family)
+    batch = batches.batch([name for name in prompts if prompts[name].placement == "prepend"])
+    model = Prompted(zoo.backbone(family.name), prompts)
+    with torch.no_grad():
+        output = labelled(model, family, batch, return_logits=True)
+        ids, mask = batch.padded()
+        reads = {}
+        if family.kind == "encoder-decoder":
+            reads["decoder_input_ids"] = batches.pad(batch.reads(), "right", fill=zoo.PAD)[0]
+        want = model(input_ids=ids, attention_mask=mask, prompts=batch.names, **reads)
+        lone = labelled(model, family, batch)
+    shapes = {"decoder-only": (*ids.shape, zoo.VOCAB), "encoder-only": (len(ids), zoo.CLASSES)}
+    assert output.logits.shape == shapes.get(family.kind, (len(ids), batch.target_labels().shape[1], zoo.VOCAB))
+    assert want.loss is None
+    assert (lone.logits is None) == (family.kind != "encoder-only")
+    assert relative_error(lone.loss, output.loss) <= 1e-6
+    if family.kind == "encoder-decoder":
+        real = batch.target_labels() != naive.IGNORED
+        assert relative_error(output.logits[real], want.logits[real]) <= 1e-6
+    else:
+        assert relative_error(output.logits, want.logits) <= 1e-6
+
+
+@every_family
+def test_losses_are_told_by_row(family):
+    output, _ = step(family)
+    batch = batches.batch(list(batches.prompts(family)))
+    counts = {
+        "decoder-only": [len(row) - inputs for row, inputs in zip(batch.rows, batch.inputs, strict=True)],
+        "encoder-decoder": [len(target) for target in batch.targets],
+    }.get(family.kind, [1] * len(batch.rows))
+    assert output.rows.bincount(minlength=len(counts)).tolist() == counts
+    assert output.losses.mean().allclose(output.loss)
