@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -142,9 +143,14 @@ def train(
     made = [_run(overrides, tasks) for overrides in each]
     loaded = sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device, attention=attention)
     config = sp.TrainConfig(
-        output_dir=output_dir, precision=precision, conditioning=conditioning, pass_tokens=pass_tokens,
-        gradient_checkpointing=gradient_checkpointing, checkpoint_every=checkpoint_every, trackers=tuple(trackers or ()),
-    )  # fmt: skip
+        output_dir=output_dir,
+        precision=precision,
+        conditioning=conditioning,
+        gradient_checkpointing=gradient_checkpointing,
+        pass_tokens=pass_tokens,
+        checkpoint_every=checkpoint_every,
+        trackers=tuple(trackers or ()),
+    )
     result = sp.train(loaded, made, config)
     write_yaml({key: value for key, value in settings.items() if value is not None}, Path(output_dir) / "config.yaml")
     names = sorted({metric for run in result.values() for metric in run.metrics})
@@ -165,9 +171,10 @@ def _run(settings: dict[str, Any], tasks: dict[str, Task]) -> Run:
     import softprompt as sp
     from softprompt.config import choose
 
+    known = set(inspect.signature(train).parameters) - set(_SESSION)
     for key in settings:
-        if key not in train.__kwdefaults__:
-            raise choose("setting of a run", key, set(train.__kwdefaults__) - set(_SESSION))
+        if key not in known:
+            raise choose("setting of a run", key, known)
     wanted = {key: settings.get(key) for key in _TASK}
     key = repr(wanted)
     if key not in tasks:
