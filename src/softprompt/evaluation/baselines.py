@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Self, final
+from typing import final
 
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.result import Evaluation, measure
@@ -40,7 +40,7 @@ class TextPrompt:
             raise ConfigError("The text prompt is blank; give it words, or evaluate the bare backbone with None.")
 
     @classmethod
-    def few_shot(cls, task: Task, shots: int, *, seed: int = 0, instruction: str = "") -> Self:
+    def few_shot(cls, task: Task, shots: int, *, seed: int = 0, instruction: str = "") -> TextPrompt:
         """Examples drawn from the training split, each an input with its target, with empty lines between them.
 
         Args:
