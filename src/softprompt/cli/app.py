@@ -13,10 +13,10 @@ from jsonargparse import auto_cli
 
 from softprompt.cli import backbones, prompts, tasks
 from softprompt.cli.demo import demo
-from softprompt.cli.evaluate import evaluate
+from softprompt.cli.evaluate import evaluate_prompt
 from softprompt.cli.predict import predict
 from softprompt.cli.pretrain import pretrain
-from softprompt.cli.train import train
+from softprompt.cli.train import train_prompts
 from softprompt.errors import ConfigError, SoftpromptError
 
 __all__ = ["COMMANDS", "main"]
@@ -25,8 +25,8 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 COMMANDS: dict[str, Any] = {
     "demo": demo,
-    "train": train,
-    "evaluate": evaluate,
+    "train": train_prompts,
+    "evaluate": evaluate_prompt,
     "predict": predict,
     "pretrain": pretrain,
     "prompts": {
@@ -45,7 +45,10 @@ COMMANDS: dict[str, Any] = {
         "show": backbones.show,
     },
 }
-"""Every command, by name; a nested mapping is a group of them."""
+"""Every command, by name; a nested mapping is a group of them.
+
+No function here is named like a public name of softprompt: the parser looks its functions up in the package, and
+would load the room behind that name."""
 
 DESCRIPTION = """Train, measure and use soft prompts on frozen language models.
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from softprompt.cli.tables import print_table
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate_prompt"]
 
 
-def evaluate(
+def evaluate_prompt(
     *,
     backbone: str,
     task: str,

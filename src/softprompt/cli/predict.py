@@ -8,11 +8,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
-
-if TYPE_CHECKING:
-    from softprompt.conditioning import Prompted
-    from softprompt.inference import Query
+from typing import Any, Literal, TextIO
 
 __all__ = ["predict"]
 
@@ -55,6 +51,7 @@ def predict(
         window: Inputs that are read, sorted by length and answered before they are written.
     """
     import softprompt as sp
+    from softprompt.cli.answers import generated, ranked
     from softprompt.inference import BatchLimits, make_queries
     from softprompt.loop.progress import Progress
 
@@ -73,27 +70,13 @@ def predict(
             truncate=truncate,
         )
         bar = progress.add("predict", total=_count(input), done=done)
-        shared = {"limits": BatchLimits(tokens=batch_tokens), "window": window, "progress": bar.advance}
-        answers = _ranked(model, queries, shared) if labels else _generated(model, queries, num_beams, shared)
+        shared: dict[str, Any] = {"limits": BatchLimits(tokens=batch_tokens), "window": window, "progress": bar.advance}
+        answers = (
+            ranked(model, queries, **shared) if labels else generated(model, queries, num_beams=num_beams, **shared)
+        )
         for value, answer in zip(again, answers, strict=True):
             file.write(json.dumps({"input": value, **answer}, ensure_ascii=False) + "\n")
             file.flush()
-
-
-def _ranked(model: Prompted, queries: Iterator[Query], shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    from softprompt.inference import classify
-
-    for choice in classify(model, queries, **shared):
-        yield {"output": choice.label, "probabilities": dict(choice.probabilities)}
-
-
-def _generated(
-    model: Prompted, queries: Iterator[Query], num_beams: int, shared: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    from softprompt.inference import predict_texts
-
-    for text in predict_texts(model, queries, num_beams=num_beams, **shared):
-        yield {"output": text}
 
 
 def _labels(prompt: str | None) -> tuple[str, ...]:

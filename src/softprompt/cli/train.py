@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from softprompt.cli.tables import print_table
 
-if TYPE_CHECKING:
-    from softprompt.prompts.registry import Method
-    from softprompt.tasks import Task
-    from softprompt.training import Run
-
-__all__ = ["train"]
-
-_TASK = ("task", "data_dir", "train_file", "validation_file", "test_file", "input", "target", "label_words", "metrics",
-         "chat", "on_bad_row")  # fmt: skip
-_METHOD = ("method", "length", "init", "text", "source", "placement", "hidden")
-_SESSION = ("backbone", "output_dir", "dtype", "device", "attention", "precision", "conditioning",
-            "gradient_checkpointing", "pass_tokens", "checkpoint_every", "trackers", "runs")  # fmt: skip
+__all__ = ["train_prompts"]
 
 
-def train(
+def train_prompts(
     *,
     backbone: str,
     output_dir: str,
@@ -133,14 +121,12 @@ def train(
         trackers: tensorboard, wandb, mlflow, trackio.
         runs: Several runs: a list of settings for each, which win over those above.
     """
+    settings = dict(locals())
     import softprompt as sp
+    from softprompt.cli.runs import build_runs
     from softprompt.config import write_yaml
 
-    settings = {key: value for key, value in locals().items() if key not in ("sp", "write_yaml")}
-    shared = {key: value for key, value in settings.items() if key not in _SESSION}
-    each = [{**shared, **overrides} for overrides in runs] if runs else [shared]
-    tasks: dict[str, Task] = {}
-    made = [_run(overrides, tasks) for overrides in each]
+    made = build_runs(settings)
     loaded = sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device, attention=attention)
     config = sp.TrainConfig(
         output_dir=output_dir,
@@ -164,47 +150,3 @@ def train(
     for name, run in result.items():
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
-
-
-def _run(settings: dict[str, Any], tasks: dict[str, Task]) -> Run:
-    """One run from flat settings; runs on the same task share it."""
-    import softprompt as sp
-    from softprompt.config import choose
-
-    known = set(inspect.signature(train).parameters) - set(_SESSION)
-    for key in settings:
-        if key not in known:
-            raise choose("setting of a run", key, known)
-    wanted = {key: settings.get(key) for key in _TASK}
-    key = repr(wanted)
-    if key not in tasks:
-        tasks[key] = _task(wanted)
-    rest = {k: v for k, v in settings.items() if k not in (*_TASK, *_METHOD, "name")}
-    return sp.Run(name=settings["name"] or tasks[key].name, method=_method(settings), task=tasks[key], **rest)
-
-
-def _method(settings: dict[str, Any]) -> Method:
-    from softprompt.prompts import registry
-
-    options = {key: settings[key] for key in _METHOD[1:] if settings[key] is not None}
-    if "hidden" in options:
-        options["hidden"] = options["hidden"] or None
-    return registry.find(settings["method"]).from_settings(options)
-
-
-def _task(wanted: dict[str, Any]) -> Task:
-    import softprompt as sp
-    from softprompt.errors import ConfigError
-
-    if (wanted["task"] is None) == (wanted["train_file"] is None):
-        raise ConfigError("Give either --task NAME, or --train_file FILE with --input and --target.")
-    if wanted["task"] is not None:
-        return sp.load_task(wanted["task"], wanted["data_dir"], on_bad_row=wanted["on_bad_row"])
-    if wanted["input"] is None or wanted["target"] is None:
-        raise ConfigError('Files need templates over their columns: --input "{text}" --target "{label}".')
-    return sp.Task.from_files(
-        train=wanted["train_file"],
-        validation=wanted["validation_file"],
-        test=wanted["test_file"],
-        **{key: wanted[key] for key in ("input", "target", "label_words", "metrics", "chat", "on_bad_row")},
-    )
