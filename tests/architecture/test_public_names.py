@@ -10,7 +10,35 @@ import pytest
 
 import softprompt
 
-PUBLIC = []
+PUBLIC = [
+    "ArtefactError",
+    "Backbone",
+    "BackboneError",
+    "BackboneSpec",
+    "ConfigError",
+    "DataError",
+    "LengthError",
+    "MismatchError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "PrefixTuning",
+    "PromptTuning",
+    "Prompted",
+    "Run",
+    "ShapeError",
+    "SoftPrompt",
+    "SoftpromptError",
+    "Task",
+    "TextFormat",
+    "TrainConfig",
+    "TrainingInterrupted",
+    "UnsupportedError",
+    "evaluate",
+    "load_peft",
+    "load_task",
+    "save_peft",
+    "train",
+]
 
 HEAVY = {"accelerate", "datasets", "huggingface_hub", "numpy", "peft", "sklearn", "tokenizers", "torch", "transformers"}
 
