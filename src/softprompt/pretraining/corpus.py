@@ -10,6 +10,7 @@ import hashlib
 import html
 import itertools
 import json
+import lzma
 import os
 import re
 import shutil
@@ -96,7 +97,7 @@ def read_documents(path: str | Path) -> Iterator[str]:
         if compression == "zstd":
             raise MissingDependencyError(f"{path} needs zstandard: pip install zstandard") from error
         raise
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, lzma.LZMAError) as error:
         raise DataError(f"{path}, after line {line}: cannot be read ({error}); copy the file again.") from None
 
 

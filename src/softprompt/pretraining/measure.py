@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
@@ -106,7 +107,8 @@ def flops_per_row(model: PreTrainedModel, loss: LossFunction, *, inputs: int, ta
     The model's gradients are cleared.
     """
     row = torch.ones((1, inputs), dtype=torch.long, device=model.device)
-    with FlopCounterMode(display=False) as counter:
+    # Fused attention kernels are not counted on every device; their plain form is.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loss(row, row[:, :1].expand(1, targets).contiguous()).backward()
     model.zero_grad(set_to_none=True)
     return counter.get_total_flops()

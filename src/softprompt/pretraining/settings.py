@@ -78,6 +78,8 @@ class PretrainConfig:
                 raise choose(what, name, known)
         if isinstance(self.train, str) or isinstance(self.held_out, str):
             raise ConfigError("train and held_out are lists of files; put the single file into a list.")
+        object.__setattr__(self, "train", tuple(self.train))
+        object.__setattr__(self, "held_out", tuple(self.held_out))
         if not self.train:
             raise ConfigError("train names no files; give at least one text file.")
         for name in ("steps", "batch_size", "learning_rate", "gradient_clip", "evaluate_every", "held_out_windows"):

@@ -197,7 +197,9 @@ def _with_whole_words(learned: Mapping[str, float], words: Counter[str], wanted:
     scores = {**whole, **learned}
     kept = [piece for piece in scores if piece in _ASCII]
     others = sorted((piece for piece in scores if piece not in _ASCII), key=lambda piece: -scores[piece])
-    return sorted(((piece, scores[piece]) for piece in kept + others[: wanted - len(kept)]), key=lambda item: -item[1])
+    # Rounded, so that scores survive the file format and a loaded tokenizer has the digest of the saved one.
+    chosen = [(piece, round(scores[piece], 6)) for piece in kept + others[: wanted - len(kept)]]
+    return sorted(chosen, key=lambda entry: -entry[1])
 
 
 def _bare(model: models.Model) -> Tokenizer:

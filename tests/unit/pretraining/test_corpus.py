@@ -1,0 +1,179 @@
+"""Text files become packed tokens, once."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from softprompt.errors import ArtefactError, DataError, MissingDependencyError
+from softprompt.pretraining import corpus as corpus_module
+from softprompt.pretraining.corpus import prepare_corpus, read_documents
+from softprompt.pretraining.tokenizer import train_tokenizer
+
+
+def lines(*texts: str) -> str:
+    return "\n".join(json.dumps({"id": index, "text": text}) for index, text in enumerate(texts)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [("", lambda data: data), (".xz", lzma.compress), (".gz", gzip.compress)]
+)
+def test_documents_of_lines_and_of_plain_text(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    table, text = tmp_path / f"a.jsonl{suffix}", tmp_path / f"b.txt{suffix}"
+    table.write_bytes(compress(lines("one\u2028é", "", "  ", "two").encode()))
+    text.write_bytes(compress(b"first\r\nsecond\n"))
+    assert list(read_documents(table)) == ["one\u2028é", "two"]
+    assert list(read_documents(text)) == ["first\r\nsecond"]
+
+
+def test_zstandard_is_read_where_its_package_is(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    file = tmp_path / "a.jsonl.zst"
+    file.write_bytes(zstandard.compress(lines("one").encode()))
+    assert list(read_documents(file)) == ["one"]
+
+
+def test_zstandard_is_asked_for_where_its_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(b"")
+    monkeypatch.setattr(corpus_module, "_COMPRESSIONS", {".zst": "zstd-of-nobody"})
+    with pytest.raises(ValueError, match="zstd-of-nobody"):
+        list(read_documents(tmp_path / "a.jsonl.zst"))
+    monkeypatch.setattr(corpus_module, "_COMPRESSIONS", {".zst": "zstd"})
+    monkeypatch.setattr("fsspec.utils.compressions", {})
+    monkeypatch.setattr("fsspec.core.compr", {})
+    with pytest.raises(MissingDependencyError, match="needs zstandard: pip install zstandard"):
+        list(read_documents(tmp_path / "a.jsonl.zst"))
+
+
+def test_html_left_by_web_corpora_is_cleaned(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines("Good.<br /><br />Bad. <br> &quot;So&quot; &lt;b&gt;"))
+    assert list(read_documents(file)) == ['Good.\n\nBad.\n"So" <b>']
+
+
+@pytest.mark.parametrize("bad", ['{"text": 3}', '{"body": "x"}', '["text"]', '{"text": "x"', '"text"'])
+def test_a_bad_line_is_named(tmp_path: Path, bad: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines("good", "good") + "\n" + bad + "\n")
+    with pytest.raises(DataError, match=r'a\.jsonl, line 4: expected a JSON mapping with a string "text"'):
+        list(read_documents(file))
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No text file at .*none\.txt"):
+        list(read_documents(tmp_path / "none.txt"))
+    (tmp_path / "a.jsonl").write_bytes(lines("good").encode() + b'{"text": "\xff"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl, after line \d: not UTF-8 \(invalid start byte\)"):
+        list(read_documents(tmp_path / "a.jsonl"))
+    for suffix, data in (
+        (".xz", lzma.compress(lines("good").encode())),
+        (".gz", gzip.compress(lines("good").encode())),
+    ):
+        file = tmp_path / f"cut.jsonl{suffix}"
+        file.write_bytes(data[:-12])
+        with pytest.raises(DataError, match="cannot be read"):
+            list(read_documents(file))
+    (tmp_path / "foreign.txt.xz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"foreign\.txt\.xz, after line 0: cannot be read"):
+        list(read_documents(tmp_path / "foreign.txt.xz"))
+
+
+@pytest.fixture
+def files(tmp_path: Path, documents: list[str]) -> tuple[Path, Path]:
+    train, held_out = tmp_path / "train.jsonl", tmp_path / "held.jsonl"
+    train.write_text(lines(*documents[:50]), encoding="utf-8")
+    held_out.write_text(lines(*documents[50:55]), encoding="utf-8")
+    return train, held_out
+
+
+def unpack(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    ends = np.flatnonzero(tokens == 1)
+    return [tokenizer.decode(part[part != 1].tolist()) for part in np.split(tokens, ends + 1)[:-1]]
+
+
+def test_tokens_are_the_documents(
+    tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer, documents: list[str]
+) -> None:
+    corpus = prepare_corpus([files[0]], [files[1]], tokenizer, cache_dir=tmp_path / "cache")
+    assert unpack(corpus.train.tokens, tokenizer) == documents[:50]
+    assert unpack(corpus.held_out.tokens, tokenizer) == documents[50:55]
+    assert corpus.train.tokens.dtype == np.uint16
+    assert (corpus.train.documents, corpus.held_out.documents) == (50, 5)
+    assert corpus.held_out.text_bytes == sum(len(text.encode()) for text in documents[50:55])
+    assert [(source["file"], source["use"]) for source in corpus.sources] == [
+        ("train.jsonl", "train"),
+        ("held.jsonl", "held out"),
+    ]
+
+
+def test_windows_tile_the_tokens(tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer) -> None:
+    packed = prepare_corpus([files[0]], [files[1]], tokenizer, cache_dir=tmp_path / "cache").train
+    count = packed.windows(7)
+    assert count == len(packed.tokens) // 7
+    windows = packed.window(np.arange(count), 7)
+    assert windows.dtype == np.int64
+    assert windows.ravel().tolist() == packed.tokens[: count * 7].tolist()
+    assert packed.window(np.array([2, 0]), 7).tolist() == windows[[2, 0]].tolist()
+
+
+def test_without_held_out_files_every_nth_document_is_held_out(
+    tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer, documents: list[str]
+) -> None:
+    corpus = prepare_corpus(list(files), [], tokenizer, cache_dir=tmp_path / "cache", held_out_every=10)
+    assert unpack(corpus.held_out.tokens, tokenizer) == documents[:55][::10]
+    assert unpack(corpus.train.tokens, tokenizer) == [text for i, text in enumerate(documents[:55]) if i % 10]
+
+
+def test_the_same_content_is_tokenised_once(
+    tmp_path: Path,
+    files: tuple[Path, Path],
+    tokenizer: Tokenizer,
+    documents: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = tmp_path / "cache"
+    first = prepare_corpus([files[0]], [files[1]], tokenizer, cache_dir=cache)
+    made = set(cache.iterdir())
+    elsewhere = files[0].rename(tmp_path / "renamed.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_module, "read_documents", lambda path: pytest.fail("tokenised again"))
+        second = prepare_corpus([elsewhere], [files[1]], tokenizer, cache_dir=cache)
+    assert second.train.tokens.tolist() == first.train.tokens.tolist()
+    elsewhere.write_text(lines(*documents[:49]), encoding="utf-8")
+    assert prepare_corpus([elsewhere], [files[1]], tokenizer, cache_dir=cache).train.documents == 49
+    prepare_corpus([elsewhere], [files[1]], train_tokenizer(documents, size=690), cache_dir=cache)
+    assert len(set(cache.iterdir()) - made) == 3  # the changed file, and both files with the other tokenizer
+
+
+def test_an_interrupted_tokenisation_leaves_no_cache(
+    tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer, documents: list[str]
+) -> None:
+    whole = files[0].read_text()
+    files[0].write_text(whole + "{\n")
+    with pytest.raises(DataError, match="line 51"):
+        prepare_corpus([files[0]], [files[1]], tokenizer, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer) -> None:
+    corpus = prepare_corpus([files[0]], [files[1]], tokenizer, cache_dir=tmp_path / "cache")
+    del corpus
+    for file in (tmp_path / "cache").rglob("tokens.bin"):
+        file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(ArtefactError, match=r"tokens\.bin is truncated; remove the folder and it is made again"):
+        prepare_corpus([files[0]], [files[1]], tokenizer, cache_dir=tmp_path / "cache")
+
+
+def test_missing_and_empty_files_are_refused(tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match=r"No text file at .*none\.txt; correct the path"):
+        prepare_corpus([tmp_path / "none.txt"], [files[1]], tokenizer, cache_dir=tmp_path / "cache")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"empty\.txt: no documents to train on or to hold out; give more text"):
+        prepare_corpus([tmp_path / "empty.txt"], [files[1]], tokenizer, cache_dir=tmp_path / "cache")

@@ -1,0 +1,253 @@
+"""Pre-training, whole: it learns, it is resumed exactly, and what it writes loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from softprompt.config import from_mapping, read_yaml
+from softprompt.errors import ConfigError, DataError, NonFiniteError, TrainingInterrupted
+from softprompt.loop.checkpoints import latest_checkpoint
+from softprompt.pretraining import trainer
+from softprompt.pretraining.settings import PretrainConfig
+from softprompt.pretraining.trainer import pretrain
+
+
+@pytest.fixture
+def settings(tmp_path: Path, corpus_dir: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(tmp_path / "out"),
+        "train": [str(corpus_dir / "train.jsonl")],
+        "held_out": [str(corpus_dir / "held_out.jsonl")],
+        "tokenizer": str(corpus_dir / "tokenizer.json"),
+        "cache_dir": str(corpus_dir / "cache"),
+        "preset": "gpt-tiny",
+        "objective": "causal_lm",
+        "steps": 12,
+        "batch_size": 4,
+        "window": 32,
+        "warmup_steps": 3,
+        "threads": 1,
+        "held_out_windows": 8,
+        "evaluate_every": 5,
+    }
+
+
+def weights(config: PretrainConfig) -> dict[str, torch.Tensor]:
+    return load_file(Path(config.output_dir) / "model.safetensors")
+
+
+def assert_same(a: PretrainConfig, b: PretrainConfig) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    cards = [json.loads((Path(config.output_dir) / "card.json").read_text()) for config in (a, b)]
+    for card in cards:
+        del card["seconds"], card["settings"], card["name"]
+    assert cards[0] == cards[1]
+
+
+TASKS = [("gpt-tiny", "causal_lm"), ("t5-tiny", "span_corruption"), ("t5-tiny", "prefix_lm")]
+
+
+@pytest.mark.parametrize(("preset", "objective"), TASKS)
+def test_it_learns_and_writes_a_model_that_loads(settings: dict[str, Any], preset: str, objective: str) -> None:
+    settings |= {"preset": preset, "objective": objective, "steps": 60, "learning_rate": 5e-3, "evaluate_every": 20}
+    config = PretrainConfig(**settings, licence="CC0")
+    card = pretrain(config)
+    assert [entry["step"] for entry in card["history"]] == [20, 40, 60]
+    losses = [entry["loss"] for entry in card["history"]]
+    assert losses[-1] < losses[0]
+    assert card["held_out_loss_nats_per_token"] == pytest.approx(losses[-1], abs=1e-4)
+    assert card["tokens_seen"] == 60 * 4 * 32
+    assert (card["objective"], card["licence"], card["preset"]) == (objective, "CC0", preset)
+    assert card["flops"] > 0
+    folder = Path(config.output_dir)
+    assert latest_checkpoint(folder / "checkpoints") is None
+    assert from_mapping(PretrainConfig, read_yaml(folder / "pretrain.yaml")) == config
+    assert yaml.safe_load((folder / "pretrain.yaml").read_text()) == card["settings"]
+    loader = AutoModelForCausalLM if preset == "gpt-tiny" else AutoModelForSeq2SeqLM
+    model, tokenizer = loader.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert sum(p.numel() for p in model.parameters()) == card["parameters"]
+    ids = tokenizer("Bana lo", return_tensors="pt")["input_ids"]
+    assert (ids[0, -1] == tokenizer.eos_token_id) == (preset == "t5-tiny")
+    assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[0] == 1
+
+
+def test_a_finished_run_is_not_run_again(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    card = pretrain(PretrainConfig(**settings))
+    monkeypatch.setattr(trainer, "_Run", lambda *args: pytest.fail("ran again"))
+    assert pretrain(PretrainConfig(**settings)) == card
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize(("preset", "objective"), TASKS)
+def test_an_interrupted_run_ends_as_if_it_had_never_stopped(
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+    objective: str,
+    optimizer: str,
+) -> None:
+    settings |= {"preset": preset, "objective": objective, "optimizer": optimizer}
+    whole = PretrainConfig(**settings)
+    pretrain(whole)
+    broken = replace(whole, output_dir=str(tmp_path / "broken"))
+    step = trainer._Run._step
+
+    def stopping(run: Any, bar: Any) -> None:
+        step(run, bar)
+        if run.counts.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "_step", stopping)
+        with pytest.raises(TrainingInterrupted, match=r"Stopped after step 7 of 12; .* Run the same command again"):
+            pretrain(broken)
+    assert not (tmp_path / "broken" / "card.json").exists()
+    pretrain(broken)
+    assert_same(whole, broken)
+
+
+def test_a_killed_run_ends_as_if_it_had_never_been_killed(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The process dies without a chance to save, at whatever step it stands, between its checkpoints."""
+    settings |= {"steps": 40, "checkpoint_every_s": 0.05}
+    whole = PretrainConfig(**settings)
+    pretrain(whole)
+    killed = replace(whole, output_dir=str(tmp_path / "killed"))
+    script = textwrap.dedent("""
+        import json, os, signal, sys
+        from softprompt.pretraining import trainer
+        from softprompt.pretraining.settings import PretrainConfig
+        step = trainer._Run._step
+        def dying(run, bar):
+            step(run, bar)
+            if run.counts.step >= 17 and trainer.latest_checkpoint(run.config.checkpoints):
+                os.kill(os.getpid(), signal.SIGKILL)
+        trainer._Run._step = dying
+        trainer.pretrain(PretrainConfig(**json.loads(sys.argv[1])))
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = json.dumps({**settings, "output_dir": killed.output_dir})
+    process = subprocess.run([sys.executable, "-c", script, arguments], env=environment, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert latest_checkpoint(killed.checkpoints) is not None
+    pretrain(killed)
+    assert_same(whole, killed)
+
+
+def test_an_endless_schedule_may_be_cut_short_and_prolonged(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {"schedule": "constant", "checkpoint_every_s": 0.0}
+    whole = PretrainConfig(**settings)
+    pretrain(whole)
+    short = replace(whole, output_dir=str(tmp_path / "short"), steps=8)
+    run = trainer._Run(short, trainer.Progress())
+    run.train()
+    pretrain(replace(short, steps=12))
+    assert torch.equal(weights(whole)["model.norm.weight"], weights(short)["model.norm.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.5}, r"made with learning_rate = 0\.002, not 0\.5; use the same settings to go on"),
+        ({"steps": 13}, "made with steps = 12, not 13"),
+        ({"held_out": []}, "made with sources = "),
+    ],
+)
+def test_other_settings_do_not_go_on(settings: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    config = PretrainConfig(**settings)
+    trainer._Run(config, trainer.Progress())._save()
+    with pytest.raises(ConfigError, match=message):
+        pretrain(replace(config, **change))
+
+
+def test_lm_adaptation_starts_from_the_weights_of_span_corruption(settings: dict[str, Any], tmp_path: Path) -> None:
+    first = PretrainConfig(**{**settings, "preset": "t5-tiny", "objective": "span_corruption"})
+    pretrain(first)
+    second = replace(
+        first, output_dir=str(tmp_path / "adapted"), objective="prefix_lm", tokenizer=None, start_from=first.output_dir
+    )
+    run = trainer._Run(second, trainer.Progress())
+    stored = weights(first)
+    for name, parameter in run.model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, stored[name].float())
+    card = pretrain(second)
+    assert card["started_from"]["objective"] == "span_corruption"
+    assert not torch.equal(weights(second)["lm_head.weight"], stored["lm_head.weight"])
+
+
+def test_a_bad_start_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    first = PretrainConfig(**settings)
+    pretrain(first)
+    other = replace(
+        first,
+        output_dir=str(tmp_path / "o"),
+        preset="t5-tiny",
+        objective="prefix_lm",
+        tokenizer=None,
+        start_from=first.output_dir,
+    )
+    with pytest.raises(ConfigError, match="is a gpt-tiny, not a t5-tiny"):
+        pretrain(other)
+    (Path(first.output_dir) / "card.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds no finished model \(no card\.json\); finish it first"):
+        pretrain(other)
+
+
+def test_epochs_see_every_window_once_and_in_another_order(settings: dict[str, Any]) -> None:
+    run = trainer._Run(PretrainConfig(**settings), trainer.Progress())
+    count = run.corpus.train.windows(32)
+    steps = -(-2 * count // 4)
+    seen = [tuple(row) for step in range(steps) for row in run._batch(step).inputs.tolist()]
+    every = sorted(tuple(row[:-1]) for row in run.corpus.train.window(torch.arange(count).numpy(), 32).tolist())
+    assert sorted(seen[:count]) == every
+    assert sorted(seen[count : 2 * count]) == every
+    assert seen[:count] != seen[count : 2 * count]
+    assert [tuple(row) for row in run._batch(3).inputs.tolist()] == seen[12:16]
+
+
+def test_norms_and_unit_embeddings_have_their_own_settings(settings: dict[str, Any]) -> None:
+    t5 = PretrainConfig(**{**settings, "preset": "t5-tiny", "objective": "prefix_lm", "learning_rate": 0.01})
+    run = trainer._Run(t5, trainer.Progress())
+    names = {id(parameter): name for name, parameter in run.model.named_parameters()}
+    matrices, norms, table = ({names[id(p)] for p in group["params"]} for group in run.optimizer.param_groups)
+    assert table == {"shared.weight"}
+    assert all(name.endswith("norm.weight") for name in norms)
+    assert matrices | norms | table == set(names.values())
+    assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.1, 0.0, 0.0]
+    assert [group["initial_lr"] for group in run.optimizer.param_groups] == pytest.approx([0.01, 0.01, 0.08])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(settings: dict[str, Any]) -> None:
+    config = PretrainConfig(**{**settings, "learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(NonFiniteError, match=r"The loss is \w+ at step \d+\. Lower learning_rate; the last checkpoint"):
+        pretrain(config)
+    assert not (Path(config.output_dir) / "card.json").exists()
+
+
+def test_too_little_text_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"The held-out text has \d+ tokens, less than one window of 6000"):
+        pretrain(PretrainConfig(**{**settings, "window": 6000}))
+
+
+def test_without_a_tokenizer_one_is_learned_and_kept(settings: dict[str, Any], corpus_dir: Path) -> None:
+    config = PretrainConfig(**{**settings, "tokenizer": None, "vocab_size": 650, "steps": 1, "warmup_steps": 0})
+    pretrain(config)
+    assert len(AutoTokenizer.from_pretrained(config.output_dir)) == 650
+    assert (Path(config.output_dir) / trainer.TOKENIZER).is_file()
