@@ -21,7 +21,7 @@ CLASSES = 2
 POSITIONS = 96
 
 
-def word_tokenizer(kind: str) -> tf.PreTrainedTokenizerFast:
+def word_tokenizer(kind: str, *, end: str = "</s>") -> tf.PreTrainedTokenizerFast:
     """Whole words; an end token behind inputs of an encoder-decoder, both ends around those of an encoder."""
     tokenizer = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="<unk>")
@@ -36,7 +36,7 @@ def word_tokenizer(kind: str) -> tf.PreTrainedTokenizerFast:
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
-        eos_token="</s>",
+        eos_token=end,
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
     )

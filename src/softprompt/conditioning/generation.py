@@ -32,6 +32,7 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
         What `transformers` returns. In a decoder-only model the sequences begin with the input's ids, padded on
         the left; virtual tokens are never among them.
     """
+    options = _with_ends(backbone, options)
     if backbone.spec.kind == "encoder-decoder":
         return _generate_target(backbone, prompts, rows, dict(options))
     room = int(options.get("max_new_tokens") or 0)
@@ -42,6 +43,15 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
         return made
     ids, _, _ = repad(rows.ids, rows.mask, side="left")
     return _behind(ids, made)
+
+
+def _with_ends(backbone: Backbone, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add the token that closes targets to those that end a text, where the model's own settings lack it."""
+    own = backbone.model.generation_config.eos_token_id
+    ends = own if isinstance(own, list) else [] if own is None else [own]
+    if backbone.end_id is None or backbone.end_id in ends or options.keys() & {"eos_token_id", "generation_config"}:
+        return options
+    return {**options, "eos_token_id": [*ends, backbone.end_id]}
 
 
 def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: dict[str, Any]) -> Any:

@@ -77,7 +77,7 @@ def compare(
     for evaluation in (first, second):
         if name not in evaluation:
             raise choose("metric of both evaluations", name, first.keys() & second.keys())
-    ours, theirs = first.resampled()[name], second.resampled()[name]
+    ours, theirs = (evaluation.resampled([name])[name] for evaluation in (first, second))
     drawn = bootstrap(
         {"difference": lambda counts: ours(counts) - theirs(counts)}, rows, resamples=resamples, seed=seed
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, final
 
@@ -93,19 +93,25 @@ class Evaluation(Mapping[str, float]):
     @functools.cached_property
     def intervals(self) -> Mapping[str, Interval]:
         """By metric, the 95 % percentile interval under resampling of the rows; computed when first asked for."""
-        drawn = bootstrap(self.resampled(), len(self.predictions), resamples=_RESAMPLES, seed=self.seed)
+        drawn = bootstrap(self.resampled(list(self)), len(self.predictions), resamples=_RESAMPLES, seed=self.seed)
         return {name: Interval(*np.quantile(scores, (0.025, 0.975)).tolist()) for name, scores in drawn.items()}
 
-    def resampled(self) -> dict[str, Resampled]:
-        """Each score as a function of how often each row counts."""
+    def resampled(self, names: Collection[str]) -> dict[str, Resampled]:
+        """Some scores as functions of how often each row counts.
+
+        Args:
+            names: Names of scores, as `metrics` has them.
+        """
         said = [row.prediction for row in self.predictions]
         true = [row.targets for row in self.predictions]
         scores: dict[str, Resampled] = {}
-        for name in self.metric_names:
-            scores |= resampled_metric(name, said, true)
         if _ILLEGAL in self.metrics:
             scores[_ILLEGAL] = mean_of(_illegal(self.predictions))
-        return {name: scores[name] for name in self.metrics}
+        # a metric mostly names its only score: those that are asked for come first, and others only if need be
+        for metric in sorted(self.metric_names, key=lambda metric: metric not in names):
+            if not scores.keys() >= set(names):
+                scores |= resampled_metric(metric, said, true)
+        return {name: scores[name] for name in names}
 
     def summary(self) -> dict[str, Any]:
         """All but the predictions as plain values, for JSON and tables."""

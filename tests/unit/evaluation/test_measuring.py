@@ -5,12 +5,15 @@ import dataclasses
 import jaxtyping
 import pytest
 import torch
-from tests.models import CLASSES, POSITIONS, tiny_backbone, tiny_prompted
+from tests.models import CLASSES, POSITIONS, tiny_backbone, tiny_prompted, word_tokenizer
 from tests.unit.evaluation.tasks import REVIEWS, places, sentiment
 
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, DataError, LengthError, MismatchError
 from softprompt.evaluation import Job, TextPrompt, evaluate, evaluate_many
 from softprompt.inference import BatchLimits
+from softprompt.prompts import PromptTuning
 from softprompt.tasks import Task, TextFormat, compute_metrics
 
 GENERATING = ("encoder-decoder", "decoder-only")
@@ -109,6 +112,21 @@ def test_the_tasks_own_format_applies():
     for by in ("generate", "rank"):
         expected = evaluate(model.backbone, prompt, sentiment(), by=by)
         assert evaluate(model.backbone, stored, sentiment(), by=by) == expected
+
+
+@pytest.mark.parametrize("kind", GENERATING)
+def test_a_chat_template_goes_around_inputs(kind):
+    tokenizer = word_tokenizer(kind)
+    tokenizer.chat_template = "topic : {{ messages[0]['content'] }} Answer :"
+    backbone = Backbone.from_model(tiny_backbone(kind).model, tokenizer)
+    form = dataclasses.replace(sentiment().format, chat=True)
+    prompt = PromptTuning(length=3, init="vocab").build(backbone).with_info(format=form.to_mapping())
+    found = evaluate(backbone, prompt, dataclasses.replace(sentiment(), format=form), by="rank")
+    scores = Prompted(backbone, {"a": prompt}).score([text for text, _ in REVIEWS], LABELS)
+    given = torch.tensor([[row.probabilities[label] for label in LABELS] for row in found.predictions])
+    torch.testing.assert_close(given, scores.softmax(-1), atol=1e-5, rtol=1e-4)
+    plain = evaluate(backbone, prompt, sentiment(), by="rank")
+    assert plain.predictions[0].probabilities != pytest.approx(found.predictions[0].probabilities, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", GENERATING)

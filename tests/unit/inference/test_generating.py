@@ -3,8 +3,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.models import WORDS, tiny_prompted
+from tests.models import WORDS, tiny_prompted, word_tokenizer
 
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError
 from softprompt.inference import BatchLimits, Query, make_queries, predict_texts
 
@@ -54,6 +56,24 @@ def test_windows_change_nothing_but_when_texts_come():
     first = next(texts)
     assert sum(done) == 5
     assert [first, *texts] == list(predict_texts(model, queries(max_new_tokens=4)))
+
+
+def test_a_text_ends_where_targets_end():
+    """Targets close with the tokenizer's end token. Models whose settings name another one, or none, wrote on behind
+    it, and as special tokens are not shown, what followed looked like a part of the answer."""
+    model = tiny_prompted("decoder-only")
+    settings, end = model.backbone.model.generation_config, model.backbone.end_id
+    whole = list(predict_texts(model, queries(max_new_tokens=12)))
+    assert any("good" in text.split()[1:-1] for text in whole)
+    tokenizer = word_tokenizer("decoder-only", end="good")
+    ended = Prompted(Backbone.from_model(model.backbone.model, tokenizer), model.prompts)
+    for own in (end, [end], None):
+        settings.eos_token_id = own
+        try:
+            found = list(predict_texts(ended, queries(max_new_tokens=12)))
+        finally:
+            settings.eos_token_id = end
+        assert found == [text.partition("good")[0].strip() for text in whole]
 
 
 def test_sampling_is_the_callers_wish_only():
