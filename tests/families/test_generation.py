@@ -152,12 +152,3 @@ def test_several_samples_of_each_row(family):
     if family.kind == "decoder-only":
         for i, row in enumerate(batch.rows):  # inputs stand in front, padded on the left, three times each
             assert all(sample[ids.shape[1] - len(row) : ids.shape[1]].equal(row) for sample in made[3 * i : 3 * i + 3])
-
-
-@every_family
-def test_what_processors_read_does_not_depend_on_the_pass(family):
-    """A repetition penalty reads the input's ids, alone and beside rows whose prompts are inserted."""
-    options = {"repetition_penalty": 3.0}
-    lone = alone(family, **options)
-    assert in_batch(family, **options) == lone
-    assert in_batch(family, conditioning="concatenation", **options) == lone

@@ -2,14 +2,17 @@
 
 Recomputation runs during the backward pass, outside the context that the forward pass ran in, possibly in
 another thread. What the call carried is therefore captured with each layer and restored around its
-recomputation. transformers checkpoints a layer only if its `training` flag is up; it is raised for that
-question alone and is down again while the layer runs, so no dropout appears.
+recomputation. transformers' own switch would put layers in training mode, and all threads that share the model
+with them; instead each layer's forward is wrapped, which takes effect in the calls that ask for it alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,10 +25,14 @@ from softprompt.errors import UnsupportedError
 
 __all__ = ["checkpointed"]
 
+_RECOMPUTED: contextvars.ContextVar[bool] = contextvars.ContextVar("softprompt_recomputed", default=False)
+_LOCK = threading.Lock()
+_CALLS: weakref.WeakKeyDictionary[PreTrainedModel, int] = weakref.WeakKeyDictionary()
+
 
 @contextlib.contextmanager
 def checkpointed(model: PreTrainedModel) -> Iterator[None]:
-    """Checkpoint every layer of a model within a block; afterwards the model is as it was.
+    """Checkpoint every layer of a model within a block; after the last such block the model is as it was.
 
     Raises:
         UnsupportedError: If the model has no layers that can be checkpointed.
@@ -33,26 +40,44 @@ def checkpointed(model: PreTrainedModel) -> Iterator[None]:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UnsupportedError(f"{type(model).__name__} has no layers that gradient checkpointing can recompute.")
-    names = ("training", "gradient_checkpointing", "_gradient_checkpointing_func")
-    before = [{name: vars(layer)[name] for name in names if name in vars(layer)} for layer in layers]
+    with _LOCK:
+        _CALLS[model] = _CALLS.get(model, 0) + 1
+        if _CALLS[model] == 1:
+            for layer in layers:
+                layer.forward = _Checkpointed(layer.forward, vars(layer).get("forward"))
+    token = _RECOMPUTED.set(True)
     try:
-        for layer in layers:
-            layer.training, layer.gradient_checkpointing = True, True
-            layer._gradient_checkpointing_func = functools.partial(_checkpoint, layer)
         yield
     finally:
-        for layer, state in zip(layers, before, strict=True):
-            for name in names:
-                vars(layer).pop(name, None)
-            vars(layer).update(state)
+        _RECOMPUTED.reset(token)
+        with _LOCK:
+            _CALLS[model] -= 1
+            if not _CALLS[model]:
+                for layer in layers:
+                    layer.forward.restore(layer)
 
 
-def _checkpoint(layer: GradientCheckpointingLayer, function: Callable[..., Any], *args: Any) -> Any:
-    load = without_recording(carried())
-    layer.training = False
-    try:
+class _Checkpointed:
+    """A layer's forward that is recomputed in the backward pass, in calls that ask for it."""
+
+    def __init__(self, forward: Callable[..., Any], own: Callable[..., Any] | None) -> None:
+        self._forward = forward
+        self._own = own
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if not _RECOMPUTED.get():
+            return self._forward(*args, **options)
+        load = without_recording(carried())
         return checkpoint(
-            function, *args, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), carrying(load))
+            functools.partial(self._forward, **options),
+            *args,
+            use_reentrant=False,
+            preserve_rng_state=False,  # nothing in a frozen layer is random, and the state is other threads' too
+            context_fn=lambda: (contextlib.nullcontext(), carrying(load)),
         )
-    finally:
-        layer.training = True
+
+    def restore(self, layer: GradientCheckpointingLayer) -> None:
+        """Give a layer back the forward that it had: one of its own (as accelerate's hooks set), or its class's."""
+        del layer.forward
+        if self._own is not None:
+            layer.forward = self._own

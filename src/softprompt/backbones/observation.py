@@ -183,8 +183,12 @@ def _max_positions(model: PreTrainedModel) -> int | None:
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") in ("dynamic", "longrope"):
         limit = min(limit, rope.get("original_max_position_embeddings") or limit)
-    for module in model.modules():
-        reserved = isinstance(module, nn.Embedding) and module.num_embeddings == limit and module.padding_idx
-        if reserved:  # RoBERTa counts positions from the row behind the padding row of its table
-            return limit - reserved - 1
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    for table in tables:
+        if (
+            table is not model.get_input_embeddings()
+            and table.num_embeddings == limit
+            and table.padding_idx is not None
+        ):
+            return limit - table.padding_idx - 1  # RoBERTa counts positions from behind its table's padding row
     return limit

@@ -1,0 +1,62 @@
+"""`score` is the sum of teacher-forced log-probabilities, computed one row and one candidate at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.families import batches, naive, zoo
+from tests.families.zoo import Family
+
+from softprompt.conditioning import Prompted
+from softprompt.errors import ConfigError
+
+TEXTS = ["the worst film of the year", "good", "nothing about this book is dull", "we saw it again and again"]
+CANDIDATES = ["good", "bad or dull", "one of the best"]
+
+SCORERS = pytest.mark.parametrize("family", zoo.of_kind("decoder-only", "encoder-decoder"), ids=str)
+
+
+def summed(family: Family, text: str, candidate: str, prompt) -> float:
+    """Log-probability of a candidate and its end token, in nats."""
+    tokenizer = zoo.tokenizer(family.kind)
+    ids = torch.tensor(tokenizer(text).input_ids)
+    if family.kind == "encoder-decoder":
+        target = torch.tensor(tokenizer(candidate).input_ids)
+        predicted = naive.logits(family, ids, prompt, target=torch.cat([torch.tensor([zoo.PAD]), target[:-1]]))
+    else:
+        target = torch.tensor([*tokenizer(" " + candidate).input_ids, zoo.END])
+        predicted = naive.logits(family, torch.cat([ids, target]), prompt, inputs=len(ids))[len(ids) - 1 : -1]
+    return predicted.log_softmax(-1)[torch.arange(len(target)), target].sum().item()
+
+
+@SCORERS
+@pytest.mark.parametrize("conditioning", ["auto", "concatenation"])
+def test_scores_are_sums_of_teacher_forced_log_probabilities(family, conditioning):
+    prompts = batches.prompts(family)
+    model = Prompted(zoo.backbone(family.name), prompts, conditioning=conditioning)
+    names = [None, *prompts]
+    texts = [TEXTS[i % len(TEXTS)] for i in range(len(names))]
+    got = model.score(texts, CANDIDATES, prompts=names)
+    with torch.no_grad():
+        want = torch.tensor(
+            [[summed(family, t, c, prompts.get(n)) for c in CANDIDATES] for t, n in zip(texts, names, strict=True)]
+        )
+    assert batches.relative_error(got, want) <= 1e-5
+    assert (got.std(dim=0) > 0.1).all()  # scores that no prompt changes would prove little
+
+
+@SCORERS
+def test_rows_may_have_candidates_of_their_own(family):
+    model = Prompted(zoo.backbone(family.name), batches.prompts(family))
+    got = model.score(TEXTS[:2], [["good"], ["bad or dull", "good"]], prompts=["short", None])
+    assert got[0, 1] == float("-inf")
+    both = model.score(TEXTS[:2], ["good", "bad or dull"], prompts=["short", None])
+    assert got[0, 0].allclose(both[0, 0], rtol=1e-5)
+    assert got[1].allclose(both[1].flip(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", zoo.of_kind("encoder-only"), ids=str)
+def test_classes_are_no_candidates(family):
+    model = Prompted(zoo.backbone(family.name), batches.prompts(family))
+    with pytest.raises(ConfigError, match="scores its own classes only"):
+        model.score(TEXTS, CANDIDATES, prompts="short")
