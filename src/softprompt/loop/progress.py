@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
+from io import TextIOBase
 from types import TracebackType
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -61,12 +61,12 @@ class Progress:
         self,
         *,
         pace_s: float = 30.0,
-        stream: TextIO | StringIO | None = None,
+        stream: TextIOBase | TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pace_s, self.clock = pace_s, clock
         self._stream = sys.stderr if stream is None else stream
-        console = Console(file=self._stream)
+        console = Console(file=cast("IO[str]", self._stream))
         self.live = console.is_terminal
         self.bars = RichProgress(
             TextColumn("{task.description}"),

@@ -1,0 +1,57 @@
+"""A tiny backbone and a small task on disk, and the command line called in this process."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.models import tiny_backbone
+
+from softprompt.cli import main
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny decoder-only model with its tokenizer."""
+    folder = tmp_path_factory.mktemp("backbones") / "tiny"
+    tiny = tiny_backbone("decoder-only")
+    tiny.model.save_pretrained(folder)
+    tiny.need_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Train and validation files of film reviews."""
+    draw = random.Random(0)
+
+    def rows(count: int) -> list[dict[str, str]]:
+        good, bad = ["good", "great", "funny", "happy"], ["bad", "terrible", "boring", "sad"]
+        return [
+            {"text": f"the {draw.choice(['film', 'book', 'song'])} was very {draw.choice(words)}", "label": label}
+            for _ in range(count // 2)
+            for label, words in (("0", bad), ("1", good))
+        ]
+
+    paths = {}
+    for split, count in (("train", 24), ("validation", 8)):
+        path = tmp_path / f"{split}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows(count)), encoding="utf-8")
+        paths[split] = str(path)
+    return paths
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call the command line: exit code, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

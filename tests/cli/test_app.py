@@ -1,0 +1,85 @@
+"""Help, exit codes, and what a failing command says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from softprompt.cli.app import COMMANDS
+
+LEAVES = [
+    (*path, name)
+    for path, group in [
+        ((), COMMANDS),
+        *(((name,), group) for name, group in COMMANDS.items() if isinstance(group, dict)),
+    ]
+    for name, command in group.items()
+    if callable(command)
+]
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_and_option_is_explained(run, path):
+    code, out, _ = run(*path, "--help")
+    assert code == 0
+    _, _, options = out.partition("options:")
+    for line in options.splitlines():
+        if line.startswith("  --") and not line.startswith(("  --config", "  --print_config")):
+            following = options[options.index(line) :].splitlines()
+            text = line.split("  ", 2)[-1] if line.count("  ") > 1 else following[1].strip()
+            assert text.strip(), line
+            assert not text.strip().startswith("(type"), f"no help for {line}"
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys; from softprompt.cli import main; code = main(['--help']);"
+        "print(sorted({'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)), code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_version(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.strip().startswith("softprompt ")
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("train",), ("evaluate", "--rows", "many"), ()])
+def test_wrong_usage_is_2(run, arguments):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "usage:" in err
+
+
+def test_a_failure_is_one_clear_line_and_1(run, tmp_path):
+    code, out, err = run("prompts", "show", "--path", str(tmp_path / "nothing"))
+    assert (code, out) == (1, "")
+    assert err == f"softprompt: {tmp_path}/nothing is not a prompt folder: it has no prompt.json.\n"
+
+
+def test_a_wrong_setting_is_2(run, tmp_path):
+    code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path))
+    assert code == 2
+    assert err == "softprompt: Give either --task NAME, or --train_file FILE with --input and --target.\n"
+
+
+def test_debug_shows_where_an_error_came_from(run, tmp_path):
+    code, _, err = run("prompts", "show", "--path", str(tmp_path / "nothing"), "--debug")
+    assert code == 1
+    assert "Traceback" in err
+    assert "read_metadata" in err
+
+
+def test_an_unknown_backbone_is_named(run, tmp_path):
+    arguments = ("--task", "subj", "--output_dir", str(tmp_path / "out"))
+    code, _, err = run("train", "--backbone", "bundled:nonsense", *arguments)
+    assert code == 2
+    assert "bundled backbone 'nonsense'" in err
+    code, _, err = run("train", "--backbone", str(tmp_path / "nowhere"), *arguments)
+    assert code == 1
+    assert "Cannot load" in err
+    assert "Traceback" not in err
