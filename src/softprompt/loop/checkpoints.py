@@ -71,9 +71,9 @@ def latest_checkpoint(directory: str | Path) -> Path | None:
 
 
 def prune(directory: str | Path, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep`."""
+    """Remove all checkpoints but the newest `keep`, and drafts, which a training that was killed could not remove."""
     paths = _checkpoints(directory)
-    for path in paths[: max(0, len(paths) - keep)]:
+    for path in [*paths[: max(0, len(paths) - keep)], *Path(directory).glob(".step-*")]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -8,22 +8,28 @@ position is two numbers, and a run draws the same batches alone and beside other
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError
 from softprompt.training.run import Run
 
-__all__ = ["Batches", "TrainRow", "collate", "digest", "encode_rows"]
+__all__ = ["Batches", "TrainRow", "Width", "collate", "cut", "digest", "encode_rows", "padded_tokens"]
 
 _WINDOW_BATCHES = 50
+
+T = TypeVar("T")
+Width = tuple[int, int]
+"""Columns that a row takes up in the model's input, and in the target where a decoder of its own reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +40,34 @@ class TrainRow:
         input: Token ids of the input.
         target: Token ids of the target; in an encoder-only model the index of its class, alone.
         mark: Token index of the template's mark, -1 for none.
+        width: Columns that it takes up in a batch, without its prompt.
     """
 
     input: list[int]
     target: list[int]
     mark: int
+    width: Width
 
     @property
     def tokens(self) -> int:
         """Input and target together."""
-        return len(self.input) + len(self.target)
+        return sum(self.width)
 
 
-def encode_rows(backbone: Backbone, run: Run) -> list[TrainRow]:
+def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
     """Tokenize the rows that a run trains on; a row with several references is one row for each.
+
+    Args:
+        model: The backbone with the run's prompt, under the run's name.
+        run: What is trained.
 
     Raises:
         LengthError: If an input is too long and may not be cut.
-        DataError: If an input has no tokens.
+        DataError: If an input or a target has no tokens.
         ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
-    form, kind = run.task.format, backbone.spec.kind
+    backbone, form = model.backbone, run.task.format
+    kind = backbone.spec.kind
     pairs = [(example, target) for example in run.task.examples("train") for target in example.targets]
     texts = [render_input(backbone, form, e.columns) if form.chat else e.input for e, _ in pairs]
     if kind == "encoder-only":
@@ -64,20 +77,31 @@ def encode_rows(backbone: Backbone, run: Run) -> list[TrainRow]:
     else:
         continued = [(text, target) for text, (_, target) in zip(texts, pairs, strict=True)]
         targets = encode_targets(backbone, continued, chat=form.chat)
-    limits = [_longest_input(backbone, run, len(ids) if kind == "decoder-only" else 0) for ids in targets]
+    rooms = {len(ids) for ids in targets}
+    longest = {room: _least(run.max_input_tokens, model.longest_input(run.name, room=room)) for room in rooms}
+    limits = [longest[len(ids)] for ids in targets]
     inputs = encode_inputs(backbone, texts, chat=form.chat, max_tokens=limits, truncate=run.truncate)
-    for (example, _), encoded in zip(pairs, inputs, strict=True):
-        if not encoded.ids:
-            raise DataError(f"{example.source}: the input has no tokens, so nothing can be predicted from it.")
-    return [TrainRow(encoded.ids, ids, encoded.mark) for encoded, ids in zip(inputs, targets, strict=True)]
+    for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
+        for what, found in (("input", encoded.ids), ("target", ids)):
+            if not found:
+                raise DataError(f"{example.source}: the {what} has no tokens for {backbone.name}; give it a text.")
+    return [
+        TrainRow(encoded.ids, ids, encoded.mark, _width(kind, len(encoded.ids), len(ids)))
+        for encoded, ids in zip(inputs, targets, strict=True)
+    ]
 
 
-def _longest_input(backbone: Backbone, run: Run, room: int) -> int | None:
-    """Most tokens of an input beside the prompt and, where they share positions, its target."""
-    bounds = [] if run.max_input_tokens is None else [run.max_input_tokens]
-    if backbone.spec.max_positions is not None:
-        bounds.append(backbone.spec.max_positions - run.method.length - room)
-    return min(bounds, default=None)
+def _least(*bounds: int | None) -> int | None:
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _width(kind: str, inputs: int, targets: int) -> Width:
+    match kind:
+        case "decoder-only":
+            return inputs + targets, 0
+        case "encoder-decoder":
+            return inputs, targets
+    return inputs, 0
 
 
 def _check_classes(backbone: Backbone, run: Run, count: int) -> None:
@@ -97,13 +121,45 @@ def digest(rows: Sequence[TrainRow]) -> str:
     return state.hexdigest()[:16]
 
 
+def padded_tokens(widths: Sequence[Width]) -> int:
+    """Tokens of a batch of rows, padding included."""
+    return len(widths) * sum(map(max, zip(*widths, strict=True)))
+
+
+def cut(
+    items: Iterable[T], width_of: Callable[[T], Width], *, rows: int | None = None, tokens: int | None = None
+) -> list[list[T]]:
+    """Cut items, in their order, into batches; an item that is larger than a batch may be is a batch of its own.
+
+    Args:
+        items: What to cut; items of like width side by side waste least.
+        width_of: Columns that an item takes up.
+        rows: Most items of a batch.
+        tokens: Most tokens of a batch, padding included.
+    """
+    batches: list[list[T]] = []
+    widest = (0, 0)
+    for item in items:
+        first, second = width_of(item)
+        wider = max(widest[0], first), max(widest[1], second)
+        size = len(batches[-1]) + 1 if batches else 1
+        if batches and (rows is None or size <= rows) and (tokens is None or size * sum(wider) <= tokens):
+            batches[-1].append(item)
+            widest = wider
+        else:
+            batches.append([item])
+            widest = first, second
+    return batches
+
+
 class Batches:
     """The batches of one run, endless, in the order of its seed.
 
     Args:
         rows: Tokenized rows.
         batch_size: Most rows of a batch.
-        batch_tokens: Most tokens of a batch, padding included; None does not bound them.
+        batch_tokens: Most tokens of a batch, padding included; a longer row is a batch of its own. None does not
+            bound them.
         seed: Of the order.
     """
 
@@ -136,21 +192,11 @@ class Batches:
         batches: list[list[int]] = []
         for start in range(0, len(shuffled), window):
             ordered = sorted(shuffled[start : start + window], key=lambda i: self._rows[i].tokens)
-            batches.extend(self._cut(ordered))
+            batches.extend(
+                cut(ordered, lambda i: self._rows[i].width, rows=self._batch_size, tokens=self._batch_tokens)
+            )
         order = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[i] for i in order]
-
-    def _cut(self, ordered: Sequence[int]) -> list[list[int]]:
-        """Cut rows, shortest first, into batches."""
-        batches: list[list[int]] = []
-        for i in ordered:
-            size = len(batches[-1]) + 1 if batches else 1
-            fits = self._batch_tokens is None or size * self._rows[i].tokens <= self._batch_tokens
-            if batches and size <= self._batch_size and fits:
-                batches[-1].append(i)
-            else:
-                batches.append([i])
-        return batches
 
 
 def collate(backbone: Backbone, rows: Sequence[TrainRow]) -> dict[str, Tensor]:
@@ -165,7 +211,7 @@ def collate(backbone: Backbone, rows: Sequence[TrainRow]) -> dict[str, Tensor]:
     else:
         labels = torch.full_like(ids, IGNORED)
         for i, row in enumerate(rows):
-            labels[i, len(row.input) : row.tokens] = torch.tensor(row.target)
+            labels[i, len(row.input) : len(joined[i])] = torch.tensor(row.target)
     marks = torch.tensor([row.mark for row in rows])
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels, "marks": marks}
     return {name: tensor.to(backbone.device) for name, tensor in batch.items()}

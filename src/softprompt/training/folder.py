@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from softprompt.artefact import read_metadata
 from softprompt.errors import ConfigError
 from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint, prune, save_checkpoint
 from softprompt.prompts import SoftPrompt
 from softprompt.training.run import TrainConfig
 
 __all__ = ["SessionFolder"]
+
+_SESSION = "session"
 
 
 class SessionFolder:
@@ -36,30 +39,41 @@ class SessionFolder:
         self._keep = config.keep_checkpoints
         self._resume = config.resume
         self._identity = json.loads(json.dumps(identity))
+        self._saved_step: int | None = None
 
     def open(self) -> dict[str, Any] | None:
         """The state to continue from, or None to begin.
 
         Raises:
-            ConfigError: If the folder holds another session, or this one and `resume` is off.
+            ConfigError: If the folder is a file, or holds another session, or this one and `resume` is off.
+            ArtefactError: If what the folder holds is damaged.
         """
-        file = self._root / "session.json"
-        if not file.is_file():
+        if self._root.exists() and not self._root.is_dir():
+            raise ConfigError(f"output_dir={self._root} is a file; choose a folder.")
+        marker = self._root / f"{_SESSION}.json"
+        if not marker.exists():
             self._root.mkdir(parents=True, exist_ok=True)
-            draft = file.with_suffix(".draft")
+            draft = marker.with_suffix(".draft")
             draft.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
-            draft.replace(file)
+            draft.replace(marker)
             return None
         if not self._resume:
             raise ConfigError(f"{self._root} holds a session already; choose another output_dir, or resume=True.")
-        if differs := _difference(json.loads(file.read_text(encoding="utf-8")), self._identity):
+        if differs := _difference(read_metadata(self._root, _SESSION), self._identity):
             raise ConfigError(f"{self._root} holds another session: {differs}. Choose another output_dir.")
         newest = latest_checkpoint(self._checkpoints)
-        return None if newest is None else load_checkpoint(newest)
+        if newest is None:
+            return None
+        state = load_checkpoint(newest)
+        self._saved_step = state["step"]
+        return state
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, and remove those that are too many."""
+        """Write a checkpoint, unless there is one of this step, and remove those that are too many."""
+        if step == self._saved_step:
+            return
         save_checkpoint(self._checkpoints, step, state)
+        self._saved_step = step
         prune(self._checkpoints, self._keep)
 
     def keep(self, name: str, prompt: SoftPrompt, history: Sequence[Mapping[str, float]]) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from softprompt.errors import ConfigError, NonFiniteError
+from softprompt.errors import NonFiniteError
 from softprompt.loop.optimizers import build_optimizer
 from softprompt.loop.schedules import build_schedule
 from softprompt.prompts import SoftPrompt
@@ -34,8 +34,7 @@ class Member:
     def __init__(self, run: Run, prompt: SoftPrompt, rows: list[TrainRow]) -> None:
         self.run = run
         self.prompt = prompt
-        self.longest = max(row.tokens for row in rows)
-        self._parameters = [p for p in prompt.parameters() if p.requires_grad]
+        self._parameters = list(prompt.parameters())
         self._batches = Batches(rows, batch_size=run.batch_size, batch_tokens=run.batch_tokens, seed=run.seed)
         self._optimizer = build_optimizer(
             run.optimizer, self._parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
@@ -50,17 +49,13 @@ class Member:
         self.metrics: dict[str, float] = {}
         self.best_step = 0
         self._best: dict[str, Tensor] | None = None
+        self._before = self._values()
         self._waited = 0
 
     @property
     def live(self) -> bool:
         """Whether it still trains."""
         return self.status == "running"
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next step."""
-        return float(self._schedule.get_last_lr()[0])
 
     @property
     def due(self) -> bool:
@@ -74,40 +69,39 @@ class Member:
         """The rows of its next step."""
         return [row for _ in range(self.run.accumulate) for row in self._batches.draw()]
 
-    def forget_gradients(self) -> None:
-        """Drop gradients."""
-        self._optimizer.zero_grad(set_to_none=True)
-
     def advance(self, loss: float) -> None:
         """Take the optimizer's step for gradients that were just added.
 
         Raises:
-            NonFiniteError: If the loss or the gradient is NaN or infinite; the prompt keeps its values.
+            NonFiniteError: If the loss, the gradient, or what the step makes of the prompt is NaN or infinite.
         """
         norm = float(nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None))
         if not math.isfinite(loss) or not math.isfinite(norm):
-            self.forget_gradients()
-            raise NonFiniteError(
-                f"run {self.run.name!r}: at step {self.step + 1} the loss is {loss} and its gradient's norm {norm}; "
-                f"lower learning_rate={self.run.learning_rate}, or set clip_norm."
-            )
+            raise self._diverged(self.step + 1, f"the loss is {loss} and its gradient's norm {norm}")
         if self.run.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.run.clip_norm, torch.tensor(norm))
-        self.history.append({"step": self.step + 1, "loss": loss, "learning_rate": self.learning_rate})
+        self._before = self._values()
+        rate = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
         self._schedule.step()
-        self.forget_gradients()
+        self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.history.append({"step": self.step, "loss": loss, "learning_rate": rate})
+        if not all(bool(p.isfinite().all()) for p in self._parameters):
+            raise self._diverged(self.step, "the prompt becomes NaN or infinite")
+
+    def _diverged(self, step: int, how: str) -> NonFiniteError:
+        clip = ", or set clip_norm" if self.run.clip_norm is None else f" or clip_norm={self.run.clip_norm}"
+        return NonFiniteError(
+            f"run {self.run.name!r}: at step {step} {how}; lower learning_rate={self.run.learning_rate}{clip}."
+        )
+
+    def _values(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self._parameters]
 
     def judge(self, metrics: Mapping[str, float]) -> None:
-        """Note an evaluation: keep the prompt if it is the best so far, and stop if it has not been for long.
-
-        Raises:
-            ConfigError: If the metric that the run watches is not among the metrics.
-        """
+        """Note an evaluation: keep the prompt if it is the best so far, and stop if it has not been for long."""
         watched = self.run.watches
-        if watched not in metrics:
-            raise ConfigError(f"run {self.run.name!r}: metric={watched!r} is none of {', '.join(sorted(metrics))}.")
         self.history[-1].update(metrics)
         if self._best is None or metrics[watched] > self.metrics[watched]:
             self.metrics, self.best_step, self._waited = dict(metrics), self.step, 0
@@ -124,11 +118,20 @@ class Member:
             self.status = "finished"
 
     def fail(self, error: Exception) -> None:
-        """Close the run; its best prompt so far remains."""
+        """Close the run. Its last step led to what failed, so it is taken back; the best prompt so far remains."""
         self.status, self.reason = "failed", str(error)
+        self.step = max(0, self.step - 1)
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._before, strict=True):
+                parameter.copy_(value)
+
+    @property
+    def result_step(self) -> int:
+        """The step that the result is of."""
+        return self.step if self._best is None else self.best_step
 
     def result(self) -> SoftPrompt:
-        """The best prompt, or the last if it was never evaluated; any reparameterisation computed away."""
+        """The best prompt, or the last good one if it was never evaluated; any reparameterisation computed away."""
         prompt = copy.deepcopy(self.prompt)
         if self._best is not None:
             prompt.load_state_dict(self._best)
@@ -143,6 +146,7 @@ class Member:
             "schedule": self._schedule.state_dict(),
             "batches": {"epoch": self._batches.epoch, "index": self._batches.index},
             "best": self._best,
+            "before": self._before,
             **{key: getattr(self, key) for key in _PLAIN},
             "waited": self._waited,
         }
@@ -153,7 +157,7 @@ class Member:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._batches.go_to(**state["batches"])
-        self._best, self._waited = state["best"], state["waited"]
+        self._best, self._before, self._waited = state["best"], state["before"], state["waited"]
         for key in _PLAIN:
             setattr(self, key, state[key])
 

@@ -19,12 +19,12 @@ class RunResult:
     """What one run reached.
 
     Attributes:
-        prompt: The best prompt by the run's metric; the last one if it was never evaluated.
+        prompt: The best prompt by the run's metric; the last good one if it was never evaluated.
         metrics: That prompt's scores on the validation split.
         history: One entry per step: `step`, `loss` (nats per token), `learning_rate`, and scores where it was
             evaluated.
         best_step: The step that the prompt is of.
-        status: `finished`, `stopped early`, `failed`, or `running` after an interruption.
+        status: `finished`, `stopped early` or `failed`.
         reason: Why it stopped early or failed.
         path: The prompt's folder, or None if nothing was written.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,7 @@ class Run:
         warmup_steps: Steps of linear warm-up.
         clip_norm: Largest norm of the prompt's gradient; None does not clip.
         batch_size: Rows per batch.
-        batch_tokens: Most tokens per batch, padding included; None bounds batches by rows alone.
+        batch_tokens: Most tokens per batch, padding included, prompts not; None bounds batches by rows alone.
         accumulate: Batches per optimizer step.
         steps: Optimizer steps.
         evaluate_every: Steps between evaluations; None evaluates at the end only, 0 never.
@@ -91,12 +92,20 @@ class Run:
             _at_least(setting, getattr(self, setting), 1)
         for setting in ("warmup_steps", "evaluate_every", "weight_decay"):
             _at_least(setting, getattr(self, setting), 0)
-        if self.learning_rate <= 0 or (self.clip_norm is not None and self.clip_norm <= 0):
-            raise ConfigError(f"run {self.name!r}: learning_rate and clip_norm must be positive.")
+        for setting in ("learning_rate", "clip_norm"):
+            value = getattr(self, setting)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{setting}={value}: expected a positive number.")
         if self.warmup_steps > self.steps:
             raise ConfigError(f"warmup_steps={self.warmup_steps} is more than steps={self.steps}.")
         if self.by == "rank" and self.task.labels is None:
             raise ConfigError(f"run {self.name!r}: by='rank' needs label words, which {self.task.name} has not.")
+        needed = ("train",) if self.evaluate_every == 0 else ("train", "validation")
+        if missing := [split for split in needed if split not in self.task.splits]:
+            raise ConfigError(
+                f"run {self.name!r}: the task {self.task.name} has no {missing[0]} split"
+                + ("." if missing[0] == "train" else "; give it one, or set evaluate_every=0.")
+            )
 
     @property
     def evaluates_by(self) -> By:
@@ -124,11 +133,11 @@ class TrainConfig:
         precision: `bf16` computes the backbone's pass under autocast; prompts and optimizers stay float32.
         conditioning: Which pass to take; see `Prompted`.
         gradient_checkpointing: Whether layers are recomputed in the backward pass, to save memory.
-        pass_tokens: Most tokens, padding included, that go through the backbone at once; more are split up and
-            their gradients added. Halved when memory runs out.
+        pass_tokens: Most tokens, padding and inserted prompts included, that go through the backbone at once; more
+            are split up and their gradients added. Halved when memory runs out.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many checkpoints to keep.
-        resume: Whether to go on from a checkpoint in `output_dir`; if not, a session there is an error.
+        resume: Whether to go on with the session in `output_dir`; if not, a session there is an error.
         trackers: Names of experiment trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`.
         evaluation_tokens: Most tokens, padding included, of a batch in evaluation.
         progress: Whether to show progress.
@@ -151,12 +160,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, ("float32", "bf16"))
+        _one_of("conditioning", self.conditioning, ("auto", "shared", "concatenation"))
         for setting in ("pass_tokens", "checkpoint_every", "keep_checkpoints", "evaluation_tokens"):
             _at_least(setting, getattr(self, setting), 1)
         object.__setattr__(self, "trackers", tuple(self.trackers))
 
 
-def _one_of(setting: str, value: Any, known: Mapping[str, Any] | Any) -> None:
+def _one_of(setting: str, value: Any, known: Iterable[Any]) -> None:
     if value not in known:
         raise ConfigError(f"{setting}={value!r}: expected one of {', '.join(map(repr, known))}.")
 

@@ -7,30 +7,28 @@ once, and small batches of many runs fill the machine.
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.config import to_mapping
+from softprompt.config import choose
 from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
+from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.interrupts import Interrupts
-from softprompt.loop.progress import Bar, Progress
-from softprompt.loop.trackers import open_trackers
-from softprompt.training.data import TrainRow, digest, encode_rows
+from softprompt.tasks import compute_metrics
+from softprompt.training.data import digest, encode_rows
 from softprompt.training.folder import SessionFolder
 from softprompt.training.member import Member
+from softprompt.training.reports import Reports
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
-from softprompt.training.step import backward, with_halving
+from softprompt.training.step import backward_in_memory
 
 __all__ = ["train"]
 
@@ -64,18 +62,16 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
 
 class _Session:
     def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
-        self.backbone, self.config = backbone, config
-        rows = {run.name: self._rows(run) for run in runs}
-        self.members = [
-            Member(run, run.method.build(backbone, run.task, run.seed).to(backbone.device), rows[run.name])
-            for run in runs
-        ]
+        self.config = config
+        prompts = {run.name: run.method.build(backbone, run.task, run.seed) for run in runs}
         self.model = Prompted(
             backbone,
-            {member.run.name: member.prompt for member in self.members},
+            prompts,
             conditioning=config.conditioning,
             gradient_checkpointing=config.gradient_checkpointing,
         )
+        rows = {run.name: encode_rows(self.model, run) for run in runs}
+        self.members = [Member(run, prompts[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
         identity = {
@@ -84,92 +80,87 @@ class _Session:
             "runs": {run.name: {**run.settings(), "data": digest(rows[run.name])} for run in runs},
         }
         self.folder = SessionFolder(config, identity) if config.output_dir is not None else None
+        for run in runs:
+            self._check_evaluation(run)
 
-    def _rows(self, run: Run) -> list[TrainRow]:
-        rows = encode_rows(self.backbone, run)
-        if not rows:
-            raise ConfigError(f"run {run.name!r}: the train split of {run.task.name} has no rows.")
-        return rows
+    def _check_evaluation(self, run: Run) -> None:
+        """Meet what evaluation would refuse now, not after the training."""
+        if run.evaluate_every == 0:
+            return
+        job = _job(run)
+        examples = job.examples()
+        encode = encode_to_rank if job.by == "rank" else encode_to_generate
+        encode(self.model, job.queries(self.model.backbone, examples))
+        targets = examples[0].targets
+        scores = compute_metrics(run.task.metrics, targets[:1], [targets])
+        if run.watches not in scores:
+            raise choose(f"metric of run {run.name!r}", run.watches, scores)
 
     def run(self) -> TrainResult:
         """Take every step that is left."""
         if self.folder is not None and (state := self.folder.open()) is not None:
             self._load(state)
         start_s = time.perf_counter()
-        settings = {member.run.name: member.run.settings() for member in self.members}
-        directory = self.config.output_dir or "."
-        trackers = open_trackers(self.config.trackers, directory, {**to_mapping(self.config), "runs": settings})
-        stream = sys.stderr if self.config.progress else io.StringIO()
-        with Interrupts() as interrupts, Progress(stream=stream) as progress:
-            bars = {m.run.name: progress.add(m.run.name, total=m.run.steps, done=m.step) for m in self.members}
+        with Interrupts() as interrupts, Reports(self.config, self.members) as reports:
             while any(member.live for member in self.members):
-                self._step(progress, bars, trackers)
+                self._step(reports)
                 if interrupts.requested:
                     self._interrupt()
                 if self.folder is not None and self.step % self.config.checkpoint_every == 0:
                     self.folder.save(self.step, self._state())
-        trackers.finish()
         if self.folder is not None:
             self.folder.save(self.step, self._state())
         return self._result(time.perf_counter() - start_s)
 
-    def _step(self, progress: Progress, bars: dict[str, Bar], trackers: Any) -> None:
+    def _step(self, reports: Reports) -> None:
         live = [member for member in self.members if member.live]
-        batches = {member.run.name: member.draw() for member in live}
-
-        def forget() -> None:
-            for member in live:
-                member.forget_gradients()
-
-        losses, self.pass_tokens = with_halving(
-            lambda tokens: backward(self.model, batches, precision=self.config.precision, pass_tokens=tokens),
-            self.pass_tokens,
-            longest=max(member.longest for member in live),
-            is_out_of_memory=should_reduce_batch_size,
-            undo=forget,
-            say=progress.say,
+        losses, self.pass_tokens = backward_in_memory(
+            self.model,
+            {member.run.name: member.draw() for member in live},
+            precision=self.config.precision,
+            pass_tokens=self.pass_tokens,
+            say=reports.say,
         )
         self.step += 1
         for member in live:
             try:
                 member.advance(losses[member.run.name])
             except NonFiniteError as error:
-                member.fail(error)
-                progress.say(f"{error} It keeps its last good prompt; other runs go on.")
-        self._evaluate([member for member in live if member.live and member.due])
+                self._fail(member, error, reports)
+        self._evaluate([member for member in live if member.live and member.due], reports)
         for member in live:
             member.finish()
-            if member.history:
-                name, latest = member.run.name, member.history[-1]
-                shown = {key: value for key, value in latest.items() if key in ("loss", member.run.watches)}
-                bars[name].advance(0 if member.status == "failed" else 1, **shown)
-                trackers.log(self.step, {f"{name}/{key}": value for key, value in latest.items() if key != "step"})
+            if member.status != "failed":
+                reports.step(self.step, member)
 
-    def _evaluate(self, due: Sequence[Member]) -> None:
+    def _evaluate(self, due: Sequence[Member], reports: Reports) -> None:
         """Evaluate several runs in mixed batches; if one of them gives NaN, each by itself."""
         if not due:
             return
         jobs = {member.run.name: _job(member.run) for member in due}
-        limits = BatchLimits(tokens=self.config.evaluation_tokens)
         try:
-            scores = evaluate_many(self.model, jobs, limits=limits)
+            scores = evaluate_many(self.model, jobs, limits=BatchLimits(tokens=self.config.evaluation_tokens))
         except NonFiniteError as error:
             if len(due) > 1:
                 for member in due:
-                    self._evaluate([member])
+                    self._evaluate([member], reports)
                 return
-            due[0].fail(error)
+            self._fail(due[0], error, reports)
             return
         for member in due:
             member.judge(scores[member.run.name])
+
+    def _fail(self, member: Member, error: NonFiniteError, reports: Reports) -> None:
+        member.fail(error)
+        reports.say(f"{error} It keeps its last good prompt; other runs go on.")
 
     def _interrupt(self) -> None:
         if self.folder is None:
             raise TrainingInterrupted("Stopped. Nothing was kept, because the session has no output_dir.")
         self.folder.save(self.step, self._state())
         raise TrainingInterrupted(
-            f"Stopped after step {self.step}; the state is saved in {self.config.output_dir}. Run the same command "
-            "again to go on."
+            f"Stopped after step {self.step}; the state is saved in {self.config.output_dir}. To go on, run the same "
+            "command, or call train with the same settings, again."
         )
 
     def _state(self) -> dict[str, Any]:
@@ -181,7 +172,7 @@ class _Session:
         }
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.step, self.pass_tokens = state["step"], state["pass_tokens"]
+        self.step, self.pass_tokens = state["step"], min(state["pass_tokens"], self.pass_tokens)
         torch.set_rng_state(state["random"])
         for member in self.members:
             member.load_state_dict(state["runs"][member.run.name])
@@ -201,7 +192,7 @@ class _Session:
                 prompt=prompt,
                 metrics=member.metrics,
                 history=member.history,
-                best_step=member.best_step or member.step,
+                best_step=member.result_step,
                 status=member.status,
                 reason=member.reason,
                 path=path,

@@ -5,96 +5,109 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from softprompt.conditioning import Prompted
-from softprompt.training.data import TrainRow, collate
+from softprompt.training.data import TrainRow, Width, collate, cut, padded_tokens
 from softprompt.training.run import Precision
 
-__all__ = ["backward", "cut_passes"]
+__all__ = ["backward", "backward_in_memory", "cut_passes"]
 
 NamedRow = tuple[str, TrainRow]
 
 
-def backward(
-    model: Prompted, batches: Mapping[str, Sequence[TrainRow]], *, precision: Precision, pass_tokens: int
-) -> dict[str, float]:
+def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
     """Add each run's gradient to its prompt's parameters.
 
     A run's loss is the mean over the labelled tokens of its own rows, so its gradient does not depend on which
-    other runs are in the pass, nor on how the rows are cut into passes.
+    other runs are in the step, nor on how the rows are cut into passes.
 
     Args:
         model: The backbone with every run's prompt, under the run's name.
-        batches: Each live run's rows.
+        passes: The rows of the step, each with its run's name.
         precision: In which the backbone's pass is computed.
-        pass_tokens: Most tokens of a pass, padding included.
 
     Returns:
         Each run's loss, in nats per labelled token.
     """
-    counts = {name: sum(_labelled(model, row) for row in rows) for name, rows in batches.items()}
-    losses = dict.fromkeys(batches, 0.0)
+    counts: dict[str, int] = {}
+    for name, row in (named for part in passes for named in part):
+        counts[name] = counts.get(name, 0) + len(row.target)
+    losses = dict.fromkeys(counts, 0.0)
     device = model.backbone.device
-    for part in cut_passes([(name, row) for name, rows in batches.items() for row in rows], pass_tokens):
+    for part in passes:
         names = [name for name, _ in part]
         weights = torch.tensor([1 / counts[name] for name in names], device=device)
+        batch = collate(model.backbone, [row for _, row in part])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            batch = collate(model.backbone, [row for _, row in part])
             output = model(batch["input_ids"], batch["attention_mask"], names, batch["labels"], marks=batch["marks"])
         assert output.losses is not None
         assert output.rows is not None
         weighted = output.losses * weights[output.rows]  # [labelled]
         weighted.sum().backward()
-        by_row = torch.zeros(len(part), device=device).index_add_(0, output.rows, weighted.detach().float())
+        by_row = torch.zeros(len(part), device=device).index_add_(0, output.rows, weighted.detach())
         for name, loss in zip(names, by_row.tolist(), strict=True):
             losses[name] += loss
     return losses
 
 
-def _labelled(model: Prompted, row: TrainRow) -> int:
-    return 1 if model.backbone.spec.kind == "encoder-only" else len(row.target)
-
-
-def cut_passes(rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
-    """Cut rows into passes of like lengths, each of at most `pass_tokens` tokens, padding included."""
-    ordered = sorted(rows, key=lambda named: named[1].tokens)
-    passes: list[list[NamedRow]] = []
-    for named in ordered:
-        if passes and (len(passes[-1]) + 1) * named[1].tokens <= pass_tokens:
-            passes[-1].append(named)
-        else:
-            passes.append([named])
-    return passes
-
-
-def with_halving(
-    step: Callable[[int], dict[str, float]],
-    pass_tokens: int,
+def backward_in_memory(
+    model: Prompted,
+    batches: Mapping[str, Sequence[TrainRow]],
     *,
-    longest: int,
-    is_out_of_memory: Callable[[BaseException], bool],
-    undo: Callable[[], None],
+    precision: Precision,
+    pass_tokens: int,
     say: Callable[[str], None],
 ) -> tuple[dict[str, float], int]:
-    """Take a step; when memory runs out, take it again in passes of half the size.
+    """`backward` in passes of a bounded size, which is halved whenever memory runs out.
 
     Args:
-        step: Takes the step, given the tokens of a pass.
-        pass_tokens: Tokens of a pass to begin with.
-        longest: Tokens of the longest row: a pass cannot be smaller.
-        is_out_of_memory: Whether an error is worth another try.
-        undo: Forgets the gradients of a step that failed.
+        model: As in `backward`.
+        batches: Each live run's rows.
+        precision: As in `backward`.
+        pass_tokens: Most tokens of a pass, padding and inserted prompts included.
         say: Tells the user.
 
     Returns:
-        What the step returned, and the tokens of a pass that it fitted in.
+        Each run's loss, and the tokens of a pass that fitted.
+
+    Raises:
+        torch.OutOfMemoryError: If not even a single row fits.
     """
+    rows = [(name, row) for name, batch in batches.items() for row in batch]
     while True:
+        passes = cut_passes(model, rows, pass_tokens)
+        divisible = [part for part in passes if len(part) > 1]
         try:
-            return step(pass_tokens), pass_tokens
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or pass_tokens <= longest:
+            return backward(model, passes, precision=precision), pass_tokens
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
                 raise
-        undo()
-        pass_tokens = max(longest, pass_tokens // 2)
+            if not divisible:
+                error.add_note(
+                    "A single row does not fit into memory: use gradient_checkpointing=True, precision='bf16', or cut "
+                    "inputs by max_input_tokens with truncate=True."
+                )
+                raise
+        torch.cuda.empty_cache()  # only now: the error held the tensors of the failed pass
+        for name in batches:
+            model.prompts[name].zero_grad(set_to_none=True)
+        pass_tokens = max(padded_tokens(_widths(model, part)) for part in divisible) // 2
         say(f"Out of memory: going on with passes of {pass_tokens} tokens, whose gradients are added.")
+
+
+def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
+    """Cut rows into passes of like widths, each of at most `pass_tokens` tokens, or a single row."""
+    wide = zip(rows, _widths(model, rows), strict=True)
+    passes = cut(sorted(wide, key=lambda pair: sum(pair[1])), lambda pair: pair[1], tokens=pass_tokens)
+    return [[named for named, _ in part] for part in passes]
+
+
+@torch.no_grad()
+def _widths(model: Prompted, rows: Sequence[NamedRow]) -> list[Width]:
+    """Columns that rows take up, the prompts included that are inserted among them."""
+    inserted = {
+        name: model.prompts[name].length if model.pass_of(name) == "concatenation" else 0
+        for name in {name for name, _ in rows}
+    }
+    return [(row.width[0] + inserted[name], row.width[1]) for name, row in rows]

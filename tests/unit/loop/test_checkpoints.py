@@ -173,6 +173,13 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other"]
 
 
+def test_prune_removes_what_a_killed_training_was_writing(tmp_path: Path) -> None:
+    (tmp_path / ".step-000000004.x7d2").mkdir()
+    save_checkpoint(tmp_path, 3, {})
+    prune(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000003"]
+
+
 def test_what_cannot_be_stored_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"cannot hold object \(at state\.runs\.0\)"):
         save_checkpoint(tmp_path, 1, {"runs": [object()]})

@@ -1,0 +1,64 @@
+"""Runs of one session end as they would alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from tests.training.sessions import difference, moved, sentiment, short_run, trained, varied_runs
+
+from softprompt.errors import ConfigError
+from softprompt.training import TrainResult
+
+KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_together_end_as_alone(kind):
+    runs = [dataclasses.replace(run, evaluate_every=0) for run in varied_runs(kind)]
+    together = trained(kind, runs)
+    assert together.steps == 20
+    for run in runs:
+        alone = trained(kind, [run])[run.name]
+        beside = together[run.name]
+        assert difference(beside.prompt, alone.prompt) < 1e-4, run.name
+        assert moved(run, kind, alone.prompt) > 0.05, run.name
+        assert beside.history == [
+            {**entry, "loss": pytest.approx(entry["loss"], rel=1e-5)} for entry in alone.history
+        ], run.name
+        assert len(alone.history) == beside.best_step == run.steps
+
+
+def test_the_comparison_would_see_another_data_order():
+    """The same start and the same rows, in another order: far more than rounding apart."""
+    task = sentiment()
+    one, other = short_run(task=task, batch_size=3), short_run(task=task, batch_size=4)
+    found = trained("decoder-only", [one])["a"].prompt
+    assert difference(found, trained("decoder-only", [other])["a"].prompt) > 1e-2
+    assert difference(found, trained("decoder-only", [one])["a"].prompt) == 0
+
+
+def test_evaluations_together_are_those_alone():
+    runs = [dataclasses.replace(run, evaluate_every=6) for run in varied_runs("decoder-only")[:3]]
+    together = trained("decoder-only", runs)
+    for run in runs:
+        alone = trained("decoder-only", [run])[run.name]
+        assert together[run.name].metrics == alone.metrics
+        assert together[run.name].best_step == alone.best_step
+        assert difference(together[run.name].prompt, alone.prompt) < 1e-4
+
+
+@pytest.mark.parametrize("names", [[], ["a", "b", "a"]])
+def test_runs_need_names_of_their_own(names):
+    with pytest.raises(ConfigError, match="train needs runs with names of their own; got"):
+        trained("decoder-only", [short_run(name) for name in names])
+
+
+def test_results_are_found_by_name():
+    result = trained("decoder-only", [short_run("left"), short_run("right", steps=2)])
+    assert isinstance(result, TrainResult)
+    assert list(result) == ["left", "right"]
+    assert [run.best_step for run in result.values()] == [4, 2]
+    assert result.seconds > 0
+    with pytest.raises(ConfigError, match=r"Unknown run 'lift'\. Did you mean 'left'"):
+        result["lift"]
