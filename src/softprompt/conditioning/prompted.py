@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from softprompt.backbones import Backbone, Fingerprint
+from softprompt.backbones import Backbone
 from softprompt.conditioning import forward, generation, scoring
-from softprompt.conditioning.joining import Applied, KeysValues, Rows, given, record_rows
+from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCollection
+from softprompt.conditioning.joining import Rows
 from softprompt.conditioning.losses import Output
 from softprompt.conditioning.padding import pad_rows
-from softprompt.conditioning.probe import Verdict, probe
+from softprompt.conditioning.probe import Verdict
 from softprompt.conditioning.texts import encode_input, render_input
 from softprompt.config import choose
-from softprompt.errors import ConfigError, MismatchError, ShapeError, UnsupportedError
-from softprompt.prompts import PromptTensors, SoftPrompt
+from softprompt.errors import ConfigError, ShapeError
+from softprompt.prompts import SoftPrompt
 from softprompt.tasks import TextFormat
 
-__all__ = ["Pass", "PromptNames", "Prompted"]
+__all__ = ["PromptNames", "Prompted"]
 
-Pass = Literal["auto", "shared", "concatenation"]
 PromptNames = str | Sequence[str | None] | None
 
 
@@ -48,25 +48,19 @@ class Prompted:
         backbone: Backbone,
         prompts: Mapping[str, SoftPrompt] | None = None,
         *,
-        conditioning: Pass = "auto",
+        conditioning: Conditioning = "auto",
         gradient_checkpointing: bool = False,
     ) -> None:
-        if conditioning not in ("auto", "shared", "concatenation"):
-            raise choose("pass", conditioning, ("auto", "shared", "concatenation"))
         self.backbone = backbone
         self.gradient_checkpointing = gradient_checkpointing
-        self._conditioning = conditioning
-        self._prompts: dict[str, SoftPrompt] = {}
-        self._compiled: dict[str, tuple[tuple[Any, ...], Applied]] = {}
-        if conditioning == "shared" and self.verdict.shared is not None:
-            raise UnsupportedError(f"{backbone.name} cannot take the shared-prompt pass: {self.verdict.shared}.")
+        self._prompts = PromptCollection(backbone, conditioning)
         for name, prompt in (prompts or {}).items():
             self.add(name, prompt)
 
     @property
     def verdict(self) -> Verdict:
         """What the probe found exact on this backbone."""
-        return probe(self.backbone)
+        return self._prompts.verdict
 
     @property
     def prompts(self) -> Mapping[str, SoftPrompt]:
@@ -85,10 +79,7 @@ class Prompted:
             MismatchError: If it was made for another backbone.
             UnsupportedError: If it cannot be exact on this backbone.
         """
-        self._check(name, prompt)
-        prompt.to(self.backbone.device)
-        self._prompts[name] = prompt
-        self._compiled.pop(name, None)
+        self._prompts.add(name, prompt)
 
     def remove(self, name: str) -> None:
         """Forget a prompt.
@@ -96,18 +87,11 @@ class Prompted:
         Raises:
             ConfigError: If there is none of that name.
         """
-        if name not in self._prompts:
-            raise choose("prompt", name, self._prompts)
-        del self._prompts[name]
-        self._compiled.pop(name, None)
+        self._prompts.remove(name)
 
-    def pass_of(self, name: str) -> Literal["shared", "concatenation", "injection"]:
+    def pass_of(self, name: str) -> PassTaken:
         """Which way a prompt takes: recorded once and shared, inserted among the inputs, or keys and values given."""
-        prompt = self._prompts[name]
-        if prompt().keys_values:
-            return "injection"
-        allowed = self._conditioning != "concatenation" and self.verdict.shared is None
-        return "shared" if allowed and prompt.placement == "prepend" else "concatenation"
+        return self._prompts.pass_of(name)
 
     def __call__(
         self,
@@ -143,8 +127,8 @@ class Prompted:
         kind = self.backbone.spec.kind
         targets = labels if kind == "decoder-only" else None
         rows = self._rows(names, input_ids, mask, targets, marks)
-        applied = self.applied(names)
         checkpointing = self.gradient_checkpointing and torch.is_grad_enabled()
+        applied = self._prompts.applied(names, checkpointing=checkpointing)
         if kind == "encoder-only":
             return forward.classify(self.backbone, applied, rows, labels, checkpointing=checkpointing)
         options: dict[str, Any] = {"return_logits": bool(return_logits), "checkpointing": checkpointing}
@@ -194,7 +178,7 @@ class Prompted:
         names = self._names(prompts, input_ids.shape[0])
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         rows = self._rows(names, input_ids, mask, None, marks)
-        made = generation.generate(self.backbone, self.applied(names), rows, options)
+        made = generation.generate(self.backbone, self._prompts.applied(names, checkpointing=False), rows, options)
         if texts is None:
             return made
         return generation.decode(self.backbone, made, rows.ids.shape[1])
@@ -235,8 +219,9 @@ class Prompted:
             )
         if self.backbone.spec.kind == "encoder-only":
             raise ConfigError(f"{self.backbone.name} scores its own classes only; read the logits of a forward pass.")
-        rendered = self._render(texts, names, raw=raw)
-        targets = scoring.encode(self.backbone, rendered, lists, [self._chat(name, raw) for name in names])
+        forms = self._formats(names, raw)
+        rendered = [render_input(self.backbone, forms[name], text) for name, text in zip(names, texts, strict=True)]
+        targets = scoring.encode(self.backbone, rendered, lists, [_in_chat(forms[name]) for name in names])
         room = max(len(ids) for row in targets for ids in row)
         input_ids, mask, marks = self.encode(texts, names, raw=raw, truncate=truncate, room=room)
         return self.score_ids(input_ids, mask, targets, prompts=names, marks=marks)
@@ -265,7 +250,7 @@ class Prompted:
         """
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask.bool(), None, marks)
-        return scoring.score(self.backbone, self.applied(names), rows, targets)
+        return scoring.score(self.backbone, self._prompts.applied(names, checkpointing=False), rows, targets)
 
     def encode(
         self,
@@ -289,10 +274,17 @@ class Prompted:
             Token ids, their mask, and the token index of each mark.
         """
         names = self._names(prompts, len(texts))
-        encoded = []
-        for name, text in zip(names, self._render(texts, names, raw=raw), strict=True):
-            most, chat = self.longest_input(name, room=room), self._chat(name, raw)
-            encoded.append(encode_input(self.backbone, text, chat=chat, max_tokens=most, truncate=truncate))
+        forms = self._formats(names, raw)
+        encoded = [
+            encode_input(
+                self.backbone,
+                render_input(self.backbone, forms[name], text),
+                chat=_in_chat(forms[name]),
+                max_tokens=self.longest_input(name, room=room),
+                truncate=truncate,
+            )
+            for name, text in zip(names, texts, strict=True)
+        ]
         ids, mask = pad_rows([row.ids for row in encoded], fill=self.backbone.pad_id)
         marks = torch.tensor([row.mark for row in encoded])
         device = self.backbone.device
@@ -306,49 +298,10 @@ class Prompted:
             room: Positions to leave free behind the input, in tokens.
         """
         limit = self.backbone.spec.max_positions
-        return None if limit is None else limit - self._room(prompt) - (room if self._decodes else 0)
-
-    def applied(self, names: Sequence[str | None]) -> list[Applied]:
-        """The distinct prompts of a batch, in order of appearance, in the backbone's dtype and device."""
-        distinct = list(dict.fromkeys(name for name in names if name is not None))
-        if torch.is_grad_enabled():
-            return self._apply(distinct, checkpointing=self.gradient_checkpointing)
-        missing = [name for name in distinct if name not in self._compiled or self._stale(name)]
-        for name, applied in zip(missing, self._apply(missing, checkpointing=False), strict=True):
-            self._compiled[name] = (self._state(name), applied)
-        return [self._compiled[name][1] for name in distinct]
-
-    def _apply(self, names: Sequence[str], *, checkpointing: bool) -> list[Applied]:
-        tensors = {name: self._cast(self._prompts[name]()) for name in names}
-        shared = [name for name in names if self.pass_of(name) == "shared"]
-        rows = [rows for name in shared if (rows := tensors[name].rows) is not None]
-        recorded = record_rows(self.backbone, rows, checkpointing=checkpointing) if rows else []
-        keys_values: dict[str, KeysValues] = dict(zip(shared, recorded, strict=True))
-        for name, found in tensors.items():
-            if found.keys_values:
-                keys_values[name] = given(self.backbone, found)
-        return [
-            Applied(
-                length=tensors[name].length,
-                placement=self._prompts[name].placement,
-                rows=None if name in keys_values else tensors[name].rows,
-                keys_values=keys_values.get(name),
-            )
-            for name in names
-        ]
-
-    def _cast(self, tensors: PromptTensors) -> PromptTensors:
-        device, dtype = self.backbone.device, self.backbone.dtype
-        rows = None if tensors.rows is None else tensors.rows.to(device, dtype)
-        stacks = {stack: value.to(device, dtype) for stack, value in tensors.keys_values.items()}
-        return PromptTensors(rows=rows, keys_values=stacks)
-
-    def _state(self, name: str) -> tuple[Any, ...]:
-        """What changes whenever a prompt's parameters do."""
-        return tuple((id(p), p._version) for p in self._prompts[name].parameters())
-
-    def _stale(self, name: str) -> bool:
-        return self._compiled[name][0] != self._state(name)
+        if limit is None:
+            return None
+        behind = room if self.backbone.spec.kind == "decoder-only" else 0
+        return limit - self._prompts.positions(prompt) - behind
 
     def _rows(
         self, names: Sequence[str | None], ids: Tensor, mask: Tensor, labels: Tensor | None, marks: Tensor | None
@@ -376,56 +329,11 @@ class Prompted:
                 raise choose("prompt", name, self._prompts)
         return names
 
-    def _render(
-        self, texts: Sequence[str | Mapping[str, object]], names: Sequence[str | None], *, raw: bool
-    ) -> list[str]:
-        forms = {name: None if raw else self._format(name) for name in set(names)}
-        return [render_input(self.backbone, forms[name], text) for name, text in zip(names, texts, strict=True)]
+    def _formats(self, names: Sequence[str | None], raw: bool) -> dict[str | None, TextFormat | None]:
+        """The format that is stored with each prompt of a batch; None where texts are taken as they are."""
+        stored = {name: None if raw or name is None else self._prompts[name].info.format for name in set(names)}
+        return {name: None if found is None else TextFormat.from_mapping(found) for name, found in stored.items()}
 
-    def _format(self, name: str | None) -> TextFormat | None:
-        stored = None if name is None else self._prompts[name].info.format
-        return None if stored is None else TextFormat.from_mapping(stored)
 
-    def _chat(self, name: str | None, raw: bool) -> bool:
-        form = None if raw else self._format(name)
-        return form is not None and form.chat
-
-    @property
-    def _decodes(self) -> bool:
-        return self.backbone.spec.kind == "decoder-only"
-
-    def _room(self, name: str | None) -> int:
-        """Positions that a prompt takes up beside an input."""
-        if name is None or (not self._decodes and self.pass_of(name) == "injection"):
-            return 0
-        return self._prompts[name].length
-
-    def _check(self, name: str, prompt: SoftPrompt) -> None:
-        backbone, info = self.backbone, prompt.info
-        if not info.fingerprint:
-            raise MismatchError(
-                f"The prompt {name!r} was imported for {info.backbone} and is bound to no backbone yet; check that "
-                f"{backbone.name} is that model, and pass bind(prompt, backbone) instead."
-            )
-        made_for = Fingerprint.from_mapping(info.fingerprint)
-        if not made_for.matches(backbone.fingerprint):
-            raise MismatchError(
-                f"The prompt {name!r} was made for {info.backbone} ({made_for.short}), but the backbone is "
-                f"{backbone.name} ({backbone.fingerprint.short}); load the backbone that it was made for."
-            )
-        tensors = prompt()
-        if tensors.rows is not None and tensors.rows.shape[1] != backbone.spec.dim:
-            raise MismatchError(
-                f"The prompt {name!r} has rows of width {tensors.rows.shape[1]}; {backbone.name} expects "
-                f"{backbone.spec.dim}."
-            )
-        if tensors.keys_values and self.verdict.prefix is not None:
-            raise UnsupportedError(f"{backbone.name} cannot take the prefix {name!r}: {self.verdict.prefix}.")
-        for stack, value in tensors.keys_values.items():
-            expected = backbone.spec.stacks.get(stack)
-            shape = expected and (expected.layers, 2, expected.kv_heads, tensors.length, expected.head_dim)
-            if tuple(value.shape) != shape:
-                raise MismatchError(
-                    f"The prefix {name!r} gives its {stack} {list(value.shape)}; {backbone.name} expects "
-                    f"{list(shape) if shape else 'no such stack'} [layers, 2, kv_heads, length, head_dim]."
-                )
+def _in_chat(form: TextFormat | None) -> bool:
+    return form is not None and form.chat
