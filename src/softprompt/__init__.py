@@ -28,6 +28,7 @@ _HOMES = {
     "TrainConfig": "training",
     "TrainingInterrupted": "errors",
     "UnsupportedError": "errors",
+    "bind": "store",
     "evaluate": "evaluation",
     "load_peft": "store",
     "load_task": "tasks",

@@ -33,6 +33,7 @@ PUBLIC = [
     "TrainConfig",
     "TrainingInterrupted",
     "UnsupportedError",
+    "bind",
     "evaluate",
     "load_peft",
     "load_task",
