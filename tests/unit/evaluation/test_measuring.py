@@ -30,7 +30,9 @@ def said(evaluation):
 @pytest.mark.parametrize("name", ["rows", "keys", None])
 def test_generated_text_is_scored_as_it_stands(kind, name):
     model = tiny_prompted(kind)
-    found = evaluate(model.backbone, model.prompts.get(name), places(metrics=["bleu", "token_f1"]), max_new_tokens=5)
+    found = evaluate(
+        model.backbone, model.prompts[name] if name else None, places(metrics=["bleu", "token_f1"]), max_new_tokens=5
+    )
     rows = places().examples("validation")
     texts = model.generate([row.input for row in rows], prompts=[name] * 3, raw=True, max_new_tokens=5, do_sample=False)
     assert said(found) == texts
@@ -146,6 +148,7 @@ def test_a_sample_of_rows_depends_on_the_seed_alone():
     assert all(sources == sorted(sources) and len(set(sources)) == 3 for sources in drawn.values())
     assert len({tuple(sources) for sources in drawn.values()}) > 1
     again = evaluate(backbone, None, sentiment(), by="rank", rows=3, seed=2)
+    assert again.seed == 2
     assert [row.source for row in again.predictions] == drawn[2]
     assert len(evaluate(backbone, None, sentiment(), by="rank", rows=99).predictions) == 7
 

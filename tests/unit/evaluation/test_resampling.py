@@ -15,22 +15,21 @@ TRUE = [
     ("the film was very good .", "a good film ."), ("a cheap city pub", "a pub"), ("good",), ("fish",), ("river",),
     ("it serves food near the river",), ("good",), ("bad",),
 ]  # fmt: skip
-LABELS = ["good", "bad", "sad"]
 DRAW = np.random.default_rng(0)
 
 
 def rows_for(name: str) -> tuple[list[str], list[tuple[str, ...]]]:
     if name != "macro_f1":
         return SAID, TRUE
-    said = DRAW.choice([*LABELS, "no label"], 40).tolist()
-    return said, [(label,) for label in DRAW.choice(LABELS, 40).tolist()]
+    # few rows: in some draws a class is missing, and does not count
+    return ["good", "bad", "no label", "sad", "good"], [("good",), ("bad",), ("bad",), ("good",), ("sad",)]
 
 
 @pytest.mark.parametrize("name", metric_names())
 def test_a_draw_scores_as_the_metric_scores_the_drawn_rows(name):
     said, true = rows_for(name)
     scores = resampled_metric(name, said, true)
-    for _ in range(5):
+    for _ in range(12):
         drawn = DRAW.integers(0, len(said), len(said))
         expected = get_metric(name)([said[i] for i in drawn], [true[i] for i in drawn])
         counts = np.bincount(drawn, minlength=len(said))
