@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.backbones import catalogue
@@ -31,14 +32,16 @@ def load(
     try:
         config = AutoConfig.from_pretrained(path, **source)
         model = _auto_class(name, config).from_pretrained(path, config=config, **options, **source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, BackboneError):
             raise
         raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
     except (OSError, ValueError, TypeError):
-        tokenizer = None
+        return model, None
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        return model, None  # without files, transformers makes an empty one of the model's usual class
     return model, tokenizer
 
 

@@ -136,7 +136,7 @@ class SoftPrompt(nn.Module):
                 f"{path} has schema version {version!r}; this softprompt reads {SCHEMA_VERSION}. Update softprompt."
             )
         try:
-            settings = dict(metadata["method"])
+            settings = {**metadata["method"]}
             method = registry.find(settings.pop("name")).from_settings(settings)
             known = {f.name for f in dataclasses.fields(PromptInfo)}
             values = {key: value for key, value in metadata.items() if key in known}

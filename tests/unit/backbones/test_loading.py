@@ -1,0 +1,101 @@
+"""Models and tokenizers from folders."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tests.families import zoo
+from transformers import BertConfig, BertForMaskedLM
+
+from softprompt.backbones import Backbone
+from softprompt.backbones.loading import pick_device
+from softprompt.errors import BackboneError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    def store(name: str) -> str:
+        path = tmp_path_factory.mktemp(name)
+        zoo.stock(name).save_pretrained(path)
+        zoo.tokenizer(zoo.BY_NAME[name].kind).save_pretrained(path)
+        return str(path)
+
+    return store
+
+
+@pytest.mark.parametrize("name", ["llama", "t5-v1.1", "bert"])
+def test_a_folder_is_loaded(folder, name):
+    path = folder(name)
+    backbone = Backbone.from_pretrained(path, device="cpu")
+    assert backbone.name == path
+    assert backbone.fingerprint.matches(zoo.backbone(name).fingerprint)
+    assert backbone.spec == zoo.backbone(name).spec
+    assert backbone.tokenize("good film") == zoo.backbone(name).tokenize("good film")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "want"), [("bfloat16", torch.bfloat16), (torch.float16, torch.float16), ("auto", torch.float32)]
+)
+def test_a_dtype_can_be_chosen(folder, dtype, want):
+    backbone = Backbone.from_pretrained(folder("gpt2"), dtype=dtype, device="cpu")
+    assert backbone.dtype == want
+    assert backbone.device.type == "cpu"
+    assert backbone.fingerprint.matches(zoo.backbone("gpt2").fingerprint)
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+def test_a_kernel_can_be_chosen(folder, kernel):
+    backbone = Backbone.from_pretrained(folder("gpt2"), attention=kernel, device="cpu")
+    assert backbone.model.config._attn_implementation == f"softprompt_{kernel}"
+
+
+def test_a_tokenizer_is_not_needed(tmp_path):
+    zoo.stock("gpt2").save_pretrained(tmp_path)
+    assert Backbone.from_pretrained(str(tmp_path), device="cpu").tokenizer is None
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float31", "nn"])
+def test_an_unknown_dtype_is_refused(folder, dtype):
+    with pytest.raises(ConfigError, match=f"dtype='{dtype}': expected 'auto', 'float32'"):
+        Backbone.from_pretrained(folder("gpt2"), dtype=dtype)
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(ConfigError, match="device='gpu': "):
+        pick_device("gpu")
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(BackboneError, match=f"Cannot load '{tmp_path}/none' as a backbone: "):
+        Backbone.from_pretrained(f"{tmp_path}/none")
+
+
+def test_a_truncated_model_is_named(folder):
+    path = folder("gpt2")
+    with open(f"{path}/model.safetensors", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(BackboneError, match="as a backbone"):
+        Backbone.from_pretrained(path)
+
+
+def test_a_model_without_trained_head_is_refused(tmp_path):
+    BertForMaskedLM(BertConfig(**zoo.BERT)).save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match="holds BertForMaskedLM; expected a model that generates text"):
+        Backbone.from_pretrained(str(tmp_path))
+
+
+def test_no_bundled_backbone_of_that_name():
+    with pytest.raises(ConfigError, match="Unknown bundled backbone 'gpt-9'"):
+        Backbone.from_pretrained("bundled:gpt-9")
+
+
+def test_a_folders_own_code_does_not_run(tmp_path):
+    zoo.stock("gpt2").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.update(model_type="mine", auto_map={"AutoConfig": "code.Mine", "AutoModelForCausalLM": "code.Model"})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "code.py").write_text("raise SystemExit('the code ran')")
+    with pytest.raises(BackboneError, match="trust_remote_code"):
+        Backbone.from_pretrained(str(tmp_path))

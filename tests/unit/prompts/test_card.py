@@ -1,0 +1,36 @@
+"""The README beside a stored prompt."""
+
+from __future__ import annotations
+
+from tests.unit.prompts.hosts import SMALL
+
+from softprompt.prompts import PromptTuning
+
+
+def test_a_card_says_what_a_person_wants_to_know(tmp_path):
+    prompt = PromptTuning(length=1000, init="random", placement="middle").build(SMALL)
+    metrics = {"validation": {"accuracy": 0.91, "macro_f1": 0.9}}
+    prompt = prompt.with_info(task="films", format={"input": "{text} It was"}, metrics=metrics)
+    text = (prompt.save(tmp_path / "mine") / "README.md").read_text()
+    for line in (
+        "# mine",
+        "| method | prompt_tuning, 1000 virtual tokens, placement `middle` |",
+        "| backbone | `letters` |",
+        "| parameters | 4,000 |",
+        "| task | films |",
+        "| input template | `{text} It was` |",
+        "Scores on validation:",
+        "| accuracy | 0.91 |",
+        "| macro_f1 | 0.9 |",
+    ):
+        assert line in text.splitlines()
+    (code,) = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    compile(code, "README.md", "exec")
+    assert 'sp.SoftPrompt.load("mine")' in code
+
+
+def test_a_card_of_an_untrained_prompt(tmp_path):
+    text = (PromptTuning(length=2, init="vocab").build(SMALL).save(tmp_path / "new") / "README.md").read_text()
+    assert "| task | none |" in text
+    assert "Scores" not in text
+    assert "template" not in text

@@ -1,0 +1,130 @@
+"""Every rule of how a prompt starts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softprompt.errors import ConfigError
+from softprompt.prompts import initializers
+from softprompt.prompts.initializers import Materials
+
+
+def materials(length: int = 6, seed: int = 0, **given_: object) -> Materials:
+    vocabulary = torch.arange(40.0).view(20, 2)
+    generator = torch.Generator().manual_seed(seed)
+    return Materials(**{"length": length, "dim": 2, "generator": generator, "vocabulary": vocabulary, **given_})
+
+
+def test_random_rows_fill_their_range():
+    rows = initializers.random(materials(length=4000))
+    assert rows.shape == (4000, 2)
+    assert -0.5 <= rows.min() < -0.49
+    assert 0.49 < rows.max() <= 0.5
+    assert abs(rows.mean()) < 0.02
+    assert rows.var().allclose(torch.tensor(1 / 12), rtol=0.05)
+
+
+@given(st.integers(1, 20), st.integers(0, 99))
+def test_vocab_samples_without_replacement(length, seed):
+    rows = initializers.vocab(materials(length, seed))
+    tokens = (rows[:, 0] / 2).long().tolist()
+    assert rows.equal(materials().vocabulary[tokens])
+    assert len(set(tokens)) == length
+
+
+def test_every_token_can_be_sampled():
+    seen = {int(initializers.vocab(materials(1, seed))[0, 0] / 2) for seed in range(400)}
+    assert seen == set(range(20))
+
+
+def test_more_rows_than_tokens_are_refused():
+    with pytest.raises(ConfigError, match="samples 21 of 20 common tokens without replacement; use a shorter"):
+        initializers.vocab(materials(21))
+
+
+def test_class_labels_take_a_row_each_and_the_rest_is_vocab():
+    labels = (torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([[7.0, 7.0]]))
+    rows = initializers.class_labels(materials(labels=labels))
+    assert rows[:2].tolist() == [[2.0, 4.0], [7.0, 7.0]]
+    assert rows[2:].equal(initializers.vocab(materials())[2:])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ((), "needs a task with label words; give one, or use init='vocab'"),
+        ((torch.zeros(1, 2),) * 7, "a row for each of 7 labels, but the prompt has 6; use length=7 or more"),
+    ],
+)
+def test_labels_must_be_there_and_fit(labels, message):
+    with pytest.raises(ConfigError, match=message):
+        initializers.class_labels(materials(labels=labels))
+
+
+@given(st.integers(1, 5), st.integers(1, 12))
+def test_text_is_repeated_or_cut(tokens, length):
+    text = torch.arange(2.0 * tokens).view(tokens, 2)
+    rows = initializers.text(materials(length, text=text))
+    assert rows.tolist() == [text[i % tokens].tolist() for i in range(length)]
+
+
+def test_text_must_be_given():
+    with pytest.raises(ConfigError, match=r"init='text' needs text=\.\.\."):
+        initializers.text(materials())
+
+
+def test_another_prompts_rows_are_repeated_or_cut():
+    source = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    rows = initializers.previous(materials(5, source=source))
+    assert rows[:, 0].tolist() == [1, 2, 1, 2, 1]
+    rows.zero_()
+    assert source.any()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [(None, r"needs source=\.\.\."), (torch.zeros(2, 3), "expected rows of width 2, but the source's have 3")],
+)
+def test_another_prompt_must_be_given_and_fit(source, message):
+    with pytest.raises(ConfigError, match=message):
+        initializers.previous(materials(source=source))
+
+
+def test_what_is_drawn_depends_on_the_seed_alone():
+    for initializer in (initializers.random, initializers.vocab):
+        assert initializer(materials(seed=1)).equal(initializer(materials(seed=1)))
+        assert not initializer(materials(seed=1)).equal(initializer(materials(seed=2)))
+
+
+def test_the_vocabulary_is_not_changed():
+    made = materials()
+    initializers.vocab(made).zero_()
+    assert made.vocabulary.equal(materials().vocabulary)
+
+
+def test_an_unknown_initializer_is_named():
+    with pytest.raises(ConfigError, match=r"Unknown initializer 'vocabs'. Did you mean 'vocab'"):
+        initializers.find("vocabs")
+
+
+def test_an_initializer_can_be_added_once(monkeypatch):
+    monkeypatch.setattr(initializers, "ROWS", dict(initializers.ROWS))
+    initializers.register("mine", initializers.random)
+    assert initializers.find("mine") is initializers.random
+    with pytest.raises(ConfigError, match="An initializer named 'mine' exists"):
+        initializers.register("mine", initializers.vocab)
+
+
+def test_another_packages_initializer_is_found(monkeypatch):
+    def entries(*, group: str, name: str):
+        assert group == "softprompt.initializers"
+        return [SimpleNamespace(load=lambda: initializers.random)] if name == "theirs" else []
+
+    monkeypatch.setattr(initializers, "ROWS", dict(initializers.ROWS))
+    monkeypatch.setattr(initializers, "entry_points", entries)
+    assert initializers.find("theirs") is initializers.random

@@ -1,0 +1,186 @@
+"""What the methods build: sizes as in the papers, starts, information, refusals."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR, Letters, Spec
+
+from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.prompts import PrefixTuning, PromptTuning
+
+TASK = SimpleNamespace(labels=["ab", "z"])
+
+
+@pytest.mark.parametrize(("length", "count"), [(5, 245_760), (10, 491_520)])
+@pytest.mark.parametrize("hidden", [None, 512])
+def test_prefixes_of_gpt2_medium_are_as_large_as_published(length, count, hidden):
+    """Li & Liang 2021: what is stored does not depend on how it was trained."""
+    prompt = PrefixTuning(length=length, hidden=hidden).build(GPT2_MEDIUM)
+    assert prompt.num_parameters() == count
+    outputs = 24 * 2 * 1024
+    mlp = length * 1024 + (1024 + 1) * 512 + (512 + 1) * outputs
+    assert prompt.num_trainable() == (count if hidden is None else mlp)
+
+
+@pytest.mark.parametrize(
+    ("dim", "length", "count"), [(512, 20, 10_240), (1024, 100, 102_400), (4096, 5, 20_480), (4096, 100, 409_600)]
+)
+def test_prompts_of_t5_are_as_large_as_published(dim, length, count):
+    """Lester et al. 2021, by the width of T5 1.1 Small, Large and XXL."""
+    prompt = PromptTuning(length=length, init="vocab").build(Letters(Spec("encoder-decoder", dim)))
+    assert prompt.num_parameters() == prompt.num_trainable() == count
+
+
+def test_a_prompt_says_what_it_belongs_to():
+    prompt = PromptTuning(length=2, init="vocab", placement="append").build(SMALL)
+    assert (prompt.info.backbone, prompt.info.fingerprint, prompt.info.tokenizer) == ("letters", FINGERPRINT, "abc")
+    assert prompt.info.lineage == ()
+    assert (prompt.length, prompt.placement) == (2, "append")
+
+
+def test_class_labels_come_from_the_task():
+    rows = PromptTuning(length=3).build(SMALL, TASK)().rows
+    assert rows[:2, 0].tolist() == [1.5, 26]  # a and b averaged; z
+    assert rows[2, 0].item() in set(map(float, range(1, 1027)))
+
+
+def test_class_labels_need_a_task():
+    with pytest.raises(ConfigError, match="needs a task with label words"):
+        PromptTuning(length=3).build(SMALL)
+
+
+def test_the_most_common_tokens_are_asked_for():
+    asked = []
+    host = Letters(Spec("decoder-only", 2))
+    host.common_tokens = lambda count: asked.append(count) or [3, 4]
+    assert set(PromptTuning(length=2, init="vocab").build(host)().rows[:, 0].tolist()) == {3, 4}
+    assert asked == [5000]
+
+
+def test_text_is_tokenized():
+    assert PromptTuning(length=4, init="text", text="bad").build(SMALL)().rows[:, 0].tolist() == [2, 1, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "what"),
+    [
+        (PromptTuning(init="text", text="?!"), None, "The text '[?]!'"),
+        (PromptTuning(), SimpleNamespace(labels=["a", "..."]), "The label '[.]+'"),
+    ],
+)
+def test_words_without_tokens_are_refused(method, task, what):
+    with pytest.raises(ConfigError, match=f"{what} has no tokens for letters; give words that it knows"):
+        method.build(SMALL, task)
+
+
+@pytest.mark.parametrize("hidden", [None, 7])
+def test_a_prefix_starts_from_the_activations_of_words(hidden):
+    prompt = PrefixTuning(length=3, hidden=hidden, init="text", text="bad").build(TRANSLATOR)
+    found = prompt().keys_values
+    assert set(found) == {"encoder", "cross", "decoder"}
+    for name, stack in TRANSLATOR.spec.stacks.items():
+        assert found[name].shape == (stack.layers, 2, stack.kv_heads, 3, stack.head_dim)
+        for layer, (keys, values) in enumerate(found[name]):
+            assert keys[0, :, 0].tolist() == [2, 1, 4]
+            assert (values == layer).all()
+
+
+def test_a_random_prefix_is_small():
+    values = PrefixTuning(length=50, hidden=None).build(SMALL)().keys_values["decoder"]
+    assert values.std().allclose(torch.tensor(0.02), rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("off", "left"), [({"encoder": False}, ["cross", "decoder"]), ({"cross": False, "decoder": False}, ["encoder"])]
+)
+def test_each_prefix_can_be_switched_off(off, left):
+    assert list(PrefixTuning(length=2, **off).build(TRANSLATOR)().keys_values) == left
+
+
+def test_not_every_prefix_can_be_switched_off():
+    with pytest.raises(ConfigError, match="Every prefix that letters could take is switched off: decoder"):
+        PrefixTuning(decoder=False).build(SMALL)
+
+
+def test_a_backbone_without_places_for_a_prefix_is_refused():
+    with pytest.raises(UnsupportedError, match="cannot take prefix tuning, because it is odd; use PromptTuning"):
+        PrefixTuning().build(Letters(Spec("decoder-only", 2, no_prefix="it is odd")))
+
+
+def test_a_prefix_stands_in_front_except_in_decoders():
+    with pytest.raises(UnsupportedError, match="letters is encoder-decoder: use placement='prepend'"):
+        PrefixTuning(placement="append").build(TRANSLATOR)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "method", [PromptTuning(length=3, init="random"), PrefixTuning(hidden=None), PrefixTuning(hidden=3)]
+)
+def test_a_seed_decides_everything(method, seed):
+    first, again, other = (method.build(SMALL, seed=s)().named() for s in (seed, seed, seed + 1))
+    assert all(first[name].equal(again[name]) for name in first)
+    assert not any(first[name].equal(other[name]) for name in first)
+
+
+def test_building_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    PrefixTuning(length=2, hidden=3).build(SMALL)
+    PromptTuning(length=2, init="vocab").build(SMALL)
+    assert torch.get_rng_state().equal(state)
+
+
+def test_a_prompt_starts_from_another(tmp_path):
+    source = PromptTuning(length=2, init="vocab", placement="append").build(SMALL)
+    path = str(source.save(tmp_path / "source"))
+    prompt = PromptTuning(length=5, init="prompt", source=path).build(SMALL)
+    assert prompt().rows.equal(source().rows[[0, 1, 0, 1, 0]])
+    assert prompt.info.lineage == (f"started from {path}",)
+
+
+def test_a_prefix_starts_from_another(tmp_path):
+    source = PrefixTuning(length=2, hidden=3).build(TRANSLATOR)
+    path = str(source.save(tmp_path / "source"))
+    prompt = PrefixTuning(length=3, hidden=None, init="prompt", source=path).build(TRANSLATOR)
+    for stack, values in prompt().keys_values.items():
+        assert values.equal(source().keys_values[stack][:, :, :, [0, 1, 0]])
+
+
+def test_a_prefix_needs_all_of_its_stacks_in_its_source(tmp_path):
+    path = str(PrefixTuning(length=2, cross=False).build(TRANSLATOR).save(tmp_path / "source"))
+    with pytest.raises(ConfigError, match="has no prefix for cross"):
+        PrefixTuning(init="prompt", source=path).build(TRANSLATOR)
+
+
+def test_a_prefix_starts_from_the_activations_of_another_prompts_rows(tmp_path):
+    source = PromptTuning(length=2, init="vocab").build(SMALL)
+    path = str(source.save(tmp_path / "source"))
+    keys = PrefixTuning(length=2, hidden=None, init="prompt", source=path).build(SMALL)().keys_values["decoder"]
+    assert keys[0, 0, 0, :, 0].equal(source().rows[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (PromptTuning, {"length": 0}, "length=0: a prompt has at least one virtual token"),
+        (PrefixTuning, {"length": -1}, "length=-1: a prompt has at least one virtual token"),
+        (PrefixTuning, {"hidden": 0}, "hidden=0: expected a positive width, or None"),
+        (PromptTuning, {"init": "none"}, "Unknown initializer 'none'"),
+        (PrefixTuning, {"placement": "infix"}, "Unknown placement 'infix'"),
+        (PromptTuning, {"text": "a"}, "text= is used by init='text' only, but init='class_labels'"),
+        (PromptTuning, {"source": "a"}, "source= is used by init='prompt' only, but init='class_labels'"),
+        (PromptTuning, {"init": "text"}, r"init='text' needs text=\.\.\."),
+        (PrefixTuning, {"init": "prompt"}, r"init='prompt' needs source=\.\.\."),
+    ],
+)
+def test_settings_are_checked(kind, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**settings)
+
+
+def test_settings_are_read_from_plain_values():
+    assert PrefixTuning.from_settings({"length": 3, "cross": False}) == PrefixTuning(length=3, cross=False)
+    with pytest.raises(ConfigError, match="Unknown setting of PromptTuning 'lenght'"):
+        PromptTuning.from_settings({"lenght": 3})

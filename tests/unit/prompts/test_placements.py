@@ -1,0 +1,43 @@
+"""Where prompts go, counted in an input's tokens."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from softprompt.errors import ConfigError
+from softprompt.prompts import placements
+
+LENGTHS, MARKS = torch.tensor([0, 1, 4, 5, 6]), torch.tensor([-1, -1, -1, 0, 6])
+
+
+@pytest.mark.parametrize(
+    ("name", "want"), [("prepend", [0, 0, 0, 0, 0]), ("middle", [0, 0, 2, 0, 6]), ("append", [0, 1, 4, 5, 6])]
+)
+def test_built_in_placements(name, want):
+    assert placements.find(name)(LENGTHS, MARKS).tolist() == want
+
+
+def test_an_unknown_placement_is_named():
+    with pytest.raises(ConfigError, match=r"Unknown placement 'infix'.* Known: append, middle, prepend"):
+        placements.find("infix")
+
+
+def test_a_placement_can_be_added_once(monkeypatch):
+    monkeypatch.setattr(placements, "PLACEMENTS", dict(placements.PLACEMENTS))
+    placements.register("second", lambda lengths, marks: lengths.clamp(max=1))
+    assert placements.find("second")(LENGTHS, MARKS).tolist() == [0, 1, 1, 1, 1]
+    with pytest.raises(ConfigError, match="A placement named 'second' exists"):
+        placements.register("second", placements.append)
+
+
+def test_another_packages_placement_is_found(monkeypatch):
+    def entries(*, group: str, name: str):
+        assert group == "softprompt.placements"
+        return [SimpleNamespace(load=lambda: placements.append)] if name == "theirs" else []
+
+    monkeypatch.setattr(placements, "PLACEMENTS", dict(placements.PLACEMENTS))
+    monkeypatch.setattr(placements, "entry_points", entries)
+    assert placements.find("theirs") is placements.append
