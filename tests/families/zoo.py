@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers as tf
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -225,6 +225,7 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """A small tokenizer of word pieces, whose words begin with a blank."""
     made = Tokenizer(models.BPE(unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    made.decoder = decoders.Metaspace(prepend_scheme="never")
     specials = ["<pad>", "</s>", "<s>", "<unk>"]
     made.train_from_iterator([f" {TEXT} :"], trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=specials))
     whole = {"encoder-decoder": "$A </s>", "encoder-only": "<s> $A </s>"}.get(kind)
