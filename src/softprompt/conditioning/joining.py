@@ -206,18 +206,19 @@ def _inject(backbone: Backbone, prompts: Sequence[Applied | None], rows: Rows) -
     columns = torch.arange(widest, device=device) < lengths[:, None]  # [batch, prompt]
     keys, values, hidden = {}, {}, {}
     for site in dict.fromkeys(site for p in present for site in p.keys_values or ()):
-        found = [(p.keys_values or {}).get(site) for p in present]
+        # the last is for rows without any: were they to look at another's, if only masked, its NaN would reach them
+        found = [*((p.keys_values or {}).get(site) for p in present), None]
         like = next(pair for pair in found if pair is not None)
         keys[site] = _bank([pair and pair[0] for pair in found], like[0], widest)
         values[site] = _bank([pair and pair[1] for pair in found], like[1], widest)
-        if any(pair is None for pair in found) and site.stack not in hidden:
+        if any(pair is None for pair in found[:-1]) and site.stack not in hidden:
             has = torch.tensor([*(pair is not None for pair in found), False], device=device)
             hidden[site.stack] = columns & has[slots, None]
     starts = _starts(prompts, rows)
     return Injection(
         keys=keys,
         values=values,
-        rows=slots.clamp(min=0),
+        rows=slots % (len(present) + 1),
         columns=columns,
         hidden=hidden,
         # the token that predicts the target must see the prompt, which has no output of its own

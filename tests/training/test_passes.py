@@ -1,0 +1,195 @@
+"""However a step is computed (passes, recomputation, precision), the prompts come out the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tests.training.sessions import calm_backbone, difference, moved, short_run, trained, varied_runs
+
+from softprompt.conditioning import Prompted
+from softprompt.errors import UnsupportedError
+from softprompt.training.data import encode_rows
+from softprompt.training.step import backward, backward_in_memory, cut_passes
+
+KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
+MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+def runs_of(kind, steps=10):
+    return [dataclasses.replace(run, evaluate_every=0, steps=steps) for run in varied_runs(kind)]
+
+
+def assert_close(kind, runs, found, wanted, bound):
+    for run in runs:
+        assert difference(found[run.name].prompt, wanted[run.name].prompt) < bound, run.name
+        assert moved(run, kind, wanted[run.name].prompt) > 0.02, run.name
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Each kind's runs, trained as they come."""
+    return {kind: trained(kind, runs_of(kind)) for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"pass_tokens": 40}, id="many passes"),
+        pytest.param({"gradient_checkpointing": True}, id="recomputation"),
+        pytest.param({"conditioning": "concatenation"}, id="concatenation"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_do_not_depend_on_how_a_step_is_computed(kind, config, plain):
+    runs = runs_of(kind)
+    assert_close(kind, runs, trained(kind, runs, **config), plain[kind], 1e-4)
+
+
+def test_the_passes_of_a_decoder_differ(plain):
+    """Otherwise the comparison of shared and concatenation pass would compare nothing."""
+    backbone, run = calm_backbone("decoder-only"), runs_of("decoder-only")[0]
+    prompt = {"rows": run.method.build(backbone, run.task, 0)}
+    assert Prompted(backbone, prompt).pass_of("rows") == "shared"
+    assert Prompted(backbone, prompt, conditioning="concatenation").pass_of("rows") == "concatenation"
+
+
+def test_a_pass_that_is_not_exact_is_refused():
+    with pytest.raises(UnsupportedError, match="calm encoder-decoder cannot take the shared-prompt pass"):
+        trained("encoder-decoder", [short_run()], conditioning="shared")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_is_close_to_float32(kind, plain):
+    """Prompts stay float32; the first loss differs by bfloat16's precision, about 1 in 256, and no more."""
+    runs = runs_of(kind)
+    found = trained(kind, runs, precision="bf16")
+    for run in runs:
+        first, wanted = found[run.name].history[0]["loss"], plain[kind][run.name].history[0]["loss"]
+        assert first == pytest.approx(wanted, rel=0.02)
+        assert first != wanted
+        assert difference(found[run.name].prompt, plain[kind][run.name].prompt) < 0.5
+        assert {value.dtype for value in found[run.name].prompt.state_dict().values()} == {torch.float32}
+
+
+def test_two_batches_of_four_are_one_of_eight():
+    """With a single batch of eight rows per epoch the order cannot tell: all rows are in each step."""
+    task = short_run().task
+    eight = dataclasses.replace(task, _examples={**task._examples, "train": task.examples("train")[:8]})
+    together = short_run("together", task=eight, batch_size=8, steps=6)
+    halves = short_run("halves", task=eight, batch_size=4, accumulate=2, steps=6)
+    result = trained("encoder-decoder", [together, halves])
+    assert difference(result["halves"].prompt, result["together"].prompt) < 1e-5
+    assert moved(together, "encoder-decoder", result["together"].prompt) > 0.05
+
+
+@pytest.fixture
+def step():
+    """A model with two runs, and their first batches: 4 and 3 rows."""
+    backbone = calm_backbone("decoder-only")
+    runs = [short_run("left"), short_run("right", method=varied_runs("decoder-only")[2].method)]
+    model = Prompted(backbone, {run.name: run.method.build(backbone, run.task, 0) for run in runs})
+    rows = {run.name: encode_rows(model, run) for run in runs}
+    return model, {"left": rows["left"][:4], "right": rows["right"][4:7]}
+
+
+def gradients(model):
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def limit_memory(monkeypatch, most_tokens, message=MEMORY):
+    """Let passes of more than that many tokens fail, after their forward pass; returns the tokens of those that ran."""
+    ran = []
+    whole = Prompted.__call__
+
+    def limited(self, input_ids, *arguments, **keywords):
+        output = whole(self, input_ids, *arguments, **keywords)
+        if input_ids.numel() > most_tokens:
+            raise torch.OutOfMemoryError(message)
+        ran.append(input_ids.numel())
+        return output
+
+    monkeypatch.setattr(Prompted, "__call__", limited)
+    return ran
+
+
+def test_running_out_of_memory_halves_the_passes(step, monkeypatch):
+    model, batches = step
+    rows = [(name, row) for name, batch in batches.items() for row in batch]
+    losses = backward(model, [rows], precision="float32")
+    wanted = gradients(model)
+    for parameter in model.parameters():
+        parameter.grad = None
+    whole = len(rows) * max(len(row.input) + len(row.target) for _, row in rows)
+    ran, said = limit_memory(monkeypatch, whole // 3), []
+    found, pass_tokens = backward_in_memory(model, batches, precision="float32", pass_tokens=10_000, say=said.append)
+    assert pass_tokens <= whole // 4
+    assert said == [
+        f"Out of memory: going on with passes of {tokens} tokens, whose gradients are added."
+        for tokens in (whole // 2, pass_tokens)
+    ]
+    assert len(ran) > 2
+    assert found == pytest.approx(losses, rel=1e-5)
+    for one, other in zip(gradients(model), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_a_pass_that_had_room_are_not_added_twice(step, monkeypatch):
+    """The small passes of a step come first and succeed; the whole step is taken again."""
+    model, batches = step
+    rows = [(name, row) for name, batch in batches.items() for row in batch]
+    backward(model, [rows], precision="float32")
+    wanted = gradients(model)
+    for parameter in model.parameters():
+        parameter.grad = None
+    widest = max(row.tokens for _, row in rows)
+    passes = [len(part) * max(row.tokens for _, row in part) for part in cut_passes(model, rows, 3 * widest)]
+    ran = limit_memory(monkeypatch, max(passes) - 1)
+    assert min(passes) < max(passes)
+    backward_in_memory(model, batches, precision="float32", pass_tokens=3 * widest, say=lambda line: None)
+    assert sum(ran) > sum(row.tokens for _, row in rows)
+    for one, other in zip(gradients(model), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_single_row_that_does_not_fit_is_an_error_with_a_remedy(step, monkeypatch):
+    model, batches = step
+    limit_memory(monkeypatch, 1)
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        backward_in_memory(model, batches, precision="float32", pass_tokens=100, say=lambda line: None)
+    assert caught.value.__notes__ == [
+        "A single row does not fit into memory: use gradient_checkpointing=True, precision='bf16', or cut inputs by "
+        "max_input_tokens with truncate=True."
+    ]
+
+
+def test_other_failures_are_not_tried_again(step, monkeypatch):
+    model, batches = step
+    limit_memory(monkeypatch, 1, "mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        backward_in_memory(model, batches, precision="float32", pass_tokens=10_000, say=pytest.fail)
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_session_goes_on_with_the_smaller_passes(monkeypatch, capsys):
+    runs = runs_of("decoder-only")
+    wanted = trained("decoder-only", runs)
+    ran = limit_memory(monkeypatch, 60)
+    found = trained("decoder-only", runs, progress=True)
+    assert_close("decoder-only", runs, found, wanted, 1e-4)
+    assert len(ran) > 20
+    said = capsys.readouterr().err
+    assert said.count("Out of memory: going on with passes of") in (1, 2, 3)
+
+
+def test_passes_keep_to_their_tokens_with_inserted_prompts(step):
+    model, batches = step
+    rows = [(name, row) for name, batch in batches.items() for row in batch]
+    inserting = Prompted(model.backbone, model.prompts, conditioning="concatenation")
+    for chosen, extra in ((model, {"left": 0, "right": 0}), (inserting, {"left": 3, "right": 0})):
+        passes = cut_passes(chosen, rows, 50)
+        assert sorted(map(id, (row for part in passes for _, row in part))) == sorted(id(row) for _, row in rows)
+        sizes = [len(part) * max(row.tokens + extra[name] for name, row in part) for part in passes]
+        assert max(sizes) <= 50
+        assert len(sizes) > 2
