@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -154,7 +154,7 @@ class TrainConfig:
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     resume: bool = True
-    trackers: tuple[str, ...] = ()
+    trackers: Sequence[str] = ()
     evaluation_tokens: int = 16384
     progress: bool = True
 

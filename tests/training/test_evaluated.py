@@ -1,0 +1,136 @@
+"""Evaluation while training: the best prompt is kept, and what is kept scores as it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from tests.training.sessions import calm_backbone, describing, difference, sentiment, short_run, trained
+
+from softprompt.errors import ConfigError, LengthError
+from softprompt.evaluation import evaluate
+from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
+from softprompt.tasks import TextFormat
+from softprompt.training import session
+
+
+def scripted(monkeypatch, scores):
+    """Let evaluations give these accuracies, in this order; returns the steps' prompts they were asked about."""
+    given, seen = iter(scores), []
+    real = session.evaluate_many
+
+    def scoring(model, jobs, **settings):
+        real(model, jobs, **settings)
+        seen.append({name: prompt.fold() for name, prompt in model.prompts.items()})
+        return {name: {"accuracy": next(given), "macro_f1": 0.0} for name in jobs}
+
+    monkeypatch.setattr(session, "evaluate_many", scoring)
+    return seen
+
+
+def test_the_best_prompt_by_the_metric_is_kept(monkeypatch):
+    seen = scripted(monkeypatch, [20.0, 50.0, 50.0, 30.0])
+    result = trained("decoder-only", [short_run(evaluate_every=2, steps=8)])["a"]
+    assert [entry["step"] for entry in result.history if "accuracy" in entry] == [2, 4, 6, 8]
+    assert result.best_step == 4
+    assert result.metrics == {"accuracy": 50.0, "macro_f1": 0.0}
+    assert difference(result.prompt, seen[1]["a"]) == 0
+    assert difference(result.prompt, seen[3]["a"]) > 1e-3
+
+
+def test_a_named_metric_chooses(monkeypatch):
+    seen = scripted(monkeypatch, [20.0, 50.0])
+    result = trained("decoder-only", [short_run(evaluate_every=2, steps=4, metric="macro_f1")])["a"]
+    assert result.best_step == 2
+    assert difference(result.prompt, seen[0]["a"]) == 0
+
+
+def test_patience_stops_a_run_and_not_the_others(monkeypatch):
+    scripted(monkeypatch, [50.0, 40.0, 60.0, 60.0, 10.0])
+    impatient = short_run("a", evaluate_every=2, steps=20, patience=2)
+    result = trained("decoder-only", [impatient, short_run("b", steps=14)])
+    assert result["a"].status == "stopped early"
+    assert result["a"].reason == "no better accuracy in 2 evaluations"
+    assert [entry["step"] for entry in result["a"].history] == list(range(1, 11))
+    assert result["a"].best_step == 6
+    assert result["b"].status == "finished"
+    assert result.steps == 14
+
+
+def test_patience_does_not_stop_what_is_over(monkeypatch):
+    scripted(monkeypatch, [50.0, 40.0])
+    result = trained("decoder-only", [short_run(evaluate_every=2, steps=4, patience=1)])["a"]
+    assert result.status == "finished"
+    assert result.reason == ""
+
+
+@pytest.mark.parametrize(("every", "evaluated"), [(0, []), (None, [5]), (2, [2, 4, 5]), (5, [5]), (9, [5])])
+def test_when_a_run_is_evaluated(every, evaluated):
+    result = trained("decoder-only", [short_run(evaluate_every=every, steps=5)])["a"]
+    assert [entry["step"] for entry in result.history if "accuracy" in entry] == evaluated
+    assert set(result.metrics) == ({"accuracy", "macro_f1"} if evaluated else set())
+
+
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder", "encoder-only"])
+@pytest.mark.parametrize("method", [PromptTuning(length=3), PrefixTuning(length=2, hidden=8)], ids=["rows", "keys"])
+def test_the_artefact_loads_and_scores_the_same(kind, method, tmp_path):
+    run = short_run("a", method=method, task=sentiment(), evaluate_every=2, steps=6)
+    result = trained(kind, [run], output_dir=tmp_path)["a"]
+    assert result.path == tmp_path / "prompts" / "a"
+    loaded = SoftPrompt.load(result.path)
+    assert difference(loaded, result.prompt) == 0
+    assert loaded.info.task == "sentiment"
+    assert TextFormat.from_mapping(loaded.info.format) == run.task.format
+    assert loaded.info.run == json.loads(json.dumps(run.settings()))
+    assert loaded.info.metrics == {"validation": result.metrics}
+    again = evaluate(calm_backbone(kind), loaded, run.task, by="rank")
+    assert dict(again) == result.metrics
+    lines = (tmp_path / "runs" / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history
+
+
+def test_generated_answers_are_scored_as_evaluate_does():
+    run = short_run("a", task=describing(), evaluate_every=None, max_new_tokens=5, evaluate_rows=4)
+    result = trained("encoder-decoder", [run])["a"]
+    again = evaluate(calm_backbone("encoder-decoder"), result.prompt, run.task, max_new_tokens=5, rows=4)
+    assert dict(again) == result.metrics
+    assert set(result.metrics) == {"exact_match", "token_f1"}
+
+
+def test_labels_can_be_generated():
+    run = short_run("a", by="generate", evaluate_every=None)
+    assert set(trained("decoder-only", [run])["a"].metrics) == {"accuracy", "macro_f1", "illegal"}
+
+
+def test_training_learns():
+    """A random backbone cannot say labels alone at once; a prefix soon makes it."""
+    task = sentiment(rows=60)
+    run = short_run(
+        "a",
+        task=task,
+        method=PrefixTuning(length=4, hidden=None, init="vocab"),
+        optimizer="adamw",
+        learning_rate=0.2,
+        batch_size=16,
+        steps=60,
+        evaluate_every=10,
+    )
+    result = trained("encoder-decoder", [run])["a"]
+    losses = [entry["loss"] for entry in result.history]
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
+
+
+def test_an_evaluation_that_cannot_be_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr(session, "backward_in_memory", pytest.fail)
+    unknown = short_run(evaluate_every=2, metric="rouge9")
+    with pytest.raises(ConfigError, match=r"Unknown metric of run 'a' 'rouge9'\..* Known: accuracy, macro_f1"):
+        trained("decoder-only", [unknown])
+    generating = short_run(evaluate_every=2, by="generate")
+    with pytest.raises(ConfigError, match="by='generate' needs a model that generates text, but calm encoder-only"):
+        trained("encoder-only", [generating])
+    long = sentiment()
+    texts = [dataclasses.replace(e, columns={**e.columns, "text": "film " * 200}) for e in long.examples("validation")]
+    long = dataclasses.replace(long, _examples={**long._examples, "validation": texts})
+    with pytest.raises(LengthError, match="An input has 202 tokens, but only"):
+        trained("decoder-only", [short_run(task=long, evaluate_every=None)])
