@@ -1,0 +1,1 @@
+"""What every training shares: optimizers, schedules, checkpoints, progress, interrupts and trackers."""

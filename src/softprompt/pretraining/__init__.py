@@ -1,0 +1,1 @@
+"""Small backbones from raw text: tokenizer, objectives, architectures, and the trainer that joins them."""

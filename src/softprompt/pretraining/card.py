@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CARD", "machine", "read_card", "write_model"]
+__all__ = ["CARD", "SETTINGS", "TOKENIZER", "machine", "read_card", "write_model"]
 
 CARD = "card.json"
+SETTINGS = "pretrain.yaml"
+# The tokenizer without what an architecture adds to it, for a run that starts from this model.
+TOKENIZER = "unigram.json"
 
 
 def write_model(

@@ -6,6 +6,7 @@ length, so that no token is padding.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import itertools
@@ -15,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,14 @@ from tokenizers import Tokenizer
 from softprompt.errors import ArtefactError, DataError, MissingDependencyError
 from softprompt.pretraining.tokenizer import EOS, tokenizer_digest
 
-__all__ = ["Corpus", "PackedTokens", "prepare_corpus", "read_documents"]
+__all__ = ["Corpus", "PackedTokens", "file_digest", "prepare_corpus", "read_documents"]
 
 _COMPRESSIONS = {".xz": "xz", ".gz": "gzip", ".zst": "zstd"}
+_UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
+with contextlib.suppress(ImportError):  # optional: only `.zst` files need it
+    import zstandard  # type: ignore[import-not-found, unused-ignore]
+
+    _UNREADABLE += (zstandard.ZstdError,)
 _LINE_BREAK = re.compile(r"[ \t]*<br ?/?>[ \t]*")
 _DOCUMENTS_PER_BATCH = 512
 # Raised whenever the same files would give other tokens, so that an old cache is not taken for a new one.
@@ -97,8 +104,20 @@ def read_documents(path: str | Path) -> Iterator[str]:
         if compression == "zstd":
             raise MissingDependencyError(f"{path} needs zstandard: pip install zstandard") from error
         raise
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}, after line {line}: cannot be read ({error}); copy the file again.") from None
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"No text file at {path}; correct the path.")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def prepare_corpus(
@@ -139,7 +158,7 @@ def _packed(
     drop_every: int | None,
 ) -> PackedTokens:
     """The tokens of some files, from the cache if they are there: of all documents, of each n-th, or of the others."""
-    digests = [_source(path, "")["sha256"] for path in paths]
+    digests = [file_digest(path) for path in paths]
     key = json.dumps([_CACHE_VERSION, tokenizer_digest(tokenizer), digests, keep_every, drop_every])
     folder = cache / f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
     if not (folder / "tokens.json").is_file():
@@ -161,10 +180,7 @@ def _clean(text: str) -> str:
 
 
 def _source(path: str | Path, use: str) -> dict[str, str]:
-    if not Path(path).is_file():
-        raise DataError(f"No text file at {path}; correct the path.")
-    with open(path, "rb") as file:
-        return {"file": Path(path).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest(), "use": use}
+    return {"file": Path(path).name, "sha256": file_digest(path), "use": use}
 
 
 def _write_tokens(folder: Path, documents: Iterator[str], tokenizer: Tokenizer) -> None:

@@ -34,8 +34,9 @@ class PretrainConfig:
     cache_dir: str = ".cache/pretraining"
     """Where tokens and a tokenizer that is trained here are kept."""
     tokenizer: str | None = None
-    """A tokenizer file; without one, a tokenizer is trained on the training files, or taken from `start_from`."""
+    """A tokenizer file; without one, it is taken from `start_from`, or trained on the training files."""
     vocab_size: int = 8192
+    """Entries of a tokenizer that is trained here."""
     preset: str = "t5-mini"
     objective: str = "span_corruption"
     start_from: str | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,9 +133,12 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
-    """Write a trained tokenizer to one JSON file."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(path))
+    """Write a trained tokenizer to one JSON file, which appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    tokenizer.save(str(draft))
+    draft.replace(path)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

@@ -38,6 +38,9 @@ def test_zstandard_is_read_where_its_package_is(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl.zst"
     file.write_bytes(zstandard.compress(lines("one").encode()))
     assert list(read_documents(file)) == ["one"]
+    file.write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"a\.jsonl\.zst, after line 0: cannot be read"):
+        list(read_documents(file))
 
 
 def test_zstandard_is_asked_for_where_its_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

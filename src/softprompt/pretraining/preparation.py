@@ -1,0 +1,113 @@
+"""What a pre-training begins with: its tokenizer, its text, and its model with the groups of parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+
+from softprompt.errors import ConfigError, DataError
+from softprompt.loop.progress import Progress
+from softprompt.pretraining.architectures import build_model, find_architecture
+from softprompt.pretraining.card import TOKENIZER, read_card
+from softprompt.pretraining.corpus import Corpus, file_digest, prepare_corpus, read_documents
+from softprompt.pretraining.settings import PretrainConfig
+from softprompt.pretraining.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+
+__all__ = ["parameter_groups", "positions", "prepare_model", "prepare_text", "prepare_tokenizer"]
+
+# A tokenizer learns from this much text, taken evenly from all files: more changes little and takes minutes.
+_TOKENIZER_CHARACTERS = 60_000_000
+
+
+def prepare_tokenizer(config: PretrainConfig, progress: Progress) -> Tokenizer:
+    """The tokenizer of a run: inherited, given, found in the cache, or trained and put there.
+
+    Raises:
+        ArtefactError: If the file that is named is missing or no tokenizer.
+        DataError: If the training text cannot be read.
+    """
+    if config.start_from:
+        return load_tokenizer(Path(config.start_from) / TOKENIZER)
+    if config.tokenizer:
+        return load_tokenizer(config.tokenizer)
+    key = json.dumps([config.vocab_size, [file_digest(path) for path in config.train]])
+    path = Path(config.cache_dir) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+    if not path.is_file():
+        progress.say(f"Learning a tokenizer of {config.vocab_size} pieces.")
+        save_tokenizer(train_tokenizer(_sample(config.train), size=config.vocab_size), path)
+    return load_tokenizer(path)
+
+
+def prepare_text(config: PretrainConfig, tokenizer: Tokenizer, progress: Progress) -> Corpus:
+    """The tokens to train on and to measure on.
+
+    Raises:
+        DataError: If a file cannot be read, or a part fills no window.
+    """
+    progress.say("Preparing the text.")
+    corpus = prepare_corpus(config.train, config.held_out, tokenizer, cache_dir=config.cache_dir)
+    for part, text in (("training", corpus.train), ("held-out", corpus.held_out)):
+        if not text.windows(config.window):
+            raise DataError(
+                f"The {part} text has {len(text.tokens)} tokens, less than one window of {config.window};"
+                " give more text or a shorter window."
+            )
+    return corpus
+
+
+def prepare_model(config: PretrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
+    """The model of a run, in float32: with random weights, or with those of `start_from`.
+
+    Raises:
+        ConfigError: If `start_from` is no finished model of the same preset.
+    """
+    if config.start_from is None:
+        vocab = tokenizer.get_vocab_size()
+        return build_model(config.preset, vocab=vocab, max_length=positions(config), seed=config.seed)
+    card = read_card(config.start_from)
+    if card is None:
+        raise ConfigError(f"start_from {config.start_from} holds no finished model (no card.json); finish it first.")
+    if card["preset"] != config.preset:
+        raise ConfigError(f"start_from {config.start_from} is a {card['preset']}, not a {config.preset}.")
+    decoder_only = find_architecture(config.preset).kind == "decoder-only"
+    loader = AutoModelForCausalLM if decoder_only else AutoModelForSeq2SeqLM
+    return loader.from_pretrained(config.start_from, dtype=torch.float32).train()
+
+
+def positions(config: PretrainConfig) -> int:
+    """Positions that the model states: twice the window, so that a prompt fits beside an input."""
+    return 2 * config.window
+
+
+def parameter_groups(model: PreTrainedModel, config: PretrainConfig) -> list[dict[str, Any]]:
+    """Parameters by their settings, as torch's optimizers take them.
+
+    Matrices decay; norms do not, and neither does a table of embeddings of size 1, which also moves faster by
+    `sqrt(dim)`, the ratio of its entries to a matrix's.
+    """
+    table = model.get_input_embeddings().weight  # [vocab, dim]
+    unit = find_architecture(config.preset).unit_embeddings
+    others = [parameter for parameter in model.parameters() if not (unit and parameter is table)]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if unit:
+        rate = config.learning_rate * math.sqrt(table.shape[1])
+        groups.append({"params": [table], "lr": rate, "weight_decay": 0.0})
+    return groups
+
+
+def _sample(paths: Sequence[str]) -> list[str]:
+    """Documents spread over all files, up to a number of characters."""
+    sizes = [sum(map(len, read_documents(path))) for path in paths]
+    every = max(1, math.ceil(sum(sizes) / _TOKENIZER_CHARACTERS))
+    return [text for path in paths for number, text in enumerate(read_documents(path)) if number % every == 0]
