@@ -152,3 +152,23 @@ def test_several_samples_of_each_row(family):
     if family.kind == "decoder-only":
         for i, row in enumerate(batch.rows):  # inputs stand in front, padded on the left, three times each
             assert all(sample[ids.shape[1] - len(row) : ids.shape[1]].equal(row) for sample in made[3 * i : 3 * i + 3])
+
+
+@pytest.mark.parametrize("family", zoo.of_kind("decoder-only"), ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"no_repeat_ngram_size": 1, "bad_words_ids": [[zoo.PAD]]},
+        {"repetition_penalty": 3.0, "num_beams": 2},
+    ],
+    ids=str,
+)
+def test_what_reads_tokens_reads_the_inputs_whatever_the_pass(family, options):
+    """A penalty alone, beside rows whose prompts are inserted, and where every prompt is.
+
+    transformers gives processors no input ids beside embeddings, and rows would depend on their neighbours' prompts.
+    """
+    lone = alone(family, **options)
+    assert lone != reference(family.name)
+    assert in_batch(family, **options) == lone
+    assert in_batch(family, conditioning="concatenation", **options) == lone

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import DynamicCache, EncoderDecoderCache, RepetitionPenaltyLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
@@ -37,12 +37,13 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
         return _generate_target(backbone, prompts, rows, dict(options))
     room = int(options.get("max_new_tokens") or 0)
     joined = join(backbone, prompts, rows, side="left", room=room)
+    ids, mask, _ = repad(rows.ids, rows.mask, side="left")
+    # beside embeddings, what reads tokens (penalties, n-grams, streamers) still has the input's, whatever the pass
+    inputs = {**joined.model_inputs, "input_ids": ids.where(mask, backbone.pad_id)}
+    if "inputs_embeds" in inputs:
+        options = _with_penalty(backbone, options, mask)
     with carrying(Carried(injection=joined.injection)):
-        made = backbone.model.generate(**joined.model_inputs, **options)
-    if "input_ids" in joined.model_inputs:
-        return made
-    ids, _, _ = repad(rows.ids, rows.mask, side="left")
-    return _behind(ids, made)
+        return backbone.model.generate(**inputs, **options)
 
 
 def _with_ends(backbone: Backbone, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -52,6 +53,21 @@ def _with_ends(backbone: Backbone, options: Mapping[str, Any]) -> Mapping[str, A
     if backbone.end_id is None or backbone.end_id in ends or options.keys() & {"eos_token_id", "generation_config"}:
         return options
     return {**options, "eos_token_id": [*ends, backbone.end_id]}
+
+
+def _with_penalty(backbone: Backbone, options: Mapping[str, Any], mask: Bool[Tensor, "batch seq"]) -> Mapping[str, Any]:
+    """Tell a repetition penalty where the input's ids begin; transformers would take it from the joined mask."""
+    settings = options.get("generation_config") or backbone.model.generation_config
+    asked = {
+        name: options.get(name, getattr(settings, name))
+        for name in ("repetition_penalty", "num_beams", "num_return_sequences")
+    }
+    if (asked["repetition_penalty"] or 1.0) == 1.0:
+        return options
+    copies = max(asked["num_beams"] or 1, asked["num_return_sequences"] or 1)
+    padding = (~mask).sum(-1).repeat_interleave(copies)
+    penalty = RepetitionPenaltyLogitsProcessor(asked["repetition_penalty"], prompt_ignore_length=padding)
+    return {**options, "logits_processor": [*(options.get("logits_processor") or ()), penalty]}
 
 
 def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: dict[str, Any]) -> Any:
@@ -71,18 +87,6 @@ def encode(backbone: Backbone, joined: Joined) -> BaseModelOutput:
     with carrying(Carried(injection=joined.injection)):
         output = backbone.model.get_encoder()(**joined.model_inputs)
     return BaseModelOutput(last_hidden_state=output.last_hidden_state)
-
-
-def _behind(ids: Int[Tensor, "batch seq"], made: Any) -> Any:
-    """Put the input's ids before generated ones, as transformers does when it is given ids."""
-
-    def join_ids(new: Tensor) -> Tensor:
-        return torch.cat([ids.repeat_interleave(new.shape[0] // ids.shape[0], dim=0), new], dim=1)
-
-    if torch.is_tensor(made):
-        return join_ids(made)
-    made.sequences = join_ids(made.sequences)
-    return made
 
 
 def decode(backbone: Backbone, made: Any, width: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.families import zoo
+from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
 from softprompt.backbones.attention import (
     Carried,

@@ -66,7 +66,7 @@ def test_other_calls_are_not_recomputed():
 
 
 def test_a_model_without_such_layers_is_refused():
-    model = T5EncoderModel(zoo.stock("t5").config)
+    model = T5EncoderModel(zoo.BY_NAME["t5"].config())
     model.encoder.block = nn.ModuleList()
     block = checkpointed(model)
     with pytest.raises(UnsupportedError, match="T5EncoderModel has no layers that gradient checkpointing can"):
