@@ -82,8 +82,6 @@ def test_another_window_would_be_seen(family, other):
 
 @every_family
 def test_dropout_is_configured_and_would_be_seen(family):
-    if family.name == "phimoe":
-        pytest.skip("its configuration's dropout is tested in Llama's attention already, and experts add jitter")
     model = copy.deepcopy(zoo.stock(family.name)).train()
     torch.manual_seed(0)
     reads = {"decoder_input_ids": torch.tensor([[zoo.PAD, 11, 12]])} if family.kind == "encoder-decoder" else {}
