@@ -9,7 +9,9 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sklearn.metrics  # noqa: F401  # imported late by a metric: the server should have it already
 import torch
@@ -56,37 +58,49 @@ def two_runs(steps: int, evaluate_every: int) -> list[Run]:
     ]
 
 
-def session(folder: str, steps: int, evaluate_every: int, checkpoint_every: int, moment: str, count: int) -> None:
-    """Train in `folder`, and write what an interruption says to `interrupted.txt`.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a session is started with.
 
-    Args:
-        folder: Its `output_dir`.
+    Attributes:
         steps: Of both runs.
         evaluate_every: Of both runs.
         checkpoint_every: Of the session.
-        moment: One of `MOMENTS` at which the process kills itself, or nothing.
-        count: At which checkpoint.
+        moment: One of `MOMENTS`, at which the process sends itself a signal; none if empty.
+        count: Which folder is being written then, counted from 1: checkpoints first, prompts at the end.
+        number: The signal.
     """
+
+    steps: int = 12
+    evaluate_every: int = 5
+    checkpoint_every: int = 1
+    moment: str = ""
+    count: int = 0
+    number: int = signal.SIGKILL
+
+
+def session(folder: str, settings: Settings) -> None:
+    """Train in `folder`, and write what an interruption says to `interrupted.txt`."""
     torch.set_num_threads(1)
-    kill_at(moment, count)
-    config = TrainConfig(output_dir=folder, checkpoint_every=checkpoint_every, progress=False)
+    signal_at(settings.moment, settings.count, settings.number)
+    config = TrainConfig(output_dir=folder, checkpoint_every=settings.checkpoint_every, progress=False)
     try:
-        train(calm_backbone("decoder-only"), two_runs(steps, evaluate_every), config)
+        train(calm_backbone("decoder-only"), two_runs(settings.steps, settings.evaluate_every), config)
     except TrainingInterrupted as stop:
         Path(folder, "interrupted.txt").write_text(str(stop), encoding="utf-8")
 
 
-def kill_at(moment: str, count: int) -> None:
-    """Have the process kill itself at a moment of writing its checkpoint number `count`."""
+def signal_at(moment: str, count: int, number: int) -> None:
+    """Have the process send itself a signal at a moment of writing its folder number `count`."""
     seen = 0
 
-    def dying(call: Callable, ours: Callable[..., bool], *, first: Callable = lambda *_: None) -> Callable:
+    def signalling(call: Callable, ours: Callable[..., bool], *, first: Callable = lambda *_: None) -> Callable:
         def wrapped(*arguments, **keywords):
             nonlocal seen
             seen += ours(*arguments)
             if seen == count and ours(*arguments):
                 first(call, *arguments)
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
             return call(*arguments, **keywords)
 
         return wrapped
@@ -97,23 +111,20 @@ def kill_at(moment: str, count: int) -> None:
 
     match moment:
         case "half-written tensors":
-            artefact.save_file = dying(artefact.save_file, lambda *_: True, first=write_half)
+            artefact.save_file = signalling(artefact.save_file, lambda *_: True, first=write_half)
         case "before the rename":
-            os.rename = dying(os.rename, lambda *_: True)
+            os.rename = signalling(os.rename, lambda *_: True)
         case "after the rename":
-            os.rename = dying(os.rename, lambda *_: True, first=lambda rename, *paths: rename(*paths))
+            os.rename = signalling(os.rename, lambda *_: True, first=lambda rename, *paths: rename(*paths))
         case "before old ones are removed":
-            checkpoints.shutil.rmtree = dying(
+            checkpoints.shutil.rmtree = signalling(
                 checkpoints.shutil.rmtree, lambda path, *_: Path(path).name.startswith("step-")
             )
 
 
-def start(folder: Path, *, steps: int = 12, evaluate_every: int = 5, checkpoint_every: int = 1, moment: str = "",
-          count: int = 0) -> multiprocessing.process.BaseProcess:  # fmt: skip
-    """Start `session`."""
-    process = CONTEXT.Process(
-        target=session, args=(str(folder), steps, evaluate_every, checkpoint_every, moment, count)
-    )
+def start(folder: Path, **settings: Any) -> multiprocessing.process.BaseProcess:
+    """Start `session` with some `Settings`."""
+    process = CONTEXT.Process(target=session, args=(str(folder), Settings(**settings)))
     process.start()
     return process
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import time
@@ -38,13 +37,10 @@ def assert_same(found: dict[str, object], wanted: dict[str, object]) -> None:
             assert found[name] == value, name
 
 
-def wait_for(path: Path, process) -> None:
-    """Wait until a file is there, while a process lives."""
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert process.exitcode is None, f"{path} never came"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def newest(folder: Path) -> int:
+    """The step of the newest checkpoint; 0 without any."""
+    found = (folder / "checkpoints").glob("step-*")
+    return max((int(path.name.removeprefix("step-")) for path in found), default=0)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +51,13 @@ def uninterrupted(tmp_path_factory):
     return outcome(folder)
 
 
-@pytest.mark.parametrize(("moment", "count"), [*((moment, 6) for moment in MOMENTS), (MOMENTS[0], 1)])
-def test_killed_while_a_checkpoint_is_written(moment, count, tmp_path, uninterrupted):
+@pytest.mark.parametrize(
+    ("moment", "count"), [*((moment, 6) for moment in MOMENTS), (MOMENTS[0], 1), ("before the rename", 13)]
+)
+def test_killed_while_a_folder_is_written(moment, count, tmp_path, uninterrupted):
+    """The sixth checkpoint, the first, and the first prompt."""
     assert finish(start(tmp_path / "a", moment=moment, count=count)) == -signal.SIGKILL
-    assert not (tmp_path / "a" / "prompts").exists()
+    assert not (tmp_path / "a" / "prompts" / "rows").exists()
     assert finish(start(tmp_path / "a")) == 0
     assert_same(outcome(tmp_path / "a"), uninterrupted)
 
@@ -67,10 +66,12 @@ def kill_and_resume(folder: Path, source: random.Random, kills: int, **settings)
     """Kill a session at random moments, then let it end; how many kills came before its end."""
     killed = 0
     for _ in range(kills):
+        step, pause_s = newest(folder) + source.randint(0, 5), source.uniform(0, 0.05)
         process = start(folder, **settings)
-        wait_for(folder / "session.json", process)
-        time.sleep(source.uniform(0, 0.3))
-        os.kill(process.pid, signal.SIGKILL)
+        while newest(folder) < step and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(pause_s)
+        process.kill()
         killed += finish(process) == -signal.SIGKILL
     assert finish(start(folder, **settings)) == 0
     return killed
@@ -87,24 +88,20 @@ def test_killed_at_random_steps(tmp_path, uninterrupted):
 def test_killed_often_at_random_steps(seed, checkpoint_every, tmp_path):
     settings = {"steps": 120, "evaluate_every": 25, "checkpoint_every": checkpoint_every}
     assert finish(start(tmp_path / "whole", **settings)) == 0
-    assert kill_and_resume(tmp_path / "a", random.Random(seed), 8, **settings) >= 3
+    assert kill_and_resume(tmp_path / "a", random.Random(seed), 12, **settings) >= 6
     assert_same(outcome(tmp_path / "a"), outcome(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_session_says_how_to_go_on(number, tmp_path, uninterrupted):
+    """The signal comes while checkpoint 3 is written; the step after it is the last."""
     folder = tmp_path / "a"
-    process = start(folder)
-    wait_for(folder / "checkpoints" / f"step-{3:09d}", process)
-    os.kill(process.pid, number)
-    assert finish(process) == 0
-    said = (folder / "interrupted.txt").read_text()
-    newest = max(int(path.name.removeprefix("step-")) for path in (folder / "checkpoints").glob("step-*"))
-    assert said == (
-        f"Stopped after step {newest}; the state is saved in {folder}. To go on, run the same command, or call train "
-        "with the same settings, again."
+    assert finish(start(folder, moment="before the rename", count=3, number=number)) == 0
+    assert (folder / "interrupted.txt").read_text() == (
+        f"Stopped after step 4; the state is saved in {folder}. To go on, run the same command, or call train with the "
+        "same settings, again."
     )
-    assert 3 <= newest < 12
+    assert newest(folder) == 4
     assert finish(start(folder)) == 0
     assert_same(outcome(folder), uninterrupted)
 
