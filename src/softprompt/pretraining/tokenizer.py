@@ -42,9 +42,9 @@ SENTINELS = tuple(f"<extra_id_{i}>" for i in reversed(range(100)))
 _BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 _ASCII = frozenset(map(chr, range(32, 127)))
 _CHARACTER_COVERAGE = 0.9995
-# Far below any learned score: a byte piece is only ever reached as the fallback of an unknown character, never by
-# a text that spells it out.
-_BYTE_SCORE = -1000.0
+# Bytes are reached as the fallback of an unknown character, sentinels as added tokens: the split below never leaves a
+# spelled-out `<0x41>` whole, and a score far below any learned one would keep another split from using it.
+_NEVER_BY_SPELLING = -1000.0
 # GPT-2's split into words, numbers, punctuation and white space, a word taking the space before it.
 _SPLIT = r"'(?:s|t|re|ve|m|ll|d)| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -83,7 +83,7 @@ def train_tokenizer(texts: Sequence[str], *, size: int = 8192) -> Tokenizer:
     if len(pieces) < wanted:
         raise ConfigError(f"The texts yield {len(pieces)} pieces, not {wanted}: give more text or a smaller size.")
     vocab = [(PAD, 0.0), (EOS, 0.0), (UNK, 0.0), *pieces]
-    vocab += [(name, _BYTE_SCORE) for name in (*_BYTES, *SENTINELS)]
+    vocab += [(name, _NEVER_BY_SPELLING) for name in (*_BYTES, *SENTINELS)]
     tokenizer = _bare(models.Unigram(vocab, unk_id=2, byte_fallback=True))
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in (PAD, EOS, UNK)])
     # A sentinel takes the spaces around it, as it does where span corruption puts it between two pieces.

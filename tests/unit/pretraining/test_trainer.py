@@ -253,6 +253,7 @@ def test_without_a_tokenizer_one_is_learned_and_kept(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler uses what torch deprecates
 def test_a_compiled_run_learns_the_same(settings: dict[str, Any], tmp_path: Path) -> None:
     config = PretrainConfig(**settings, precision="fp32")
     plain = pretrain(config)
