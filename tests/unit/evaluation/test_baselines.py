@@ -1,3 +1,5 @@
+"""Text prompts and the majority answer, as rivals of a soft prompt."""
+
 from __future__ import annotations
 
 import dataclasses

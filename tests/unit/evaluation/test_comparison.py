@@ -1,3 +1,5 @@
+"""Paired tests: a clear difference is seen, an absent one is not."""
+
 from __future__ import annotations
 
 import random

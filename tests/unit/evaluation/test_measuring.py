@@ -1,3 +1,5 @@
+"""Evaluations: the mixed pass equals each alone, and what cannot be scored is refused."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""The bootstrap: fast paths equal the metric computed anew."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Scores, intervals and predictions of hand-made rows."""
+
 from __future__ import annotations
 
 import json

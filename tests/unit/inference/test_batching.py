@@ -1,3 +1,5 @@
+"""Batches of similar rows: bounds, order, and less memory."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""Generated texts: mixed equals alone, in the order of the questions."""
+
 from __future__ import annotations
 
 import random

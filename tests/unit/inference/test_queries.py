@@ -1,3 +1,5 @@
+"""Questions become token ids: templates, candidates, lengths."""
+
 from __future__ import annotations
 
 import pytest

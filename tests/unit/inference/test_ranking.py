@@ -1,3 +1,5 @@
+"""Choices among candidates, and a head's classes."""
+
 from __future__ import annotations
 
 import pytest
