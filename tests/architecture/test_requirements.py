@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SHIPPED = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["peft"]]
+OPTIONAL = [line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+SHIPPED = [*PROJECT["project"]["dependencies"], *OPTIONAL]
 BUILD_AND_DEV = [*PROJECT["build-system"]["requires"], *PROJECT["dependency-groups"]["dev"]]
 
 

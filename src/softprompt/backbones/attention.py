@@ -198,7 +198,7 @@ def _inject(
 
 def _gather(bank: Tensor, rows: Tensor) -> Tensor:
     """Each row's prompt; one prompt for all rows is not copied before the concatenation."""
-    return bank.expand(rows.shape[0], -1, -1, -1) if bank.shape[0] == 1 else bank[rows]
+    return bank.expand(rows.shape[0], -1, -1, -1) if bank.shape[0] == 1 else bank.index_select(0, rows)
 
 
 def _expand(state: Tensor, batch: int) -> Tensor:

@@ -182,7 +182,8 @@ def _insert(
     at = _starts(prompts, rows)
     if backbone.spec.kind == "encoder-only":
         at = at.clamp(min=1)  # behind the token that the classification head reads
-    return insert_prompt(padded[rows.index], mask, embedded, rows.mask, at=at, padding_side=side)
+    prompt = padded.index_select(0, rows.index % len(padded))  # [batch, prompt, dim]
+    return insert_prompt(prompt, mask, embedded, rows.mask, at=at, padding_side=side)
 
 
 def _starts(prompts: Sequence[Applied | None], rows: Rows) -> Int[Tensor, " batch"]:
@@ -204,21 +205,22 @@ def _inject(backbone: Backbone, prompts: Sequence[Applied | None], rows: Rows) -
     slots = torch.tensor([*(slot.get(i, -1) for i in range(len(prompts))), -1], device=device)[rows.index]  # [batch]
     lengths = torch.tensor([*(p.length for p in present), 0], device=device)[slots]
     columns = torch.arange(widest, device=device) < lengths[:, None]  # [batch, prompt]
+    # rows without any get one of their own: were they to look at another's, if only masked, its NaN would reach them
+    nothing = [None] if bool((slots < 0).any()) else []
     keys, values, hidden = {}, {}, {}
     for site in dict.fromkeys(site for p in present for site in p.keys_values or ()):
-        # the last is for rows without any: were they to look at another's, if only masked, its NaN would reach them
-        found = [*((p.keys_values or {}).get(site) for p in present), None]
+        found = [*((p.keys_values or {}).get(site) for p in present), *nothing]
         like = next(pair for pair in found if pair is not None)
         keys[site] = _bank([pair and pair[0] for pair in found], like[0], widest)
         values[site] = _bank([pair and pair[1] for pair in found], like[1], widest)
-        if any(pair is None for pair in found[:-1]) and site.stack not in hidden:
+        if None in found[: len(present)] and site.stack not in hidden:
             has = torch.tensor([*(pair is not None for pair in found), False], device=device)
             hidden[site.stack] = columns & has[slots, None]
     starts = _starts(prompts, rows)
     return Injection(
         keys=keys,
         values=values,
-        rows=slots % (len(present) + 1),
+        rows=slots % (len(present) + len(nothing)),
         columns=columns,
         hidden=hidden,
         # the token that predicts the target must see the prompt, which has no output of its own
