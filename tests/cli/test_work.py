@@ -162,3 +162,22 @@ def test_tasks_are_listed_and_shown(run):
     code, _, err = run("tasks", "show", "--name", "sst3")
     assert code == 2
     assert "Did you mean 'sst2'?" in err
+
+
+def test_a_backbone_from_text_can_be_prompted(run, files, tmp_path):
+    text = tmp_path / "text.jsonl"
+    rows = [f"the {thing} was very {word}" for thing in ("film", "book", "song") for word in ("good", "bad", "long")]
+    text.write_text("".join(json.dumps({"text": " . ".join(rows[i % 9 :] + rows)}) + "\n" for i in range(200)))
+    made = tmp_path / "backbone"
+    code, table, err = run(
+        "pretrain", "--output_dir", str(made), "--train+", str(text), "--cache_dir", str(tmp_path / "cache"),
+        "--preset", "gpt-tiny", "--objective", "causal_lm", "--vocab_size", "400", "--steps", "4", "--warmup_steps", "1",
+        "--window", "32",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "held_out_bits_per_byte" in table
+    code, _, err = run(
+        "train", "--backbone", str(made), "--output_dir", str(tmp_path / "session"), *TEMPLATES, "--steps", "1",
+        "--train_file", files["train"], "--length", "3",
+    )  # fmt: skip
+    assert code == 0, err
