@@ -171,8 +171,8 @@ def test_a_backbone_from_text_can_be_prompted(run, files, tmp_path):
     made = tmp_path / "backbone"
     code, table, err = run(
         "pretrain", "--output_dir", str(made), "--train+", str(text), "--cache_dir", str(tmp_path / "cache"),
-        "--preset", "gpt-tiny", "--objective", "causal_lm", "--vocab_size", "400", "--steps", "4", "--warmup_steps", "1",
-        "--window", "32",
+        "--preset", "gpt-tiny", "--objective", "causal_lm", "--vocab_size", "600", "--window", "32", "--steps", "4",
+        "--warmup_steps", "1",
     )  # fmt: skip
     assert code == 0, err
     assert "held_out_bits_per_byte" in table
