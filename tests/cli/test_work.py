@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -165,9 +166,7 @@ def test_tasks_are_listed_and_shown(run):
 
 
 def test_a_backbone_from_text_can_be_prompted(run, files, tmp_path):
-    text = tmp_path / "text.jsonl"
-    rows = [f"the {thing} was very {word}" for thing in ("film", "book", "song") for word in ("good", "bad", "long")]
-    text.write_text("".join(json.dumps({"text": " . ".join(rows[i % 9 :] + rows)}) + "\n" for i in range(200)))
+    text = resources.files("softprompt.tasks") / "data" / "subj" / "test.jsonl.gz"
     made = tmp_path / "backbone"
     code, table, err = run(
         "pretrain", "--output_dir", str(made), "--train+", str(text), "--cache_dir", str(tmp_path / "cache"),
