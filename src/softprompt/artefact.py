@@ -1,7 +1,8 @@
 """The folder format that everything softprompt keeps is stored in: tensors, metadata, and further files.
 
-A folder holds `NAME.safetensors` and `NAME.json`; other libraries' folders may call the latter otherwise. It appears
-at once or not at all: it is written beside its place, flushed to disk, and renamed. Tensors are read with safetensors
+A folder holds `NAME.safetensors` and `NAME.json`; other libraries' folders may call the latter otherwise. It is never
+half written: it is made beside its place, flushed to disk, and renamed. Where it replaces an older one, a kill in the
+instant between two renames leaves the older one beside its place, as `.NAME.old.*`. Tensors are read with safetensors
 only; a pickle is never opened.
 """
 
@@ -34,7 +35,7 @@ def write_folder(
     *,
     metadata_name: str | None = None,
 ) -> Path:
-    """Write a folder atomically; a folder that stands at `path` is replaced.
+    """Write a folder atomically; an older one of the same kind at `path` is replaced.
 
     Args:
         path: The folder.
@@ -48,18 +49,17 @@ def write_folder(
         The folder.
 
     Raises:
-        ArtefactError: If `path` is an existing file, or a folder of something else.
+        ArtefactError: If `path` is an existing file, a folder of something else, or one with further files.
     """
-    path, marker = Path(path), f"{metadata_name or name}.json"
-    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / marker).is_file()):
-        raise ArtefactError(f"{path} exists and is not a {name} folder; choose another path or remove it.")
+    path, marker, stored = Path(path), f"{metadata_name or name}.json", f"{name}.safetensors"
+    _check_replaceable(path, name, marker, {marker, stored, *(files or {})})
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         draft.chmod(0o755)
         save_file(
             {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
-            draft / f"{name}.safetensors",
+            draft / stored,
         )
         (draft / marker).write_text(
             json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
@@ -119,6 +119,15 @@ def read_metadata(path: str | Path, name: str) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ArtefactError(f"{file} should hold a mapping, but holds {type(metadata).__name__}.")
     return metadata
+
+
+def _check_replaceable(path: Path, name: str, marker: str, written: set[str]) -> None:
+    """Refuse to replace what is not ours, and to lose what else a folder holds (such as a clone's `.git`)."""
+    there = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    if path.is_file() or (there and marker not in there):
+        raise ArtefactError(f"{path} exists and is not a {name} folder; choose another path or remove it.")
+    if others := sorted(there - written):
+        raise ArtefactError(f"{path} holds {', '.join(others[:3])}, which would be lost; choose another path.")
 
 
 def _flush(file: Path) -> None:

@@ -94,9 +94,9 @@ def test_a_crash_while_replacing_leaves_the_old_one(tmp_path, monkeypatch, fails
 
 def test_a_folder_is_replaced(tmp_path):
     write_folder(tmp_path / "t", "thing", OLD, {}, {"extra.txt": "old"})
-    write_folder(tmp_path / "t", "thing", NEW, {})
+    write_folder(tmp_path / "t", "thing", NEW, {}, {"extra.txt": "new"})
     assert stored(tmp_path / "t") == [0, 0]
-    assert not (tmp_path / "t" / "extra.txt").exists()
+    assert (tmp_path / "t" / "extra.txt").read_text() == "new"
     assert leftovers(tmp_path) == []
 
 
@@ -114,6 +114,17 @@ def test_what_is_not_ours_is_left_alone(tmp_path, foreign):
     with pytest.raises(ArtefactError, match="exists and is not a thing folder; choose another path or remove it"):
         write_folder(path, "thing", NEW, {})
     assert file.read_text() == "mine"
+
+
+def test_what_else_a_folder_holds_is_not_lost(tmp_path):
+    """A clone of a repository on the hub is a folder like this: saving into it removed its `.git` and its notes."""
+    path = write_folder(tmp_path / "t", "thing", OLD, {})
+    (path / ".git").mkdir()
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtefactError, match=r"t holds \.git, notes\.txt, which would be lost; choose another path"):
+        write_folder(path, "thing", NEW, {})
+    assert stored(path) == [1, 1]
+    assert (path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
 from softprompt.backbones import Backbone
@@ -48,6 +49,9 @@ def probe(backbone: Backbone) -> Verdict:
 
     Args:
         backbone: Any backbone.
+
+    Raises:
+        RuntimeError: If memory runs out, which says nothing about the backbone; the next call tries again.
     """
     kernel = str(backbone.model.config.get_text_config()._attn_implementation)
     key = (backbone.fingerprint.short, kernel, str(backbone.dtype), backbone.device.type)
@@ -66,6 +70,8 @@ def _find_out(backbone: Backbone) -> Verdict:
             return Verdict(shared="its input is read in both directions", prefix=prefix)
         shared = _compare(backbone)
     except (SoftpromptError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        if should_reduce_batch_size(error):
+            raise
         shared = prefix = f"it fails in the probe: {error}"
     if shared is not None and backbone.spec.no_prefix is None:
         prefix = shared  # a prefix goes the same way through masks, windows and positions

@@ -28,7 +28,6 @@ from softprompt.store.binding import bind
 __all__ = ["load_peft", "save_peft"]
 
 _CONFIG, _WEIGHTS, _TENSOR = "adapter_config", "adapter_model", "prompt_embeddings"
-_FILES = {f"{_CONFIG}.json", f"{_WEIGHTS}.safetensors", "README.md"}
 _PROMPT, _PREFIX = "PROMPT_TUNING", "PREFIX_TUNING"
 _VERSION = "0.21.2"  # whose folders are written here
 _KINDS = {"CAUSAL_LM": "decoder-only", "SEQ_2_SEQ_LM": "encoder-decoder"}
@@ -115,8 +114,6 @@ def save_peft(prompt: SoftPrompt, path: str | Path) -> Path:
     for name, value in tensors.named().items():
         if not value.isfinite().all():
             raise ArtefactError(f"The prompt's {name} holds NaN or infinite values; it is not saved to {path}.")
-    if path.is_dir() and (others := sorted({file.name for file in path.iterdir()} - _FILES)):
-        raise ArtefactError(f"{path} holds {', '.join(others[:3])}, which would be lost; choose another path.")
     rows, prefix = tensors.rows, tensors.keys_values
     values, config = _from_keys_values(prefix["decoder"]) if rows is None else _from_rows(rows)
     base = {

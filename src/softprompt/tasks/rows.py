@@ -22,6 +22,7 @@ from softprompt.errors import DataError
 __all__ = ["Row", "read_delimited", "read_rows"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+csv.field_size_limit(2**31 - 1)  # a field may be a whole document; more does not fit a C long on every platform
 NOT_UTF8 = "is not valid UTF-8; save the file as UTF-8"
 
 

@@ -88,6 +88,20 @@ def test_a_pass_that_fails_is_not_used(monkeypatch, name):
     assert probe(zoo.fresh(name)).prefix == "it fails in the probe: out of order"
 
 
+def test_memory_that_runs_out_is_no_verdict(monkeypatch):
+    """It was cached as a reason to refuse every prefix for the rest of the process."""
+
+    def fails(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    backbone = zoo.fresh("gpt2")
+    with monkeypatch.context() as patched:
+        patched.setattr(probe_module, "_run", fails)
+        with pytest.raises(torch.OutOfMemoryError):
+            probe(backbone)
+    assert probe(backbone) == Verdict(shared=None, prefix=None)
+
+
 def test_a_verdict_is_kept_for_the_same_model(monkeypatch):
     verdict = probe(zoo.fresh("llama"))
     monkeypatch.setattr(probe_module, "_find_out", lambda backbone: pytest.fail("asked again"))
