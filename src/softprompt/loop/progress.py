@@ -18,9 +18,9 @@ __all__ = ["Bar", "Progress"]
 
 
 class Bar:
-    """One row of a `Progress`: steps done out of a total, with figures such as loss and rate."""
+    """One row of a `Progress`: steps done out of a total, if that is known, with figures such as loss and rate."""
 
-    def __init__(self, progress: Progress, name: str, total: int, done: int) -> None:
+    def __init__(self, progress: Progress, name: str, total: int | None, done: int) -> None:
         self.name, self.total, self.done = name, total, done
         self._progress = progress
         self._first, self._start_s = done, progress.clock()
@@ -35,17 +35,20 @@ class Bar:
         text = "  ".join(f"{name} {_figure(value)}" for name, value in self._figures.items())
         self._progress.bars.update(self._task, completed=self.done, figures=text)
         now = self._progress.clock()
-        finished = self.done >= self.total
+        finished = self.total is not None and self.done >= self.total
         if not self._progress.live and (finished or now - self._last_line_s >= self._progress.pace_s):
             self._last_line_s = now
-            self._progress.say(f"{self.name}  {self.done}/{self.total}  {text}  {self._pace(now)}")
+            count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+            self._progress.say("  ".join((self.name, count, text, self._pace(now))))
 
     def _pace(self, now: float) -> str:
         elapsed, taken = now - self._start_s, self.done - self._first
         if elapsed <= 0 or taken <= 0:
             return ""
-        left = timedelta(seconds=round((self.total - self.done) * elapsed / taken))
-        return f"{taken / elapsed:.3g} steps/s  {left} left"
+        pace = f"{taken / elapsed:.3g} steps/s"
+        if self.total is None:
+            return pace
+        return f"{pace}  {timedelta(seconds=round((self.total - self.done) * elapsed / taken))} left"
 
 
 class Progress:
@@ -79,8 +82,8 @@ class Progress:
             disable=not self.live,
         )
 
-    def add(self, name: str, *, total: int, done: int = 0) -> Bar:
-        """A new bar, `done` of its `total` steps taken before now."""
+    def add(self, name: str, *, total: int | None, done: int = 0) -> Bar:
+        """A new bar, `done` of its `total` steps taken before now; a total of None is unknown."""
         return Bar(self, name, total, done)
 
     def say(self, line: str) -> None:

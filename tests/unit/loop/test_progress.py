@@ -36,6 +36,24 @@ def test_lines_come_at_a_bounded_pace_and_at_the_end() -> None:
     assert lines[1] == "run  41/100  loss 1.235  2 steps/s  0:00:30 left"
 
 
+def test_an_unknown_total_has_no_end_to_wait_for() -> None:
+    """A total of 0 once stood for "unknown": every batch printed a line, with "-1 day, 23:59:55 left"."""
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream=stream, clock=clock, pace_s=10) as progress:
+        bar = progress.add("predict", total=None, done=3)
+        for _ in range(40):
+            clock.now += 0.5
+            bar.advance(2)
+    assert stream.getvalue().splitlines() == ["predict  5    4 steps/s", "predict  45    4 steps/s"]
+
+
+def test_a_terminal_shows_an_unknown_total() -> None:
+    stream = Terminal()
+    with Progress(stream=stream) as progress:
+        progress.add("predict", total=None).advance(7)
+    assert "7/?" in stream.getvalue()
+
+
 def test_several_bars_keep_their_own_figures() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream=stream, clock=clock, pace_s=0) as progress:
