@@ -40,7 +40,7 @@ def test_prompt_tuning():
     assert prompt.num_parameters() == 24
     assert prompt.info == PromptInfo(
         backbone="bundled:tiny",
-        fingerprint={"config": "00112233445566778899aabbccddeeff", "weights": "AD8AQIA/wD8="},
+        fingerprint={"architecture": "00112233445566778899aabbccddeeff", "weights": "AD8AQIA/wD8="},
         kind="encoder-decoder",
         tokenizer="0123456789abcdef",
         task="sentence_polarity",
@@ -62,7 +62,7 @@ def test_prefix_tuning():
         length=3, hidden=16, init="random", text=None, source=None,
         encoder=True, cross=True, decoder=True, placement="prepend",
     )  # fmt: skip
-    assert prompt.info == PromptInfo(backbone="someone/model", fingerprint={"config": "ff", "weights": "AAA="})
+    assert prompt.info == PromptInfo(backbone="someone/model", fingerprint={"architecture": "ff", "weights": "AAA="})
 
 
 def test_a_stored_fingerprint_is_recognised():

@@ -27,7 +27,7 @@ def prompt_tuning() -> SoftPrompt:
     """Rows, with everything that can be known of a prompt."""
     info = PromptInfo(
         backbone="bundled:tiny",
-        fingerprint={"config": "00112233445566778899aabbccddeeff", "weights": "AD8AQIA/wD8="},
+        fingerprint={"architecture": "00112233445566778899aabbccddeeff", "weights": "AD8AQIA/wD8="},
         kind="encoder-decoder",
         tokenizer="0123456789abcdef",
         task="sentence_polarity",
@@ -42,7 +42,7 @@ def prompt_tuning() -> SoftPrompt:
 
 def prefix_tuning() -> SoftPrompt:
     """Keys and values of three stacks, two of them of the same shape, with as little information as there may be."""
-    info = PromptInfo(backbone="someone/model", fingerprint={"config": "ff", "weights": "AAA="})
+    info = PromptInfo(backbone="someone/model", fingerprint={"architecture": "ff", "weights": "AAA="})
     stacks = {
         "encoder": counted(2, 2, 2, 3, 2, start=0.0),
         "cross": counted(1, 2, 2, 3, 2, start=10.0),

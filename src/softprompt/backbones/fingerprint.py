@@ -1,8 +1,12 @@
-"""Which model a prompt belongs to: a digest of the configuration and a sketch of the weights.
+"""Which model a prompt belongs to: a digest of its architecture and a sketch of its weights.
 
 A prompt is meaningless on other weights, and two models can share a name. The sketch holds a few values of
 every parameter, so fine-tuned siblings differ; it is compared with the tolerance of bfloat16, so the same
 model matches itself in every dtype.
+
+The configuration is left out but for what the weights' shapes do not show of the architecture. Users set padding
+ids and output flags, and every release of transformers adds keys and renames some: a digest of it all made prompts
+unreadable on their own model. Settings that come with a checkpoint (such as a rotary base) are known by its weights.
 """
 
 from __future__ import annotations
@@ -23,10 +27,6 @@ from softprompt.errors import ArtefactError
 __all__ = ["Fingerprint", "fingerprint"]
 
 _VALUES_PER_PARAMETER = 4
-_VOLATILE = (
-    "_name_or_path", "architectures", "attn_implementation", "dtype", "experts_implementation", "id2label",
-    "label2id", "quantization_config", "torch_dtype", "transformers_version", "use_cache",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,28 +34,28 @@ class Fingerprint:
     """What tells one backbone from another.
 
     Attributes:
-        config: Hexadecimal digest of the configuration, without what does not change the function.
+        architecture: Hexadecimal digest of the model's type, its attention heads and every parameter's shape.
         weights: A fixed sample of every parameter, as base64 of bfloat16 values.
     """
 
-    config: str
+    architecture: str
     weights: str
 
     @property
     def short(self) -> str:
         """Eight characters of each part, for messages and file names."""
-        return f"{self.config[:8]}-{hashlib.sha256(self.weights.encode()).hexdigest()[:8]}"
+        return f"{self.architecture[:8]}-{hashlib.sha256(self.weights.encode()).hexdigest()[:8]}"
 
     def matches(self, other: Fingerprint) -> bool:
         """Whether both are of one model, whatever dtypes it was loaded in."""
         mine, theirs = _decode(self.weights), _decode(other.weights)
-        if self.config != other.config or mine.shape != theirs.shape:
+        if self.architecture != other.architecture or mine.shape != theirs.shape:
             return False
         return bool(torch.isclose(mine, theirs, rtol=2**-6, atol=1e-6).all())
 
     def to_mapping(self) -> dict[str, str]:
         """As plain values."""
-        return {"config": self.config, "weights": self.weights}
+        return {"architecture": self.architecture, "weights": self.weights}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Fingerprint:
@@ -65,25 +65,22 @@ class Fingerprint:
             ArtefactError: If a part is missing.
         """
         try:
-            return cls(config=str(values["config"]), weights=str(values["weights"]))
+            return cls(architecture=str(values["architecture"]), weights=str(values["weights"]))
         except (KeyError, TypeError):
-            raise ArtefactError("A fingerprint needs 'config' and 'weights'; the artefact is damaged.") from None
+            raise ArtefactError("A fingerprint needs 'architecture' and 'weights'; the artefact is damaged.") from None
 
 
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> Fingerprint:
     """Compute a model's fingerprint; costs a few values of every parameter."""
-    config = json.dumps(_stable(model.config.to_dict()), sort_keys=True, default=str)
-    samples = [_sample(parameter) for _, parameter in sorted(model.named_parameters())]
-    values = torch.cat(samples).to(torch.bfloat16)
+    parameters = [parameter for _, parameter in sorted(model.named_parameters())]
+    config = model.config.get_text_config()
+    heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
+    shapes = [list(parameter.shape) for parameter in parameters]  # not their names, which releases change
+    architecture = json.dumps([model.config.model_type, heads, shapes])
+    values = torch.cat([_sample(parameter) for parameter in parameters]).to(torch.bfloat16)
     data = values.view(torch.int16).numpy().astype("<i2").tobytes()
-    return Fingerprint(hashlib.sha256(config.encode()).hexdigest()[:32], base64.b64encode(data).decode())
-
-
-def _stable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _stable(item) for key, item in value.items() if key not in _VOLATILE}
-    return value
+    return Fingerprint(hashlib.sha256(architecture.encode()).hexdigest()[:32], base64.b64encode(data).decode())
 
 
 def _sample(parameter: Tensor) -> Tensor:

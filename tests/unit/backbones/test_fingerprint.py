@@ -32,15 +32,32 @@ def test_a_small_change_of_any_parameter_is_seen(name):
     assert other.short != MINE.short
 
 
-def test_a_change_of_the_function_is_seen():
+@pytest.mark.parametrize(("setting", "value"), [("n_head", 2), ("model_type", "imagegpt")])
+def test_what_the_weights_do_not_show_of_the_architecture_is_seen(setting, value):
     changed = copy.deepcopy(MODEL)
-    changed.config.layer_norm_epsilon = 0.1
+    setattr(changed.config, setting, value)
+    assert getattr(MODEL.config, setting) != value
     assert not fingerprint(changed).matches(MINE)
 
 
-def test_a_change_of_the_name_is_not():
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("pad_token_id", 5),
+        ("eos_token_id", [1, 7]),
+        ("output_attentions", True),
+        ("use_cache", False),
+        ("problem_type", "regression"),
+        ("_name_or_path", "elsewhere"),
+        ("id2label", {0: "no", 1: "yes"}),
+        ("a_key_of_a_later_release", 1.0),
+    ],
+)
+def test_a_change_of_the_configuration_is_not(setting, value):
+    """All of it was digested: `config.pad_token_id = tokenizer.eos_token_id` made prompts unreadable on their model."""
     changed = copy.deepcopy(MODEL)
-    changed.config._name_or_path, changed.config.id2label = "elsewhere", {0: "no", 1: "yes"}
+    changed.set_attn_implementation("eager")
+    setattr(changed.config, setting, value)
     assert fingerprint(changed) == MINE
 
 
@@ -51,12 +68,12 @@ def test_it_is_a_few_kilobytes_of_text():
     assert len(MINE.short) == 17
 
 
-@pytest.mark.parametrize("values", [{}, {"config": "a"}, {"weights": "a"}])
+@pytest.mark.parametrize("values", [{}, {"architecture": "a"}, {"weights": "a"}])
 def test_a_damaged_one_is_refused(values):
-    with pytest.raises(ArtefactError, match="needs 'config' and 'weights'; the artefact is damaged"):
+    with pytest.raises(ArtefactError, match="needs 'architecture' and 'weights'; the artefact is damaged"):
         Fingerprint.from_mapping(values)
 
 
 def test_another_number_of_parameters_is_another_model():
-    assert not MINE.matches(Fingerprint(MINE.config, ""))
-    assert Fingerprint(MINE.config, "").matches(Fingerprint(MINE.config, ""))
+    assert not MINE.matches(Fingerprint(MINE.architecture, ""))
+    assert Fingerprint(MINE.architecture, "").matches(Fingerprint(MINE.architecture, ""))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-FINGERPRINT = {"config": "c0ffee", "weights": "AAAA"}
+FINGERPRINT = {"architecture": "c0ffee", "weights": "AAAA"}
 
 
 @dataclass(frozen=True)
