@@ -18,7 +18,7 @@ def test_the_python_example_runs(backbone, tmp_path, monkeypatch, capsys):
     assert len(program.strip().splitlines()) <= 16
     monkeypatch.chdir(tmp_path)
     shorter = program.replace(HUB, backbone).replace("steps=1000", "steps=2, truncate=True")
-    shorter = shorter.replace('split="test", by="rank"', 'split="test", by="rank", rows=10, truncate=True')
+    shorter = shorter.replace('split="test"', 'split="test", rows=10, truncate=True')
     exec(compile(shorter, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert "runs/polarity/prompts/rows" in out

@@ -84,7 +84,7 @@ def test_predicting_keeps_order_and_goes_on_where_it_stopped(run, trained, backb
     texts = ["the film was very good", "the song was so long and sad", "the book was boring"]
     source, whole, part = tmp_path / "in.txt", tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
     source.write_text("".join(f"{text}\n" for text in texts))
-    common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--by", "rank",
+    common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"),
               "--input", str(source))  # fmt: skip
     assert run(*common, "--output", str(whole))[0] == 0
     rows = [json.loads(line) for line in whole.read_text().splitlines()]
@@ -102,10 +102,11 @@ def test_predicting_columns_to_standard_output(run, trained, backbone, tmp_path)
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "the film was good"}\n{"text": "the book was bad"}\n')
     common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--format", "jsonl",
-              "--input", str(source), "--max_new_tokens", "3")  # fmt: skip
+              "--input", str(source), "--by", "generate", "--max_new_tokens", "3")  # fmt: skip
     code, out, err = run(*common)
     assert code == 0, err
     assert [json.loads(line)["input"]["text"] for line in out.splitlines()] == ["the film was good", "the book was bad"]
+    assert "probabilities" not in out
     source.write_text('{"text": "the film was good"}\n["no object"]\n')
     code, _, err = run(*common)
     assert code == 1
@@ -165,7 +166,7 @@ def test_tasks_are_listed_and_shown(run):
     assert "Did you mean 'sst2'?" in err
 
 
-def test_a_backbone_from_text_can_be_prompted(run, files, tmp_path):
+def test_a_backbone_from_text_is_listed_and_can_be_prompted(run, files, tmp_path, monkeypatch):
     text = resources.files("softprompt.tasks") / "data" / "subj" / "test.jsonl.gz"
     made = tmp_path / "backbone"
     code, table, err = run(
@@ -175,6 +176,12 @@ def test_a_backbone_from_text_can_be_prompted(run, files, tmp_path):
     )  # fmt: skip
     assert code == 0, err
     assert "held_out_bits_per_byte" in table
+    monkeypatch.setattr("softprompt.backbones.catalogue._FOLDER", tmp_path)
+    code, table, err = run("backbones", "list")
+    assert code == 0, err
+    card = json.loads((made / "card.json").read_text())
+    shown = f"{card['parameters']:,}", "causal_lm", f"{card['tokens_seen']:,}", f"{card['held_out_bits_per_byte']:.2f}"
+    assert table.splitlines()[-1].split() == ["bundled:backbone", *shown]
     code, _, err = run(
         "train", "--backbone", str(made), "--output_dir", str(tmp_path / "session"), *TEMPLATES, "--steps", "1",
         "--train_file", files["train"], "--length", "3",

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 from tests.training.sessions import difference, moved, sentiment, short_run, trained, varied_runs
 
-from softprompt.errors import ConfigError
 from softprompt.training import TrainResult
 
 KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
@@ -60,5 +59,14 @@ def test_results_are_found_by_name():
     assert list(result) == ["left", "right"]
     assert [run.best_step for run in result.values()] == [4, 2]
     assert result.seconds > 0
-    with pytest.raises(ConfigError, match=r"Unknown run 'lift'\. Did you mean 'left'"):
+    with pytest.raises(KeyError, match=r"Unknown run 'lift'\. Did you mean 'left'"):
         result["lift"]
+
+
+def test_results_are_a_mapping():
+    """An unknown name was a ConfigError, which neither `in` nor `get` knows as what it is."""
+    result = trained("decoder-only", [short_run("left", steps=1)])
+    assert "left" in result
+    assert "lift" not in result
+    assert result.get("left") is result["left"]
+    assert result.get("lift") is None

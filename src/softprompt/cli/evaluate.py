@@ -72,7 +72,7 @@ def evaluate_prompt(
                 scored,
                 loaded_task,
                 split,
-                by or ("rank" if loaded_task.labels else "generate"),
+                by,
                 rows=rows,
                 max_new_tokens=max_new_tokens,
                 truncate=truncate,

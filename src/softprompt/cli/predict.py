@@ -20,7 +20,7 @@ def predict(
     input: str = "-",
     output: str = "-",
     format: Literal["text", "jsonl"] = "text",
-    by: Literal["generate", "rank"] = "generate",
+    by: Literal["generate", "rank"] | None = None,
     raw: bool = False,
     max_new_tokens: int = 128,
     num_beams: int = 1,
@@ -40,7 +40,7 @@ def predict(
         input: File to read, - for standard input.
         output: File to write, - for standard output.
         format: Whether a line is a text, or a JSON object with the columns of the prompt's template.
-        by: Generate text, or rank the label words that the prompt was trained with.
+        by: Rank the label words that the prompt was trained with, or generate; ranks if there are any.
         raw: Take texts as they are, without the prompt's stored template.
         max_new_tokens: Longest text to generate, in tokens.
         num_beams: Beams; 1 is greedy.
@@ -56,7 +56,7 @@ def predict(
     from softprompt.loop.progress import Progress
 
     done = 0 if output == "-" else _answered(Path(output))
-    labels = _labels(prompt) if by == "rank" else ()
+    labels = _labels(prompt, by)
     loaded = sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device)
     model = sp.Prompted(loaded, {"prompt": sp.SoftPrompt.load(prompt)} if prompt else {})
     with _reading(input) as lines, _appending(output) as file, Progress() as progress:
@@ -79,12 +79,16 @@ def predict(
             file.flush()
 
 
-def _labels(prompt: str | None) -> tuple[str, ...]:
+def _labels(prompt: str | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:
+    """What to rank; nothing where text is to be generated."""
     import softprompt as sp
     from softprompt.errors import ConfigError
+    from softprompt.evaluation import choose_way
 
     form = sp.SoftPrompt.load(prompt).info.format if prompt else None
     labels = sp.TextFormat.from_mapping(form).labels if form else None
+    if choose_way(by, labels) == "generate":
+        return ()
     if not labels:
         raise ConfigError("--by rank needs a prompt that was trained with label words.")
     return labels

@@ -4,14 +4,17 @@ from softprompt.evaluation.baselines import TextPrompt, evaluate_majority
 from softprompt.evaluation.comparison import Comparison, compare
 from softprompt.evaluation.measuring import Job, evaluate, evaluate_many
 from softprompt.evaluation.result import Evaluation, Interval, Prediction
+from softprompt.evaluation.ways import By, choose_way
 
 __all__ = [
+    "By",
     "Comparison",
     "Evaluation",
     "Interval",
     "Job",
     "Prediction",
     "TextPrompt",
+    "choose_way",
     "compare",
     "evaluate",
     "evaluate_majority",

@@ -11,11 +11,10 @@ import numpy as np
 
 from softprompt.config import choose
 from softprompt.evaluation.resampling import Resampled, bootstrap, mean_of, resampled_metric
+from softprompt.evaluation.ways import By
 from softprompt.tasks import Example, Task, compute_metrics, match_label
 
-__all__ = ["By", "Evaluation", "Interval", "Prediction", "measure"]
-
-By = Literal["generate", "rank", "majority"]
+__all__ = ["Evaluation", "Interval", "Prediction", "measure"]
 
 _RESAMPLES = 1000
 _ILLEGAL = "illegal"
@@ -69,7 +68,7 @@ class Evaluation(Mapping[str, float]):
 
     task: str
     split: str
-    by: By
+    by: By | Literal["majority"]
     metrics: Mapping[str, float]
     predictions: tuple[Prediction, ...]
     metric_names: tuple[str, ...]
@@ -133,7 +132,7 @@ def measure(
     examples: Sequence[Example],
     said: Sequence[str],
     *,
-    by: By,
+    by: By | Literal["majority"],
     probabilities: Sequence[Mapping[str, float] | None] | None = None,
     seed: int = 0,
     seconds: float = 0.0,

@@ -54,7 +54,7 @@ class TrainResult(Mapping[str, RunResult]):
 
     def __getitem__(self, name: str) -> RunResult:
         if name not in self._runs:
-            raise choose("run", name, self._runs)
+            raise KeyError(str(choose("run", name, self._runs)))
         return self._runs[name]
 
     def __iter__(self) -> Iterator[str]:

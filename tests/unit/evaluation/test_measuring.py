@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -52,7 +53,7 @@ def test_generated_labels_are_matched(kind):
     task = dataclasses.replace(
         sentiment(), format=dataclasses.replace(sentiment().format, label_words={"1": word.upper(), "0": "bad"})
     )
-    found = evaluate(model.backbone, prompt, task, max_new_tokens=1)
+    found = evaluate(model.backbone, prompt, task, by="generate", max_new_tokens=1)
     expected = [word.upper() if text == word else "bad" if text == "bad" else None for text in said(found)]
     assert [row.label for row in found.predictions] == expected
     assert found.predictions[0].label == word.upper()
@@ -72,6 +73,15 @@ def test_ranking_chooses_among_the_labels(kind):
     assert found["accuracy"] == pytest.approx(100 * sum(right) / len(right))
 
 
+@pytest.mark.parametrize("kind", [*GENERATING, "encoder-only"])
+def test_labels_are_ranked_unless_asked_otherwise(kind):
+    """Training ranked and `evaluate` generated, so that the same prompt had two scores under one name."""
+    model = tiny_prompted(kind)
+    found = evaluate(model.backbone, model.prompts["rows"], sentiment())
+    assert found.by == "rank"
+    assert found == evaluate(model.backbone, model.prompts["rows"], sentiment(), by="rank")
+
+
 def test_an_encoder_ranks_its_classes_in_the_labels_order():
     model = tiny_prompted("encoder-only")
     found = evaluate(model.backbone, model.prompts["rows"], sentiment(), by="rank")
@@ -87,12 +97,12 @@ def test_evaluations_in_mixed_batches_are_what_they_are_alone(kind, rows):
     model = tiny_prompted(kind)
     shots = TextPrompt.few_shot(sentiment(), 2)
     jobs = {
-        "soft": Job(task=sentiment(), prompt="rows"),
-        "other": Job(task=sentiment(), prompt="longer", max_new_tokens=8),
-        "bare": Job(task=sentiment()),
-        "shots": Job(task=sentiment(), text=shots),
+        "soft": Job(task=sentiment(), prompt="rows", by="generate"),
+        "other": Job(task=sentiment(), prompt="longer", by="generate", max_new_tokens=8),
+        "bare": Job(task=sentiment(), by="generate"),
+        "shots": Job(task=sentiment(), text=shots, by="generate"),
         "places": Job(task=places(), prompt="keys", max_new_tokens=8),
-        "ranked": Job(task=sentiment(), prompt="keys", by="rank"),
+        "ranked": Job(task=sentiment(), prompt="keys"),
         "ranked too": Job(task=sentiment(), prompt="rows", by="rank"),
     }
     done: list[int] = []
@@ -160,7 +170,7 @@ def test_there_is_room_for_twice_the_longest_label(kind):
     backbone = tiny_backbone(kind)
     labels = {"0": "bad", "1": "a long short sad happy film"}
     task = dataclasses.replace(sentiment(), format=dataclasses.replace(sentiment().format, label_words=labels))
-    job = Job(task=task)
+    job = Job(task=task, by="generate")
     (query,) = job.queries(backbone, task.examples("validation")[:1])
     assert query.max_new_tokens == 16
     (free,) = Job(task=places()).queries(backbone, places().examples("validation")[:1])
@@ -192,8 +202,8 @@ def test_ranking_needs_label_words():
 
 
 def test_an_encoder_does_not_generate():
-    with pytest.raises(ConfigError, match="tiny encoder-only is encoder-only; say by='rank'"):
-        evaluate(tiny_backbone("encoder-only"), None, sentiment())
+    with pytest.raises(ConfigError, match="tiny encoder-only is encoder-only; say by='rank', and give the task"):
+        evaluate(tiny_backbone("encoder-only"), None, sentiment(), by="generate")
 
 
 def test_an_encoder_has_as_many_classes_as_the_task():
@@ -207,6 +217,15 @@ def test_a_foreign_prompt_is_refused():
     prompt = tiny_prompted("encoder-decoder").prompts["rows"]
     with pytest.raises(MismatchError, match="made for"):
         evaluate(tiny_backbone("decoder-only"), prompt, sentiment())
+
+
+@pytest.mark.parametrize(("given", "kind"), [("prompts/a", "str"), (Path("prompts/a"), "PosixPath"), ({}, "dict")])
+def test_what_is_no_prompt_is_refused(given, kind, monkeypatch):
+    """The bare backbone was scored in its stead. Without the types that tests check, as users run it."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    message = rf"or None for the bare backbone, but got {kind}; load a folder with SoftPrompt\.load\(path\)"
+    with pytest.raises(ConfigError, match=message):
+        evaluate(tiny_backbone("decoder-only"), given, sentiment())
 
 
 def test_an_unknown_prompt_is_refused():
