@@ -83,3 +83,23 @@ def test_an_unknown_backbone_is_named(run, tmp_path):
     assert code == 1
     assert "Cannot load" in err
     assert "Traceback" not in err
+
+
+def test_an_unexpected_error_is_one_line_too(run, monkeypatch):
+    """What torch and transformers raise once reached the user as a traceback."""
+
+    def broken(path: str, name: str) -> None:
+        raise RuntimeError("size mismatch:\n\tcopying a param")
+
+    monkeypatch.setattr("softprompt.artefact.read_metadata", broken)
+    code, out, err = run("prompts", "show", "--path", "x")
+    assert (code, out) == (1, "")
+    assert err == "softprompt: unexpected RuntimeError: size mismatch: copying a param (--debug shows where)\n"
+    assert "Traceback" in run("prompts", "show", "--path", "x", "--debug")[2]
+
+
+def test_options_may_be_spelled_with_hyphens(run):
+    code, out, _ = run("train", "--backbone", "x", "--output-dir", "a-b", "--on-bad-row=skip", "--print_config")
+    assert code == 0
+    assert "on_bad_row: skip" in out
+    assert "output_dir: a-b" in out

@@ -52,8 +52,8 @@ would load the room behind that name."""
 
 DESCRIPTION = """Train, measure and use soft prompts on frozen language models.
 
-Every option can stand in a YAML file (--config FILE); options on the command line win. --debug, anywhere, shows
-where an error came from."""
+Every option can stand in a YAML file (--config FILE); options on the command line win. --on_bad_row may be spelled
+--on-bad-row, and so on. --debug, anywhere, shows where an error came from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    given = [_with_underscores(argument) for argument in given if argument != "--debug"]
     try:
         auto_cli(
             COMMANDS, args=given, as_positional=False, prog="softprompt", description=DESCRIPTION,
@@ -85,12 +85,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(error, debug, FAILED)
+    except Exception as error:
+        return _fail(error, debug, FAILED, f"unexpected {type(error).__name__}: {error} (--debug shows where)")
     return 0
 
 
-def _fail(error: Exception, debug: bool, code: int) -> int:
+def _with_underscores(argument: str) -> str:
+    """An option as the parser knows it: `--on-bad-row=skip` is `--on_bad_row=skip`."""
+    option, equals, value = argument.partition("=")
+    return option[:2] + option[2:].replace("-", "_") + equals + value if option.startswith("--") else argument
+
+
+def _fail(error: Exception, debug: bool, code: int, message: str = "") -> int:
     if debug:
         traceback.print_exception(error)
     else:
-        print(f"softprompt: {error}", file=sys.stderr)
+        print(f"softprompt: {' '.join((message or str(error)).split())}", file=sys.stderr)
     return code

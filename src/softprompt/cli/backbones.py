@@ -12,9 +12,14 @@ def list_backbones() -> None:
     from softprompt.backbones import catalogue
 
     cards = {name: catalogue.card(name) for name in catalogue.bundled_names()}
-    keys = ("parameters", "objective", "tokens_seen", "bits_per_byte")
-    rows = [(f"bundled:{name}", *(card.get(key) for key in keys)) for name, card in cards.items()]
-    print_table(("backbone", *(key.replace("_", " ") for key in keys)), rows)
+    columns = {
+        "parameters": "parameters",
+        "objective": "objective",
+        "tokens seen": "tokens_seen",
+        "bits per byte": "held_out_bits_per_byte",
+    }
+    rows = [(f"bundled:{name}", *(card[fact] for fact in columns.values())) for name, card in cards.items()]
+    print_table(("backbone", *columns), rows)
 
 
 def show(*, name: str) -> None:
