@@ -1,24 +1,21 @@
 """Optimizers by name: plain functions of one signature, which other packages can add to.
 
-A third party registers its own under the entry-point group `softprompt.optimizers`.
+Third parties add theirs through the entry-point group `softprompt.optimizers`, or with `register_optimizer`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.optimization import Adafactor
 
-from softprompt.config import choose
+from softprompt.registry import Registry
 
-__all__ = ["OPTIMIZERS", "adafactor", "adamw", "build_optimizer", "optimizer_names"]
+__all__ = ["OPTIMIZERS", "adafactor", "adamw", "build_optimizer", "optimizer_names", "register_optimizer"]
 
-_GROUP = "softprompt.optimizers"
 # Either parameters, or groups of them as torch takes them, whose own settings win over the function's.
 Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
@@ -50,12 +47,27 @@ def adamw(parameters: Parameters, *, learning_rate: float, weight_decay: float) 
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
 
 
-OPTIMIZERS: Mapping[str, OptimizerFactory] = MappingProxyType({"adafactor": adafactor, "adamw": adamw})
+OPTIMIZERS: Registry[OptimizerFactory] = Registry(
+    "optimizer", "softprompt.optimizers", {"adafactor": adafactor, "adamw": adamw}
+)
 
 
-def optimizer_names() -> list[str]:
-    """Every name that `build_optimizer` knows, those of other packages included."""
-    return sorted({*OPTIMIZERS, *(entry.name for entry in entry_points(group=_GROUP))})
+def register_optimizer(name: str, factory: OptimizerFactory) -> None:
+    """Add an optimizer of your own.
+
+    Args:
+        name: What runs call it.
+        factory: Called with parameters and, by keyword, `learning_rate` and `weight_decay`.
+
+    Raises:
+        ConfigError: If the name already stands for another optimizer.
+    """
+    OPTIMIZERS.add(name, factory)
+
+
+def optimizer_names() -> tuple[str, ...]:
+    """All known optimizers, sorted."""
+    return OPTIMIZERS.names()
 
 
 def build_optimizer(
@@ -64,18 +76,12 @@ def build_optimizer(
     """An optimizer over some parameters.
 
     Args:
-        name: A key of `OPTIMIZERS`, or an entry point of the group `softprompt.optimizers`.
+        name: One of `optimizer_names()`.
         parameters: What it trains; groups of parameters may bring their own settings.
         learning_rate: Highest rate; a schedule scales it.
         weight_decay: Decoupled from the gradient, and multiplied by the rate.
 
     Raises:
-        ConfigError: If the name is unknown.
+        ConfigError: If the name is unknown, or its optimizer does not load.
     """
-    factory = OPTIMIZERS.get(name)
-    if factory is None:
-        found = entry_points(group=_GROUP, name=name)
-        if not found:
-            raise choose("optimizer", name, optimizer_names())
-        factory = next(iter(found)).load()
-    return factory(parameters, learning_rate=learning_rate, weight_decay=weight_decay)
+    return OPTIMIZERS.get(name)(parameters, learning_rate=learning_rate, weight_decay=weight_decay)

@@ -9,7 +9,7 @@ from pathlib import Path
 from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.loop.optimizers import optimizer_names
-from softprompt.loop.schedules import SCHEDULES
+from softprompt.loop.schedules import schedule_names
 from softprompt.pretraining.architectures import find_architecture
 
 __all__ = ["PretrainConfig"]
@@ -72,7 +72,7 @@ class PretrainConfig:
             raise choose(f"objective for {self.preset}", self.objective, architecture.objectives)
         for what, name, known in (
             ("optimizer", self.optimizer, optimizer_names()),
-            ("schedule", self.schedule, SCHEDULES),
+            ("schedule", self.schedule, schedule_names()),
             ("precision", self.precision, _PRECISIONS),
         ):
             if name not in known:

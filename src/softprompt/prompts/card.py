@@ -22,6 +22,10 @@ def render(name: str, metadata: Mapping[str, Any]) -> str:
         "parameters": f"{metadata['parameters']:,}",
         "task": metadata["task"] or "none",
     }
+    run = metadata["run"] or {}
+    if "status" in run:
+        reason = f": {run['reason']}" if run["reason"] else ""
+        facts["training"] = f"{run['status']}, the prompt is of step {run['best_step']}{reason}"
     template = (metadata["format"] or {}).get("input")
     if template:
         facts["input template"] = f"`{template}`"

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprompt.config import choose
 from softprompt.errors import ConfigError
+from softprompt.registry import Registry
 
 __all__ = [
     "ROWS",
@@ -27,6 +26,7 @@ __all__ = [
     "class_labels",
     "find",
     "fit",
+    "names",
     "previous",
     "random",
     "register",
@@ -136,35 +136,31 @@ def fit(rows: Float[Tensor, "rows ..."], length: int) -> Float[Tensor, "length .
     return rows.repeat(repeats, *[1] * (rows.ndim - 1))[:length].clone()
 
 
-ROWS: dict[str, Initializer] = {
-    "class_labels": class_labels,
-    "prompt": previous,
-    "random": random,
-    "text": text,
-    "vocab": vocab,
-}
+ROWS: Registry[Initializer] = Registry(
+    "initializer",
+    "softprompt.initializers",
+    {"class_labels": class_labels, "prompt": previous, "random": random, "text": text, "vocab": vocab},
+)
 
 
 def register(name: str, initializer: Initializer) -> None:
     """Add an initializer of prompt rows under a name.
 
     Raises:
-        ConfigError: If the name is taken.
+        ConfigError: If the name already stands for another initializer.
     """
-    if name in ROWS:
-        raise ConfigError(f"An initializer named {name!r} exists; choose another name.")
-    ROWS[name] = initializer
+    ROWS.add(name, initializer)
+
+
+def names() -> tuple[str, ...]:
+    """All known initializers, sorted."""
+    return ROWS.names()
 
 
 def find(name: str) -> Initializer:
     """An initializer by name: built in, registered, or another package's.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is none, or it does not load.
     """
-    if name not in ROWS:
-        for entry in entry_points(group="softprompt.initializers", name=name):
-            ROWS[name] = entry.load()
-    if name not in ROWS:
-        raise choose("initializer", name, ROWS)
-    return ROWS[name]
+    return ROWS.get(name)

@@ -36,7 +36,8 @@ class PromptTuning:
         placement: Name of a placement: `prepend`, `middle`, `append`.
 
     Raises:
-        ConfigError: If a setting is unknown or out of range.
+        ConfigError: If a setting is unknown or out of range. `init` is looked up when a prompt is built: a trained one
+            is read without the package that started it.
     """
 
     length: int = 100
@@ -57,7 +58,7 @@ class PromptTuning:
             seed: Of everything random.
 
         Raises:
-            ConfigError: If the initializer lacks what it starts from.
+            ConfigError: If the initializer is unknown or lacks what it starts from.
         """
         materials = _materials(self, backbone, task, torch.Generator().manual_seed(seed))
         rows = initializers.find(self.init)(materials)
@@ -89,7 +90,7 @@ class PrefixTuning:
             from what stands before it.
 
     Raises:
-        ConfigError: If a setting is unknown or out of range.
+        ConfigError: If a setting is unknown or out of range; `init` is looked up when a prefix is built.
     """
 
     length: int = 10
@@ -116,7 +117,7 @@ class PrefixTuning:
             seed: Of everything random.
 
         Raises:
-            ConfigError: If the initializer lacks what it starts from, or every stack is switched off.
+            ConfigError: If the initializer is unknown or lacks what it starts from, or every stack is switched off.
             UnsupportedError: If the backbone's layers cannot be given keys and values, or the placement needs a
                 decoder-only model.
         """
@@ -178,7 +179,6 @@ registry.register("prefix_tuning", PrefixTuning)
 def _check(length: int, init: str, text: str | None, source: str | None, placement: str) -> None:
     if length < 1:
         raise ConfigError(f"length={length}: a prompt has at least one virtual token.")
-    initializers.find(init)
     placements.find(placement)
     for setting, value, needs in (("text", text, "text"), ("source", source, "prompt")):
         if value is not None and init != needs:

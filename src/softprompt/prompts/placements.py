@@ -8,15 +8,13 @@ Third parties add theirs through the entry-point group `softprompt.placements`, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
 from jaxtyping import Int
 from torch import Tensor
 
-from softprompt.config import choose
-from softprompt.errors import ConfigError
+from softprompt.registry import Registry
 
-__all__ = ["PLACEMENTS", "Placement", "append", "find", "middle", "prepend", "register"]
+__all__ = ["PLACEMENTS", "Placement", "append", "find", "middle", "names", "prepend", "register"]
 
 Placement = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,29 +36,29 @@ def append(lengths: Int[Tensor, " batch"], marks: Int[Tensor, " batch"]) -> Int[
     return lengths
 
 
-PLACEMENTS: dict[str, Placement] = {"append": append, "middle": middle, "prepend": prepend}
+PLACEMENTS: Registry[Placement] = Registry(
+    "placement", "softprompt.placements", {"append": append, "middle": middle, "prepend": prepend}
+)
 
 
 def register(name: str, placement: Placement) -> None:
     """Add a placement under a name.
 
     Raises:
-        ConfigError: If the name is taken.
+        ConfigError: If the name already stands for another placement.
     """
-    if name in PLACEMENTS:
-        raise ConfigError(f"A placement named {name!r} exists; choose another name.")
-    PLACEMENTS[name] = placement
+    PLACEMENTS.add(name, placement)
+
+
+def names() -> tuple[str, ...]:
+    """All known placements, sorted."""
+    return PLACEMENTS.names()
 
 
 def find(name: str) -> Placement:
     """A placement by name: built in, registered, or another package's.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is none, or it does not load.
     """
-    if name not in PLACEMENTS:
-        for entry in entry_points(group="softprompt.placements", name=name):
-            PLACEMENTS[name] = entry.load()
-    if name not in PLACEMENTS:
-        raise choose("placement", name, PLACEMENTS)
-    return PLACEMENTS[name]
+    return PLACEMENTS.get(name)

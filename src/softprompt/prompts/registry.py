@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.prompts.host import Host, LabelledTask
+from softprompt.registry import Registry
 
 if TYPE_CHECKING:
     from softprompt.prompts.prompt import SoftPrompt
 
-__all__ = ["METHODS", "Method", "find", "name_of", "register"]
+__all__ = ["METHODS", "Method", "find", "name_of", "names", "register"]
 
 
 @runtime_checkable
@@ -37,7 +36,7 @@ class Method(Protocol):
 
 
 # Classes that follow `Method`; a protocol with properties cannot be checked of a class at run time.
-METHODS: dict[str, type[Any]] = {}
+METHODS: Registry[type[Any]] = Registry("method", "softprompt.methods")
 M = TypeVar("M", bound=type[Any])
 
 
@@ -45,35 +44,36 @@ def register(name: str, method: M) -> M:
     """Add a method under a name.
 
     Raises:
-        ConfigError: If the name is taken.
+        ConfigError: If the name already stands for another method.
     """
-    if name in METHODS:
-        raise ConfigError(f"A method named {name!r} exists; choose another name.")
-    METHODS[name] = method
+    METHODS.add(name, method)
     return method
+
+
+def names() -> tuple[str, ...]:
+    """All known methods, sorted."""
+    return METHODS.names()
 
 
 def find(name: str) -> type[Any]:
     """The class of a method by name (see `Method`): built in, registered, or another package's.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is none, or it does not load.
     """
-    if name not in METHODS:
-        for entry in entry_points(group="softprompt.methods", name=name):
-            METHODS[name] = entry.load()
-    if name not in METHODS:
-        raise choose("method", name, METHODS)
-    return METHODS[name]
+    return METHODS.get(name)
 
 
 def name_of(method: Method) -> str:
-    """The name under which a method's class is registered.
+    """The name that a method's class is known by.
 
     Raises:
-        ConfigError: If it is not registered.
+        ConfigError: If it has none.
     """
-    for name, kind in METHODS.items():
-        if type(method) is kind:
-            return name
-    raise ConfigError(f"{type(method).__name__} is not registered; call softprompt.prompts.registry.register first.")
+    name = METHODS.name_of(type(method))
+    if name is None:
+        raise ConfigError(
+            f"{type(method).__name__} is not registered; call softprompt.prompts.registry.register first, or offer it "
+            "in the entry-point group softprompt.methods."
+        )
+    return name

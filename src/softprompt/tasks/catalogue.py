@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from softprompt.registry import Registry
 from softprompt.tasks.builtin import BUILT_IN
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.examples import OnBadRow
-from softprompt.tasks.registry import Registry
 from softprompt.tasks.task import Task
 
 __all__ = ["load_task", "register_task", "task_definition", "task_names"]
 
-TASKS: Registry[TaskDefinition] = Registry("task", "softprompt.tasks")
-for _definition in BUILT_IN:
-    TASKS.add(_definition.name, _definition)
+TASKS: Registry[TaskDefinition] = Registry(
+    "task", "softprompt.tasks", {definition.name: definition for definition in BUILT_IN}
+)
 
 
 def register_task(definition: TaskDefinition) -> None:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from softprompt.config import to_mapping
+from softprompt.config import check_types, to_mapping
 from softprompt.errors import ConfigError
+from softprompt.evaluation import By, choose_way
 from softprompt.loop.optimizers import optimizer_names
-from softprompt.loop.schedules import SCHEDULES
+from softprompt.loop.schedules import schedule_names
 from softprompt.prompts.registry import Method, name_of
 from softprompt.tasks import Task
 
-__all__ = ["By", "Precision", "Run", "TrainConfig"]
+__all__ = ["Precision", "Run", "TrainConfig"]
 
-By = Literal["generate", "rank"]
 Precision = Literal["float32", "bf16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -81,10 +81,11 @@ class Run:
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
         if not _NAME.fullmatch(self.name):
             raise ConfigError(f"name={self.name!r}: expected letters, digits, '_', '.', '-', at most 100 of them.")
         _one_of("optimizer", self.optimizer, optimizer_names())
-        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("schedule", self.schedule, schedule_names())
         _one_of("by", self.by, ("generate", "rank", None))
         for setting in ("batch_size", "batch_tokens", "accumulate", "steps", "evaluate_rows", "patience"):
             _at_least(setting, getattr(self, setting), 1)
@@ -110,7 +111,7 @@ class Run:
     @property
     def evaluates_by(self) -> By:
         """How it is evaluated."""
-        return self.by or ("rank" if self.task.labels else "generate")
+        return choose_way(self.by, self.task.labels)
 
     @property
     def watches(self) -> str:
@@ -159,6 +160,7 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
         _one_of("precision", self.precision, ("float32", "bf16"))
         _one_of("conditioning", self.conditioning, ("auto", "shared", "concatenation"))
         for setting in ("pass_tokens", "checkpoint_every", "keep_checkpoints", "evaluation_tokens"):

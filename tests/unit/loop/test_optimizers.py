@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, EntryPoints
-
 import pytest
 import torch
 from torch import nn
 
 from softprompt.errors import ConfigError
 from softprompt.loop import optimizers
-from softprompt.loop.optimizers import build_optimizer, optimizer_names
+from softprompt.loop.optimizers import build_optimizer, optimizer_names, register_optimizer
 
 
 def step(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, gradient: torch.Tensor) -> torch.Tensor:
@@ -68,11 +66,12 @@ def plain_descent(parameters: object, *, learning_rate: float, weight_decay: flo
     return torch.optim.SGD(parameters, lr=learning_rate, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
-def test_other_packages_add_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = EntryPoints([EntryPoint(name="descent", value=f"{__name__}:plain_descent", group="softprompt.optimizers")])
-    monkeypatch.setattr(optimizers, "entry_points", lambda **query: found.select(**query))
-    monkeypatch.setattr(EntryPoint, "load", lambda self: globals()[self.attr])
-    assert optimizer_names() == ["adafactor", "adamw", "descent"]
+def test_an_optimizer_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers.OPTIMIZERS, "_values", dict(optimizers.OPTIMIZERS._values))
+    register_optimizer("descent", plain_descent)
+    assert optimizer_names() == ("adafactor", "adamw", "descent")
     built = build_optimizer("descent", [nn.Parameter(torch.ones(1))], learning_rate=0.25, weight_decay=0.0)
     assert isinstance(built, torch.optim.SGD)
     assert built.param_groups[0]["lr"] == 0.25
+    with pytest.raises(ConfigError, match="The optimizer 'descent' is taken"):
+        register_optimizer("descent", optimizers.adamw)

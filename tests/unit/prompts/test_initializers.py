@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from hypothesis import given
@@ -113,18 +111,9 @@ def test_an_unknown_initializer_is_named():
 
 
 def test_an_initializer_can_be_added_once(monkeypatch):
-    monkeypatch.setattr(initializers, "ROWS", dict(initializers.ROWS))
+    monkeypatch.setattr(initializers.ROWS, "_values", dict(initializers.ROWS._values))
     initializers.register("mine", initializers.random)
     assert initializers.find("mine") is initializers.random
-    with pytest.raises(ConfigError, match="An initializer named 'mine' exists"):
+    assert initializers.names() == ("class_labels", "mine", "prompt", "random", "text", "vocab")
+    with pytest.raises(ConfigError, match="The initializer 'mine' is taken"):
         initializers.register("mine", initializers.vocab)
-
-
-def test_another_packages_initializer_is_found(monkeypatch):
-    def entries(*, group: str, name: str):
-        assert group == "softprompt.initializers"
-        return [SimpleNamespace(load=lambda: initializers.random)] if name == "theirs" else []
-
-    monkeypatch.setattr(initializers, "ROWS", dict(initializers.ROWS))
-    monkeypatch.setattr(initializers, "entry_points", entries)
-    assert initializers.find("theirs") is initializers.random

@@ -9,7 +9,7 @@ import torch
 from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR, Letters, Spec
 
 from softprompt.errors import ConfigError, UnsupportedError
-from softprompt.prompts import PrefixTuning, PromptTuning
+from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt, initializers
 
 TASK = SimpleNamespace(labels=["ab", "z"])
 
@@ -167,7 +167,6 @@ def test_a_prefix_starts_from_the_activations_of_another_prompts_rows(tmp_path):
         (PromptTuning, {"length": 0}, "length=0: a prompt has at least one virtual token"),
         (PrefixTuning, {"length": -1}, "length=-1: a prompt has at least one virtual token"),
         (PrefixTuning, {"hidden": 0}, "hidden=0: expected a positive width, or None"),
-        (PromptTuning, {"init": "none"}, "Unknown initializer 'none'"),
         (PrefixTuning, {"placement": "infix"}, "Unknown placement 'infix'"),
         (PromptTuning, {"text": "a"}, "text= is used by init='text' only, but init='class_labels'"),
         (PromptTuning, {"source": "a"}, "source= is used by init='prompt' only, but init='class_labels'"),
@@ -178,6 +177,22 @@ def test_a_prefix_starts_from_the_activations_of_another_prompts_rows(tmp_path):
 def test_settings_are_checked(kind, settings, message):
     with pytest.raises(ConfigError, match=message):
         kind(**settings)
+
+
+@pytest.mark.parametrize("kind", [PromptTuning, PrefixTuning])
+def test_an_unknown_initializer_is_told_when_a_prompt_is_built(kind):
+    with pytest.raises(ConfigError, match=r"Unknown initializer 'vocabs'\. Did you mean 'vocab'"):
+        kind(length=2, init="vocabs").build(SMALL)
+
+
+@pytest.mark.parametrize("method", [PromptTuning(length=2, init="theirs"), PrefixTuning(length=2, init="theirs")])
+def test_a_stored_prompt_needs_no_longer_what_it_started_from(method, tmp_path, monkeypatch):
+    """Reading a prompt that another package's initializer had started failed where that package was not installed."""
+    with monkeypatch.context() as installed:
+        installed.setattr(initializers.ROWS, "_values", {"theirs": initializers.vocab})
+        prompt = method.build(SMALL)
+    path = prompt.save(tmp_path / "prompt")
+    assert SoftPrompt.load(path).method == method
 
 
 def test_settings_are_read_from_plain_values():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -26,18 +24,9 @@ def test_an_unknown_placement_is_named():
 
 
 def test_a_placement_can_be_added_once(monkeypatch):
-    monkeypatch.setattr(placements, "PLACEMENTS", dict(placements.PLACEMENTS))
+    monkeypatch.setattr(placements.PLACEMENTS, "_values", dict(placements.PLACEMENTS._values))
     placements.register("second", lambda lengths, marks: lengths.clamp(max=1))
     assert placements.find("second")(LENGTHS, MARKS).tolist() == [0, 1, 1, 1, 1]
-    with pytest.raises(ConfigError, match="A placement named 'second' exists"):
+    assert placements.names() == ("append", "middle", "prepend", "second")
+    with pytest.raises(ConfigError, match="The placement 'second' is taken"):
         placements.register("second", placements.append)
-
-
-def test_another_packages_placement_is_found(monkeypatch):
-    def entries(*, group: str, name: str):
-        assert group == "softprompt.placements"
-        return [SimpleNamespace(load=lambda: placements.append)] if name == "theirs" else []
-
-    monkeypatch.setattr(placements, "PLACEMENTS", dict(placements.PLACEMENTS))
-    monkeypatch.setattr(placements, "entry_points", entries)
-    assert placements.find("theirs") is placements.append

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from softprompt.errors import ConfigError
@@ -22,23 +20,24 @@ def test_an_unknown_method_is_named():
 
 
 def test_a_name_is_given_once():
-    with pytest.raises(ConfigError, match="A method named 'prompt_tuning' exists"):
-        registry.register("prompt_tuning", PromptTuning)
+    with pytest.raises(ConfigError, match="The method 'prompt_tuning' is taken"):
+        registry.register("prompt_tuning", PrefixTuning)
 
 
 def test_a_method_without_name_is_refused():
     class Tuned(PromptTuning):
         """A method of its own, however much it takes from another."""
 
-    with pytest.raises(ConfigError, match="Tuned is not registered; call"):
+    with pytest.raises(ConfigError, match=r"Tuned is not registered; call .* or offer it in .* softprompt\.methods"):
         registry.name_of(Tuned(length=1))
 
 
-def test_another_packages_method_is_found(monkeypatch):
-    def entries(*, group: str, name: str):
-        assert group == "softprompt.methods"
-        return [SimpleNamespace(load=lambda: PromptTuning)] if name == "theirs" else []
+def test_a_method_of_ones_own(monkeypatch):
+    class Tuned(PromptTuning):
+        """Another settings class."""
 
-    monkeypatch.setattr(registry, "METHODS", dict(registry.METHODS))
-    monkeypatch.setattr(registry, "entry_points", entries)
-    assert registry.find("theirs") is PromptTuning
+    monkeypatch.setattr(registry.METHODS, "_values", dict(registry.METHODS._values))
+    assert registry.register("tuned", Tuned) is Tuned
+    assert registry.names() == ("prefix_tuning", "prompt_tuning", "tuned")
+    assert registry.find("tuned") is Tuned
+    assert registry.name_of(Tuned(length=1)) == "tuned"

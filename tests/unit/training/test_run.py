@@ -36,7 +36,7 @@ def run(**settings) -> Run:
         ({"name": ".hidden"}, r"^name='\.hidden': expected letters"),
         ({"name": "x" * 101}, r"at most 100 of them\.$"),
         ({"optimizer": "sgd"}, r"^optimizer='sgd': expected one of 'adafactor', 'adamw'\.$"),
-        ({"schedule": "step"}, r"^schedule='step': expected one of 'constant', 'linear', 'cosine', 'inverse_sqrt'\.$"),
+        ({"schedule": "step"}, r"^schedule='step': expected one of 'constant', 'cosine', 'inverse_sqrt', 'linear'\.$"),
         ({"by": "guess"}, r"^by='guess': expected one of 'generate', 'rank', None\.$"),
         ({"batch_size": 0}, r"^batch_size=0: expected at least 1\.$"),
         ({"batch_tokens": 0}, r"^batch_tokens=0: expected at least 1\.$"),

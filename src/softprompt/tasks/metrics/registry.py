@@ -6,29 +6,31 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from softprompt.errors import ConfigError, DataError
+from softprompt.registry import Registry
 from softprompt.tasks.metrics.answers import exact_match, token_f1
 from softprompt.tasks.metrics.classes import accuracy, macro_f1
 from softprompt.tasks.metrics.overlap import bleu, chrf, rouge1, rouge2, rouge_l
-from softprompt.tasks.registry import Registry
 
 __all__ = ["Metric", "compute_metrics", "get_metric", "metric_names", "register_metric"]
 
 Metric: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]]
 """From one prediction and one or more references per row to scores by name, in percent from 0 to 100."""
 
-METRICS: Registry[Metric] = Registry("metric", "softprompt.metrics")
-for _name, _metric in {
-    "accuracy": accuracy,
-    "bleu": bleu,
-    "chrf": chrf,
-    "exact_match": exact_match,
-    "macro_f1": macro_f1,
-    "rouge1": rouge1,
-    "rouge2": rouge2,
-    "rougeL": rouge_l,
-    "token_f1": token_f1,
-}.items():
-    METRICS.add(_name, _metric)
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "softprompt.metrics",
+    {
+        "accuracy": accuracy,
+        "bleu": bleu,
+        "chrf": chrf,
+        "exact_match": exact_match,
+        "macro_f1": macro_f1,
+        "rouge1": rouge1,
+        "rouge2": rouge2,
+        "rougeL": rouge_l,
+        "token_f1": token_f1,
+    },
+)
 
 
 def register_metric(name: str, metric: Metric) -> None:

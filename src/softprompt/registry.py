@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Generic, TypeVar, final
 
 from softprompt.config import choose
@@ -20,21 +23,22 @@ class Registry(Generic[T]):
     Args:
         what: What a name stands for, as error messages say it, e.g. `metric`.
         group: The entry points' group, e.g. `softprompt.metrics`. A registered name wins over an entry point.
+        built_in: Values to begin with, by name.
     """
 
-    def __init__(self, what: str, group: str) -> None:
+    def __init__(self, what: str, group: str, built_in: Mapping[str, T] = MappingProxyType({})) -> None:
         self._what = what
         self._group = group
-        self._values: dict[str, T] = {}
+        self._values: dict[str, T] = dict(built_in)
 
     def add(self, name: str, value: T) -> None:
-        """Register a value.
+        """Register a value; the same one may come again.
 
         Raises:
             ConfigError: If the name already stands for another value.
         """
         if self._values.setdefault(name, value) is not value:
-            raise ConfigError(f"There already is a {self._what} {name!r}; register yours under another name.")
+            raise ConfigError(f"The {self._what} {name!r} is taken; register yours under another name.")
 
     def names(self) -> tuple[str, ...]:
         """All known names, sorted; nothing is loaded for it."""
@@ -44,19 +48,36 @@ class Registry(Generic[T]):
         """The value of a name; an entry point is loaded now.
 
         Raises:
-            ConfigError: If the name is unknown, or its entry point does not load.
+            ConfigError: If the name is unknown, several packages offer it, or its entry point does not load.
         """
         if name not in self._values:
-            offers = entry_points(group=self._group, name=name)
-            if not offers:
-                raise choose(self._what, name, self.names())
-            self._values[name] = self._load(next(iter(offers)))
+            self._values[name] = self._load(self._offer(name))
         return self._values[name]
+
+    def name_of(self, value: T) -> str | None:
+        """The name that a value is known by, or None; entry points are loaded if it is not a registered one."""
+        for name in (*self._values, *self.names()):
+            with suppress(ConfigError):  # a damaged package does not hide what a sound one offers
+                if self.get(name) is value:
+                    return name
+        return None
+
+    def _offer(self, name: str) -> EntryPoint:
+        offers = sorted({offer.value: offer for offer in entry_points(group=self._group, name=name)}.items())
+        match offers:
+            case []:
+                raise choose(self._what, name, self.names())
+            case [(_, offer)]:
+                return offer
+        raise ConfigError(
+            f"Several packages offer the {self._what} {name!r}: {', '.join(value for value, _ in offers)}. "
+            "Remove all but one of them."
+        )
 
     def _load(self, offer: EntryPoint) -> T:
         try:
             return offer.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # another package's code runs here, and may raise anything
             raise ConfigError(
                 f"The {self._what} {offer.name!r} of the group {self._group} ({offer.value}) does not load: {error}. "
                 "Repair or remove the package that offers it."
