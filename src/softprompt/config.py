@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -18,7 +20,16 @@ from softprompt.errors import ConfigError
 
 T = TypeVar("T")
 
-__all__ = ["choose", "from_mapping", "read_yaml", "to_mapping", "write_yaml"]
+# NumPy's numbers are numbers too; a truth value is one only by name.
+_PLAIN: dict[Any, tuple[str, type]] = {
+    bool: ("true or false", bool),
+    int: ("a whole number", numbers.Integral),
+    float: ("a number", numbers.Real),
+    str: ("a text", str),
+    NoneType: ("nothing", NoneType),
+}
+
+__all__ = ["check_types", "choose", "from_mapping", "to_mapping", "write_yaml"]
 
 
 def choose(what: str, name: str, known: Iterable[str]) -> ConfigError:
@@ -52,7 +63,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any]) -> T:
         values: Field names and values; fields that are left out keep their defaults.
 
     Raises:
-        ConfigError: If a name is no field of `kind`, or a field without default is missing.
+        ConfigError: If a name is no field of `kind`, a field without default is missing, or a plain value is of
+            another type than its field's.
     """
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
     for name in values:
@@ -65,25 +77,31 @@ def from_mapping(kind: type[T], values: Mapping[str, Any]) -> T:
     }
     if missing := sorted(required - set(values)):
         raise ConfigError(f"{kind.__name__} needs {', '.join(missing)}; give a value for each.")
+    check_types(kind, values)
     return kind(**values)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
+def check_types(kind: type[Any], values: Mapping[str, Any]) -> None:
+    """Refuse values of another type than the fields of a settings class have.
+
+    Only numbers, texts, truth values and None are told apart; what a field may hold besides checks itself.
+
+    Args:
+        kind: A dataclass.
+        values: Values by field name.
 
     Raises:
-        ConfigError: If the file is missing, is no YAML, or holds something else.
+        ConfigError: If a value is of another type; the message names its field.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
-    except FileNotFoundError:
-        raise ConfigError(f"No configuration file at {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} should hold a mapping of settings, but holds {type(values).__name__}.")
-    return values
+    for name, hint in get_type_hints(kind).items():
+        wanted = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if name in values and all(one in _PLAIN for one in wanted) and not any(_fits(values[name], w) for w in wanted):
+            words = " or ".join(_PLAIN[one][0] for one in wanted)
+            raise ConfigError(f"{name}={values[name]!r}: expected {words}, but got {type(values[name]).__name__}.")
+
+
+def _fits(value: Any, wanted: type) -> bool:
+    return isinstance(value, _PLAIN[wanted][1]) and (wanted is bool or not isinstance(value, bool))
 
 
 def write_yaml(values: Mapping[str, Any], path: str | Path) -> None:

@@ -51,6 +51,8 @@ def run(**settings) -> Run:
         ({"weight_decay": -0.1}, r"^weight_decay=-0\.1: expected at least 0\.$"),
         ({"learning_rate": 0.0}, r"^learning_rate=0\.0: expected a positive number\.$"),
         ({"learning_rate": float("nan")}, r"^learning_rate=nan: expected a positive number\.$"),
+        ({"learning_rate": "high"}, r"^learning_rate='high': expected a number, but got str\.$"),
+        ({"batch_size": 2.5}, r"^batch_size=2\.5: expected a whole number, but got float\.$"),
         ({"clip_norm": -1.0}, r"^clip_norm=-1\.0: expected a positive number\.$"),
         ({"warmup_steps": 9, "steps": 8}, r"^warmup_steps=9 is more than steps=8\.$"),
         ({"task": task(), "by": "rank"}, r"^run 'a': by='rank' needs label words, which rows has not\.$"),
@@ -73,6 +75,7 @@ def test_a_run_refuses_what_cannot_be(settings, message, monkeypatch):
     [
         ({"precision": "fp16"}, r"^precision='fp16': expected one of 'float32', 'bf16'\.$"),
         ({"conditioning": "both"}, r"^conditioning='both': expected one of 'auto', 'shared', 'concatenation'\.$"),
+        ({"pass_tokens": "many"}, r"^pass_tokens='many': expected a whole number, but got str\.$"),
         ({"pass_tokens": 0}, r"^pass_tokens=0: expected at least 1\.$"),
         ({"checkpoint_every": 0}, r"^checkpoint_every=0: expected at least 1\.$"),
         ({"keep_checkpoints": 0}, r"^keep_checkpoints=0: expected at least 1\.$"),
