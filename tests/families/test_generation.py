@@ -10,7 +10,8 @@ from tests.families import batches, naive, zoo
 from tests.families.batches import Batch
 from tests.families.zoo import Family
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor
+from transformers.generation import BaseStreamer
 
 from softprompt.conditioning import Prompted
 
@@ -172,3 +173,61 @@ def test_what_reads_tokens_reads_the_inputs_whatever_the_pass(family, options):
     assert lone != reference(family.name)
     assert in_batch(family, **options) == lone
     assert in_batch(family, conditioning="concatenation", **options) == lone
+
+
+@every_family
+@pytest.mark.parametrize("conditioning", ["auto", "concatenation"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_lengths_count_the_ids_and_no_virtual_tokens(family, conditioning, inside):
+    """transformers subtracts inserted prompts from `max_length`: the longest of a batch shortened every row."""
+    prompted, batch = model(family.name, conditioning)
+    ids, mask = batch.padded()
+    begun = 1 if family.kind == "encoder-decoder" else ids.shape[1]
+    lengths = {"max_length": begun + 4, "min_length": begun + 4}
+    options = {"generation_config": GenerationConfig(**lengths)} if inside else lengths
+    made = prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, do_sample=False, **options)
+    assert made.shape[1] == begun + 4
+    same = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    assert made.equal(prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, **same))
+
+
+@every_family
+def test_settings_may_come_as_a_generation_config(family):
+    prompted, batch = model(family.name)
+    config = GenerationConfig(max_new_tokens=NEW, do_sample=False)
+    ids, mask = batch.padded()
+    made = prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, generation_config=config)
+    new = made[:, 1:] if family.kind == "encoder-decoder" else made[:, ids.shape[1] :]
+    assert [until_end(row) for row in new.tolist()] == reference(family.name)
+    assert config.eos_token_id is None  # the caller's own is left alone
+
+
+class Heard(BaseStreamer):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[Tensor] = []
+        self.ended = False
+
+    def put(self, value: Tensor) -> None:
+        self.given.append(value)
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@every_family
+@pytest.mark.parametrize("name", ["short", "behind", None])
+def test_tokens_are_streamed_as_they_come(family, name):
+    """First what the sequence begins with, without virtual tokens, and then each new token."""
+    prompted, batch = model(family.name)
+    row = batch.rows[batch.names.index(name)]
+    streamer = Heard()
+    made = prompted.generate(
+        input_ids=row[None], prompts=[name], max_new_tokens=NEW, do_sample=False, streamer=streamer
+    )
+    assert streamer.ended
+    first, *following = streamer.given
+    assert first.tolist() == (made[:, :1] if family.kind == "encoder-decoder" else row[None]).tolist()
+    assert torch.cat(following).tolist() == made[0, first.shape[1] :].tolist()
+    assert len(following) > 1

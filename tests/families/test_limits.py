@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.families import batches, naive, zoo
 from tests.families.zoo import FAMILIES, Family
+from transformers import GenerationConfig
 
 from softprompt.conditioning import Prompted, probe
 from softprompt.errors import LengthError, UnsupportedError
@@ -111,8 +112,17 @@ def test_what_is_to_be_generated_needs_positions_too(family):
     ids = torch.arange(zoo.POSITIONS - 9)[None] + 7
     made = model.generate(input_ids=ids, prompts="short", max_new_tokens=4, do_sample=False, min_new_tokens=4)
     assert made.shape[1] == zoo.POSITIONS - 5
-    with pytest.raises(LengthError, match="and 5 more are to be generated, but"):
-        model.generate(input_ids=ids, prompts="short", max_new_tokens=5)
+    for options in (
+        {"max_new_tokens": 5},
+        {"max_length": zoo.POSITIONS - 4},
+        {"generation_config": GenerationConfig(max_new_tokens=5)},
+    ):
+        with pytest.raises(LengthError, match="and 5 more are to be generated, but"):
+            model.generate(input_ids=ids, prompts="short", **options)
+    with pytest.raises(LengthError, match="and 20 more are to be generated, but"):
+        model.generate(input_ids=ids, prompts="short")
+    with pytest.raises(LengthError, match="max_length=55 counts the 55 tokens of the longest input too"):
+        model.generate(input_ids=ids, prompts="short", max_length=55)
 
 
 @pytest.mark.parametrize("family", [f for f in zoo.of_kind("encoder-decoder") if "t5" not in f.name], ids=str)
@@ -121,6 +131,21 @@ def test_a_target_needs_positions_too(family):
     labels = torch.full((1, zoo.POSITIONS + 1), 9)
     with pytest.raises(LengthError, match=f"A target has {zoo.POSITIONS + 1} tokens, but .* has 64 positions"):
         model(input_ids=labels[:, :3], prompts="short", labels=labels)
+    with pytest.raises(LengthError, match=f"A target has {zoo.POSITIONS + 1} tokens"):
+        model.score_ids(labels[:, :3], labels[:, :3] > 0, [labels.tolist()], prompts="short")
+
+
+@pytest.mark.parametrize("family", [f for f in zoo.of_kind("encoder-decoder") if "t5" not in f.name], ids=str)
+def test_a_target_that_is_generated_needs_positions_too(family):
+    """It ended in the table of positions: an IndexError, on CUDA an assertion that ruins the process."""
+    model = Prompted(zoo.backbone(family.name), batches.prompts(family))
+    ids = torch.tensor([[7, 8, 9]])
+    options = {"prompts": "short", "do_sample": False, "bad_words_ids": [[zoo.END]]}
+    made = model.generate(input_ids=ids, max_new_tokens=zoo.POSITIONS, **options)
+    assert made.shape[1] == zoo.POSITIONS + 1  # the start token was read, the last one not
+    for lengths in ({"max_new_tokens": zoo.POSITIONS + 1}, {"max_length": zoo.POSITIONS + 2}):
+        with pytest.raises(LengthError, match=f"A target has {zoo.POSITIONS + 1} tokens, but"):
+            model.generate(input_ids=ids, **lengths, **options)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.window], ids=str)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.attention import Carried
-from softprompt.conditioning.joining import Applied, Joined, Rows, join
+from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, Output, token_losses
 from softprompt.conditioning.padding import last_column_before_next, token_columns
-from softprompt.errors import LengthError, ShapeError, UnsupportedError
+from softprompt.errors import ShapeError, UnsupportedError
 
 __all__ = ["classify", "continue_text", "count_inputs", "decoder_start", "translate"]
 
@@ -88,11 +88,7 @@ def translate(
         if labels is None:
             raise ShapeError("An encoder-decoder needs labels or decoder_input_ids; give one of them.")
         decoder_input_ids = decoder_start(backbone, labels)
-    limit = backbone.spec.max_positions
-    if limit is not None and decoder_input_ids.shape[1] > limit:
-        raise LengthError(
-            f"A target has {decoder_input_ids.shape[1]} tokens, but {backbone.name} has {limit} positions; shorten it."
-        )
+    check_target(backbone, decoder_input_ids.shape[1])
     joined = join(backbone, prompts, rows)
     inputs = {**joined.model_inputs, "decoder_input_ids": decoder_input_ids}
     if labels is None or return_logits:

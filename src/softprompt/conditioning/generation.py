@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,15 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.attention import Carried, carrying
-from softprompt.conditioning.joining import Applied, Joined, Rows, join
+from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
+from softprompt.errors import LengthError
 
-__all__ = ["decode", "encode", "generate"]
+__all__ = ["decode", "encode", "generate", "room_for"]
+
+_LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
+_UNASKED = 20
+"""New tokens where neither options nor model say how many, as in transformers."""
 
 
 def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: Mapping[str, Any]) -> Any:
@@ -30,13 +36,17 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
 
     Returns:
         What `transformers` returns. In a decoder-only model the sequences begin with the input's ids, padded on
-        the left; virtual tokens are never among them.
+        the left; virtual tokens are never among them, and `max_length` and `min_length` do not count them.
+
+    Raises:
+        LengthError: If a row, its prompt and what is to be generated are longer than the backbone's positions, or
+            `max_length` leaves nothing to generate.
     """
     options = _with_ends(backbone, options)
     if backbone.spec.kind == "encoder-decoder":
-        return _generate_target(backbone, prompts, rows, dict(options))
-    room = int(options.get("max_new_tokens") or 0)
-    joined = join(backbone, prompts, rows, side="left", room=room)
+        return _generate_target(backbone, prompts, rows, options)
+    most, options = _with_lengths(backbone, options, rows.ids.shape[1])
+    joined = join(backbone, prompts, rows, side="left", room=most)
     ids, mask, _ = repad(rows.ids, rows.mask, side="left")
     # beside embeddings, what reads tokens (penalties, n-grams, streamers) still has the input's, whatever the pass
     inputs = {**joined.model_inputs, "input_ids": ids.where(mask, backbone.pad_id)}
@@ -46,31 +56,91 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
         return backbone.model.generate(**inputs, **options)
 
 
+def room_for(backbone: Backbone, options: Mapping[str, Any]) -> int:
+    """Positions to leave free behind an input that is not tokenized yet: the most new tokens that options ask for.
+
+    Under `max_length` they are what the input leaves of it, one at least.
+    """
+    most = _asked(backbone, options, "max_new_tokens")
+    if most is not None:
+        return int(most)
+    return _UNASKED if _asked(backbone, options, "max_length") is None else 1
+
+
+def _asked(backbone: Backbone, options: Mapping[str, Any], name: str) -> Any:
+    """A setting as transformers finds it: among the options, in their `generation_config`, or in the model's."""
+    configs = (options.get("generation_config"), backbone.model.generation_config)
+    found = (options.get(name), *(getattr(config, name) for config in configs if config is not None))
+    return next((value for value in found if value is not None), None)
+
+
+def _with_lengths(backbone: Backbone, options: Mapping[str, Any], width: int) -> tuple[int, dict[str, Any]]:
+    """The most new tokens, and the options with lengths in new tokens alone.
+
+    Beside embeddings transformers would subtract inserted virtual tokens from `max_length` and `min_length`, and
+    the longest prompt of a batch would shorten what every row gets.
+
+    Args:
+        backbone: Whose own settings stand behind the options.
+        options: What `transformers` knows.
+        width: Columns of the ids that the sequences begin with.
+    """
+    most, total = _asked(backbone, options, "max_new_tokens"), _asked(backbone, options, "max_length")
+    if most is None:
+        most = _UNASKED if total is None else total - width
+    if most < 1:
+        raise LengthError(
+            f"max_length={total} counts the {width} tokens of the longest input too, and leaves none to generate; "
+            "raise it, or pass max_new_tokens."
+        )
+    least = _asked(backbone, options, "min_new_tokens")
+    if least is None:
+        shortest = _asked(backbone, options, "min_length")
+        least = max(shortest - width, 0) if shortest else None
+    lengths = {"max_new_tokens": most, "max_length": None}
+    if least is not None:
+        lengths |= {"min_new_tokens": least, "min_length": None}
+    return most, _with_settings({name: value for name, value in options.items() if name not in _LENGTHS}, lengths)
+
+
+def _with_settings(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with further settings; in their `generation_config` if they bring one, as transformers wants it."""
+    config = options.get("generation_config")
+    if config is None:
+        return {**options, **settings}
+    config = copy.deepcopy(config)
+    config.update(**settings)
+    return {**options, "generation_config": config}
+
+
 def _with_ends(backbone: Backbone, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add the token that closes targets to those that end a text, where the model's own settings lack it."""
+    """Add the token that closes targets to those that end a text, unless the options say themselves what ends one."""
+    config = options.get("generation_config")
+    if "eos_token_id" in options or (config is not None and config.eos_token_id is not None):
+        return options
     own = backbone.model.generation_config.eos_token_id
     ends = own if isinstance(own, list) else [] if own is None else [own]
-    if backbone.end_id is None or backbone.end_id in ends or options.keys() & {"eos_token_id", "generation_config"}:
+    if backbone.end_id is None or backbone.end_id in ends:
         return options
-    return {**options, "eos_token_id": [*ends, backbone.end_id]}
+    return _with_settings(options, {"eos_token_id": [*ends, backbone.end_id]})
 
 
 def _with_penalty(backbone: Backbone, options: Mapping[str, Any], mask: Bool[Tensor, "batch seq"]) -> Mapping[str, Any]:
     """Tell a repetition penalty where the input's ids begin; transformers would take it from the joined mask."""
-    settings = options.get("generation_config") or backbone.model.generation_config
-    asked = {
-        name: options.get(name, getattr(settings, name))
-        for name in ("repetition_penalty", "num_beams", "num_return_sequences")
-    }
-    if (asked["repetition_penalty"] or 1.0) == 1.0:
+    strength = _asked(backbone, options, "repetition_penalty") or 1.0
+    if strength == 1.0:
         return options
-    copies = max(asked["num_beams"] or 1, asked["num_return_sequences"] or 1)
+    copies = max(_asked(backbone, options, name) or 1 for name in ("num_beams", "num_return_sequences"))
     padding = (~mask).sum(-1).repeat_interleave(copies)
-    penalty = RepetitionPenaltyLogitsProcessor(asked["repetition_penalty"], prompt_ignore_length=padding)
+    penalty = RepetitionPenaltyLogitsProcessor(strength, prompt_ignore_length=padding)
     return {**options, "logits_processor": [*(options.get("logits_processor") or ()), penalty]}
 
 
-def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: dict[str, Any]) -> Any:
+def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: Mapping[str, Any]) -> Any:
+    begun = options.get("decoder_input_ids")
+    width = 1 if begun is None else begun.shape[1]
+    most, options = _with_lengths(backbone, options, width)
+    check_target(backbone, width - 1 + most)  # the last token is never read
     joined = join(backbone, prompts, rows)
     deeper = backbone.spec.decoder_layers > backbone.spec.layers
     if deeper and options.get("use_cache", True) and not options.keys() & {"past_key_values", "cache_implementation"}:

@@ -23,7 +23,7 @@ from softprompt.conditioning.padding import Side, insert_prompt, repad, token_co
 from softprompt.errors import LengthError
 from softprompt.prompts import PromptTensors, placements
 
-__all__ = ["Applied", "Joined", "KeysValues", "Rows", "join", "record_rows"]
+__all__ = ["Applied", "Joined", "KeysValues", "Rows", "check_target", "join", "record_rows"]
 
 KeysValues = Mapping[Site, tuple[Tensor, Tensor]]
 """By site, one prompt's keys and values `[kv_heads, prompt, head_dim]`."""
@@ -166,6 +166,21 @@ def _check_room(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, room
             + (f", and {room} more are to be generated" if room else "")
             + f", but {backbone.name} has {limit} positions; shorten the input, or pass truncate=True."
         )
+
+
+def check_target(backbone: Backbone, length: int) -> None:
+    """Refuse a target that an encoder-decoder has no positions for.
+
+    Args:
+        backbone: An encoder-decoder.
+        length: How many tokens its decoder has to read.
+
+    Raises:
+        LengthError: If they are more than the backbone's positions.
+    """
+    limit = backbone.spec.max_positions
+    if limit is not None and length > limit:
+        raise LengthError(f"A target has {length} tokens, but {backbone.name} has {limit} positions; shorten it.")
 
 
 def _insert(

@@ -172,7 +172,7 @@ class Prompted:
         if (texts is None) == (input_ids is None):
             raise ShapeError("generate needs either texts or input_ids; give exactly one.")
         if texts is not None:
-            room = int(options.get("max_new_tokens") or 0)
+            room = generation.room_for(self.backbone, options)
             input_ids, attention_mask, marks = self.encode(texts, prompts, raw=raw, truncate=truncate, room=room)
         assert input_ids is not None
         names = self._names(prompts, input_ids.shape[0])

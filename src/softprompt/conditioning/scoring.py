@@ -14,7 +14,7 @@ from softprompt.backbones import Backbone
 from softprompt.backbones.attention import Carried
 from softprompt.conditioning import generation
 from softprompt.conditioning.forward import decoder_start
-from softprompt.conditioning.joining import Applied, Rows, join
+from softprompt.conditioning.joining import Applied, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import encode_target
@@ -70,6 +70,7 @@ def _score_targets(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
 ) -> Tensor:
     """An encoder-decoder: the encoder runs once per row, the decoder once per candidate."""
+    check_target(backbone, labels.shape[1])
     joined = join(backbone, prompts, rows)
     hidden = generation.encode(backbone, joined).last_hidden_state
     logits: Tensor = backbone.call(
@@ -92,8 +93,9 @@ def _score_continuations(
     last[:, -1] = True
     kept = last if backbone.head_is_separable else None
     first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
-    seen: Tensor = first.logits[0] if kept is not None and first.logits.shape[0] == 1 else first.logits[:, -1]
-    logits = seen.view(len(joined.mask), -1).repeat_interleave(repeats, dim=0)[:, None]  # [candidates, 1, vocab]
+    # a head that could not be told runs on every position
+    seen = first.logits[last] if first.logits.shape[:2] == last.shape else first.logits[0]  # [batch, vocab]
+    logits = seen.repeat_interleave(repeats, dim=0)[:, None]  # [candidates, 1, vocab]
     if labels.shape[1] == 1:
         return logits
     past = first.past_key_values
