@@ -49,10 +49,17 @@ def write_folder(
         The folder.
 
     Raises:
-        ArtefactError: If `path` is an existing file, a folder of something else, or one with further files.
+        ArtefactError: If `path` is an existing file, a folder of something else, or one with further files; or if a
+            value of `metadata` is NaN or infinite.
     """
     path, marker, stored = Path(path), f"{metadata_name or name}.json", f"{name}.safetensors"
     _check_replaceable(path, name, marker, {marker, stored, *(files or {})})
+    try:
+        text = json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ArtefactError(
+            f"{path / marker} cannot hold what it is given ({error}); give finite plain values."
+        ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -61,11 +68,9 @@ def write_folder(
             {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
             draft / stored,
         )
-        (draft / marker).write_text(
-            json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        for further, text in (files or {}).items():
-            (draft / further).write_text(text, encoding="utf-8")
+        (draft / marker).write_text(text, encoding="utf-8")
+        for further, content in (files or {}).items():
+            (draft / further).write_text(content, encoding="utf-8")
         for file in draft.iterdir():
             file.chmod(0o644)  # safetensors makes its files readable by their owner alone
             _flush(file)

@@ -12,7 +12,7 @@ import torch
 from tests.training.sessions import calm_backbone, difference, sentiment, short_run, tensors, trained, varied_runs
 
 from softprompt.errors import NonFiniteError
-from softprompt.prompts import PrefixTuning, PromptTuning
+from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from softprompt.training import session
 from softprompt.training.member import Member
 
@@ -76,8 +76,30 @@ def test_an_absurd_rate_fails_with_a_finite_prompt(tmp_path):
     assert found["absurd"].status == "failed"
     assert "lower learning_rate=1e+30, or set clip_norm" in found["absurd"].reason
     assert all(value.isfinite().all() for value in tensors(found["absurd"].prompt).values())
-    assert (tmp_path / "prompts" / "absurd" / "prompt.json").is_file()
     assert found["b"].status == "finished"
+
+
+def test_a_failed_run_says_so_in_its_folder(tmp_path, monkeypatch):
+    """Its prompt looked like any other, and whoever loaded the folder served it."""
+    spoil(monkeypatch, "a", 2)
+    found = trained("decoder-only", [short_run("a"), short_run("b")], output_dir=tmp_path)
+    facts = SoftPrompt.load(tmp_path / "prompts" / "a").info.run
+    assert {key: facts[key] for key in ("status", "reason", "best_step")} == {
+        "status": "failed", "reason": found["a"].reason, "best_step": 1,
+    }  # fmt: skip
+    card = (tmp_path / "prompts" / "a" / "README.md").read_text()
+    assert f"| training | failed, the prompt is of step 1: {found['a'].reason} |" in card
+    assert "| training | finished, the prompt is of step 4 |" in (tmp_path / "prompts/b/README.md").read_text()
+
+
+def test_a_run_that_failed_at_once_leaves_no_prompt(tmp_path, monkeypatch):
+    """What was never trained is its start, and nobody should take it for a result."""
+    spoil(monkeypatch, "a", 1)
+    found = trained("decoder-only", [short_run("a"), short_run("b")], output_dir=tmp_path)
+    assert found["a"].best_step == 0
+    assert found["a"].path is None
+    assert [path.name for path in (tmp_path / "prompts").iterdir()] == ["b"]
+    assert (tmp_path / "runs" / "a.jsonl").read_text().count("\n") == 1
 
 
 def test_a_last_step_that_leaves_infinity_fails(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from tests.training.sessions import calm_backbone, describing, difference, sentiment, short_run, trained
@@ -46,6 +47,33 @@ def test_a_named_metric_chooses(monkeypatch):
     assert difference(result.prompt, seen[0]["a"]) == 0
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_a_score_that_is_nan_fails_the_run_alone(metric, monkeypatch, tmp_path):
+    """Nothing is larger than NaN, so the first prompt was kept for ever; and no run's folder could be written."""
+    good = {"accuracy": 20.0, "macro_f1": 10.0}
+    real = session.evaluate_many
+    calls = []
+
+    def scoring(model, jobs, **settings):
+        real(model, jobs, **settings)
+        calls.append(sorted(jobs))
+        return {name: {**good, metric: math.nan} if name == "a" and len(calls) == 2 else good for name in jobs}
+
+    monkeypatch.setattr(session, "evaluate_many", scoring)
+    runs = [short_run(name, evaluate_every=2, steps=6) for name in "ab"]
+    result = trained("decoder-only", runs, output_dir=tmp_path)
+    assert calls == [["a", "b"], ["a", "b"], ["b"]]
+    assert result["a"].status == "failed"
+    assert result["a"].reason == (
+        f"run 'a': at step 4 the score '{metric}' is nan; mend its metric, or leave it out of the task's metrics."
+    )
+    assert result["a"].best_step == 2
+    assert result["a"].metrics == good
+    assert metric not in result["a"].history[-1]
+    assert result["b"].status == "finished"
+    assert SoftPrompt.load(tmp_path / "prompts" / "a").info.metrics == {"validation": good}
+
+
 def test_patience_stops_a_run_and_not_the_others(monkeypatch):
     scripted(monkeypatch, [50.0, 40.0, 60.0, 60.0, 10.0])
     impatient = short_run("a", evaluate_every=2, steps=20, patience=2)
@@ -82,7 +110,8 @@ def test_the_artefact_loads_and_scores_the_same(kind, method, tmp_path):
     assert difference(loaded, result.prompt) == 0
     assert loaded.info.task == "sentiment"
     assert TextFormat.from_mapping(loaded.info.format) == run.task.format
-    assert loaded.info.run == json.loads(json.dumps(run.settings()))
+    end = {"status": "finished", "reason": "", "best_step": result.best_step}
+    assert loaded.info.run == json.loads(json.dumps({**run.settings(), **end}))
     assert loaded.info.metrics == {"validation": result.metrics}
     again = evaluate(calm_backbone(kind), loaded, run.task, by="rank")
     assert dict(again) == result.metrics

@@ -74,7 +74,7 @@ def test_fewer_runs_another_precision_or_backbone_are_refused(tmp_path):
     for kind, some, config, message in (
         ("decoder-only", runs[:1], {}, r"runs\.b is only in the folder"),
         ("decoder-only", runs, {"precision": "bf16"}, "precision is 'float32' there and 'bf16' here"),
-        ("encoder-decoder", runs, {}, r"backbone\.config is '\w+' there and '\w+' here"),
+        ("encoder-decoder", runs, {}, r"backbone\.architecture is '\w+' there and '\w+' here"),
     ):
         with pytest.raises(ConfigError, match=message):
             trained(kind, some, output_dir=tmp_path, **config)
@@ -90,6 +90,17 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "a").write_text("x")
     with pytest.raises(ConfigError, match="a is a file; choose a folder"):
         trained("decoder-only", [short_run()], output_dir=tmp_path / "a")
+
+
+def test_a_prompt_that_cannot_be_written_keeps_no_other_from_it(tmp_path):
+    """The first one that failed lost the folders of all runs behind it."""
+    (tmp_path / "prompts").mkdir()
+    for name in "ac":
+        (tmp_path / "prompts" / name).write_text("x")
+    with pytest.raises(ArtefactError, match=r"prompts/a exists and is not a prompt.*prompts/c exists and is not"):
+        trained("decoder-only", [short_run(name) for name in "abc"], output_dir=tmp_path)
+    assert (tmp_path / "prompts" / "b" / "prompt.json").is_file()
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"a.jsonl", "b.jsonl", "c.jsonl"}
 
 
 def test_a_damaged_session_is_named(tmp_path):

@@ -129,7 +129,7 @@ def test_what_else_a_folder_holds_is_not_lost(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_metadata_must_be_finite(tmp_path, value):
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ArtefactError, match=r"t/thing\.json cannot hold what .* not JSON compliant.*give finite plain"):
         write_folder(tmp_path / "t", "thing", NEW, {"score": value})
     assert list(tmp_path.iterdir()) == []
 

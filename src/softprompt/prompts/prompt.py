@@ -33,7 +33,7 @@ class PromptInfo:
         tokenizer: Digest of that backbone's tokenizer and chat template; None if it had none.
         task: Name of the task that it was trained on.
         format: The task's text format (templates, label words), applied again at inference.
-        run: Settings of the training run.
+        run: Settings of the training run, and how it ended: `status`, `reason`, and the step that the prompt is of.
         metrics: Scores by split and name.
         lineage: Where it came from: the prompts it started from, the format it was imported from.
     """

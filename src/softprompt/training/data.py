@@ -20,7 +20,8 @@ from softprompt.conditioning import Prompted
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
-from softprompt.errors import ConfigError, DataError
+from softprompt.errors import ConfigError, DataError, LengthError
+from softprompt.tasks import Example
 from softprompt.training.run import Run
 
 __all__ = ["Batches", "TrainRow", "Width", "collate", "cut", "digest", "encode_rows", "padded_tokens"]
@@ -62,7 +63,7 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
         run: What is trained.
 
     Raises:
-        LengthError: If an input is too long and may not be cut.
+        LengthError: If an input is too long and may not be cut, or a target is longer than the decoder's positions.
         DataError: If an input or a target has no tokens.
         ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
@@ -82,13 +83,23 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
     limits = [longest[len(ids)] for ids in targets]
     inputs = encode_inputs(backbone, texts, chat=form.chat, max_tokens=limits, truncate=run.truncate)
     for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
-        for what, found in (("input", encoded.ids), ("target", ids)):
-            if not found:
-                raise DataError(f"{example.source}: the {what} has no tokens for {backbone.name}; give it a text.")
+        _check_tokens(backbone, example, encoded.ids, ids)
     return [
         TrainRow(encoded.ids, ids, encoded.mark, _width(kind, len(encoded.ids), len(ids)))
         for encoded, ids in zip(inputs, targets, strict=True)
     ]
+
+
+def _check_tokens(backbone: Backbone, example: Example, inputs: list[int], targets: list[int]) -> None:
+    for what, found in (("input", inputs), ("target", targets)):
+        if not found:
+            raise DataError(f"{example.source}: the {what} has no tokens for {backbone.name}; give it a text.")
+    limit = backbone.spec.max_positions
+    if backbone.spec.kind == "encoder-decoder" and limit is not None and len(targets) > limit:
+        raise LengthError(
+            f"{example.source}: the target has {len(targets)} tokens, but {backbone.name} has {limit} positions; "
+            "shorten it, or leave the row out."
+        )
 
 
 def _least(*bounds: int | None) -> int | None:

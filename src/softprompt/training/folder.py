@@ -3,7 +3,8 @@
 session.json      settings and digests; a session is resumed only if they are the same
 checkpoints/      complete states; the newest is continued from
 runs/NAME.jsonl   history, one line per step
-prompts/NAME/     the prompt, once its run is over: a folder that can be served as it is
+prompts/NAME/     the best prompt, once the session is over: a folder that can be served as it is; none of a run that
+                  failed in its first step
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.artefact import read_metadata
-from softprompt.errors import ConfigError
+from softprompt.errors import ArtefactError, ConfigError
 from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint, prune, save_checkpoint
 from softprompt.prompts import SoftPrompt
 from softprompt.training.run import TrainConfig
@@ -76,12 +77,27 @@ class SessionFolder:
         self._saved_step = step
         prune(self._checkpoints, self._keep)
 
-    def keep(self, name: str, prompt: SoftPrompt, history: Sequence[Mapping[str, float]]) -> Path:
-        """Write a run's prompt and history."""
+    def keep_history(self, name: str, history: Sequence[Mapping[str, float]]) -> None:
+        """Write a run's history."""
         (self._root / "runs").mkdir(exist_ok=True)
         lines = "".join(json.dumps(entry) + "\n" for entry in history)
         (self._root / "runs" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-        return prompt.save(self._root / "prompts" / name)
+
+    def keep_prompts(self, prompts: Mapping[str, SoftPrompt]) -> dict[str, Path]:
+        """Write prompts, by their runs' names; one that cannot be written keeps no other from it.
+
+        Raises:
+            ArtefactError: If one of them cannot be written, after all others are.
+        """
+        paths, errors = {}, []
+        for name, prompt in prompts.items():
+            try:
+                paths[name] = prompt.save(self._root / "prompts" / name)
+            except ArtefactError as error:
+                errors.append(str(error))
+        if errors:
+            raise ArtefactError(" ".join(errors))
+        return paths
 
 
 def _difference(found: Any, wanted: Any, place: str = "") -> str | None:

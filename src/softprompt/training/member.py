@@ -100,7 +100,17 @@ class Member:
         return [p.detach().clone() for p in self._parameters]
 
     def judge(self, metrics: Mapping[str, float]) -> None:
-        """Note an evaluation: keep the prompt if it is the best so far, and stop if it has not been for long."""
+        """Note an evaluation: keep the prompt if it is the best so far, and stop if it has not been for long.
+
+        Raises:
+            NonFiniteError: If a score is NaN or infinite: no later one could be better, and it cannot be stored.
+        """
+        for name, score in metrics.items():
+            if not math.isfinite(score):
+                raise NonFiniteError(
+                    f"run {self.run.name!r}: at step {self.step} the score {name!r} is {score}; mend its metric, or "
+                    "leave it out of the task's metrics."
+                )
         watched = self.run.watches
         self.history[-1].update(metrics)
         if self._best is None or metrics[watched] > self.metrics[watched]:
@@ -131,12 +141,21 @@ class Member:
         return self.step if self._best is None else self.best_step
 
     def result(self) -> SoftPrompt:
-        """The best prompt, or the last good one if it was never evaluated; any reparameterisation computed away."""
+        """The best prompt, or the last good one if it was never evaluated; any reparameterisation computed away.
+
+        It knows its task, its run's settings, and how the run ended: `status`, `reason` and `best_step`.
+        """
         prompt = copy.deepcopy(self.prompt)
         if self._best is not None:
             prompt.load_state_dict(self._best)
+        end = {"status": self.status, "reason": self.reason, "best_step": self.result_step}
         with torch.no_grad():
-            return prompt.fold()
+            return prompt.fold().with_info(
+                task=self.run.task.name,
+                format=self.run.task.format.to_mapping(),
+                run={**self.run.settings(), **end},
+                metrics={"validation": self.metrics} if self.metrics else {},
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continuation needs."""

@@ -26,7 +26,7 @@ class RunResult:
         best_step: The step that the prompt is of.
         status: `finished`, `stopped early` or `failed`.
         reason: Why it stopped early or failed.
-        path: The prompt's folder, or None if nothing was written.
+        path: The prompt's folder; None if nothing was written, as for a run that failed in its first step.
     """
 
     prompt: SoftPrompt

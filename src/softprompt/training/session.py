@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
     Raises:
         ConfigError: If there are no runs, names repeat, or `output_dir` holds another session.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
-        NonFiniteError: If every run ended with a NaN or infinite loss.
+        NonFiniteError: If every run ended with a NaN or infinite loss or score.
+        ArtefactError: If a run's folder cannot be written, or what `output_dir` holds is damaged.
     """
     config = config or TrainConfig()
     names = [run.name for run in runs]
@@ -148,7 +150,10 @@ class _Session:
             self._fail(due[0], error, reports)
             return
         for member in due:
-            member.judge(scores[member.run.name])
+            try:
+                member.judge(scores[member.run.name])
+            except NonFiniteError as error:
+                self._fail(member, error, reports)
 
     def _fail(self, member: Member, error: NonFiniteError, reports: Reports) -> None:
         member.fail(error)
@@ -178,25 +183,25 @@ class _Session:
             member.load_state_dict(state["runs"][member.run.name])
 
     def _result(self, seconds: float) -> TrainResult:
-        results = {}
-        for member in self.members:
-            run = member.run
-            prompt = member.result().with_info(
-                task=run.task.name,
-                format=run.task.format.to_mapping(),
-                run=run.settings(),
-                metrics={"validation": member.metrics} if member.metrics else {},
-            )
-            path = self.folder.keep(run.name, prompt, member.history) if self.folder is not None else None
-            results[run.name] = RunResult(
-                prompt=prompt,
+        prompts = {member.run.name: member.result() for member in self.members}
+        paths: dict[str, Path] = {}
+        if self.folder is not None:
+            for member in self.members:
+                self.folder.keep_history(member.run.name, member.history)
+            trained = [member.run.name for member in self.members if member.result_step > 0]
+            paths = self.folder.keep_prompts({name: prompts[name] for name in trained})
+        results = {
+            member.run.name: RunResult(
+                prompt=prompts[member.run.name],
                 metrics=member.metrics,
                 history=member.history,
                 best_step=member.result_step,
                 status=member.status,
                 reason=member.reason,
-                path=path,
+                path=paths.get(member.run.name),
             )
+            for member in self.members
+        }
         return TrainResult(results, seconds=seconds, steps=self.step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.prompts.hosts import SMALL
 
 from softprompt.prompts import PromptTuning
@@ -29,8 +30,24 @@ def test_a_card_says_what_a_person_wants_to_know(tmp_path):
     assert 'sp.SoftPrompt.load("mine")' in code
 
 
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ({"status": "finished", "reason": "", "best_step": 12}, "finished, the prompt is of step 12"),
+        (
+            {"status": "failed", "reason": "the loss is nan", "best_step": 3},
+            "failed, the prompt is of step 3: the loss is nan",
+        ),
+    ],
+)
+def test_a_card_says_how_training_ended(end, said, tmp_path):
+    prompt = PromptTuning(length=2, init="vocab").build(SMALL).with_info(run={"seed": 3, **end})
+    assert f"| training | {said} |" in (prompt.save(tmp_path / "mine") / "README.md").read_text().splitlines()
+
+
 def test_a_card_of_an_untrained_prompt(tmp_path):
     text = (PromptTuning(length=2, init="vocab").build(SMALL).save(tmp_path / "new") / "README.md").read_text()
     assert "| task | none |" in text
     assert "Scores" not in text
+    assert "training" not in text
     assert "template" not in text

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.models import END, PAD, POSITIONS, START, tiny_backbone
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
@@ -217,6 +217,26 @@ def test_inputs_are_cut_to_what_prompt_and_target_leave(kind, method, most):
     [one] = encoded(kind, run)
     assert len(one.input) == most
     assert one.target == ([0] if kind == "encoder-only" else [*ids("good"), END])
+
+
+def test_a_target_longer_than_the_decoders_positions_is_named():
+    """It was found by the step that drew the row, which ended the whole session."""
+    tiny = tiny_backbone("encoder-decoder")
+    with torch.random.fork_rng():
+        model = BartForConditionalGeneration(
+            BartConfig(
+                vocab_size=tiny.model.config.vocab_size, d_model=16, encoder_layers=1, decoder_layers=1,
+                encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+                max_position_embeddings=12, pad_token_id=PAD, bos_token_id=START, eos_token_id=END,
+                decoder_start_token_id=END, forced_eos_token_id=None,
+            )
+        )  # fmt: skip
+    backbone = Backbone.from_model(model, tiny.tokenizer, name="short")
+    fits = {"text": "good", "said": "film " * 11}
+    assert [len(one.target) for one in encoded("encoder-decoder", run_of([fits]), backbone)] == [12]
+    message = r"^train:1: the target has 13 tokens, but short has 12 positions; shorten it, or leave the row out\.$"
+    with pytest.raises(LengthError, match=message):
+        encoded("encoder-decoder", run_of([fits, {"text": "good", "said": "film " * 12}]), backbone)
 
 
 def test_inputs_are_cut_to_a_bound_of_the_run():
