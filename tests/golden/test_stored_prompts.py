@@ -200,8 +200,8 @@ def test_another_backbone_and_another_width(tmp_path):
     with pytest.raises(MismatchError, match=r"made for bundled:tiny \(00112233-\w+\), but the backbone is tiny"):
         Prompted(backbone, {"old": stored})
     altered = stored.with_info(fingerprint=backbone.fingerprint.to_mapping())
-    with pytest.raises(MismatchError, match="'old' has rows of width 6; tiny expects 8"):
+    with pytest.raises(MismatchError, match="'old' has rows of width 6, but tiny expects 8"):
         Prompted(backbone, {"old": altered})
     prefix = SoftPrompt.load(STORED / "prefix_tuning_1").with_info(fingerprint=backbone.fingerprint.to_mapping())
-    with pytest.raises(MismatchError, match=r"gives its \w+ \[\d, 2, 2, 3, 2\]; tiny expects"):
+    with pytest.raises(MismatchError, match=r"gives the \w+ keys and values \[\d, 2, 2, 3, 2\], but tiny expects"):
         Prompted(backbone, {"old": prefix})

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, final
+from dataclasses import dataclass, replace
+from typing import Literal, final
 
 import torch
 from torch import nn
 
 from softprompt.backbones import Backbone, Fingerprint
+from softprompt.backbones.fitting import check_fit
 from softprompt.conditioning.joining import Applied, KeysValues, given, record_rows
 from softprompt.conditioning.probe import Verdict, probe
 from softprompt.config import choose
@@ -21,9 +26,35 @@ Conditioning = Literal["auto", "shared", "concatenation"]
 PassTaken = Literal["shared", "concatenation", "injection"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """A prompt as it was applied last, and the parameters that this was made from, each at its version."""
+
+    parameters: tuple[nn.Parameter, ...]
+    versions: tuple[int, ...]
+    applied: Applied
+
+    def is_of(self, parameters: tuple[nn.Parameter, ...], versions: tuple[int, ...]) -> bool:
+        """Whether these are the same objects, none of them changed since."""
+        same = len(parameters) == len(self.parameters) and all(map(operator.is_, parameters, self.parameters))
+        return same and versions == self.versions
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """All that is known of one prompt under its name; it is replaced as a whole."""
+
+    prompt: SoftPrompt
+    taken: PassTaken
+    compiled: _Compiled | None = None
+
+
 @final
 class PromptCollection(Mapping[str, SoftPrompt]):
     """Prompts by name, for one backbone.
+
+    Prompts may be added, replaced and removed while other threads apply them: a call takes the entries of its
+    names once, and goes on with these.
 
     Args:
         backbone: The frozen model.
@@ -39,20 +70,19 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             raise choose("pass", conditioning, ("auto", "shared", "concatenation"))
         self._backbone = backbone
         self._conditioning = conditioning
-        self._prompts: dict[str, SoftPrompt] = {}
-        self._passes: dict[str, PassTaken] = {}
-        self._compiled: dict[str, tuple[tuple[Any, ...], Applied]] = {}
+        self._entries: Mapping[str, _Entry] = {}  # never changed, but replaced under the lock
+        self._lock = threading.Lock()
         if conditioning == "shared" and self.verdict.shared is not None:
             raise UnsupportedError(f"{backbone.name} cannot take the shared-prompt pass: {self.verdict.shared}.")
 
     def __getitem__(self, name: str) -> SoftPrompt:
-        return self._prompts[name]
+        return self._entries[name].prompt
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._prompts)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._prompts)
+        return len(self._entries)
 
     @property
     def verdict(self) -> Verdict:
@@ -64,13 +94,9 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         tensors = prompt()
         self._check(name, prompt, tensors)
         prompt.to(self._backbone.device)
-        self._prompts[name] = prompt
-        self._compiled.pop(name, None)
-        if tensors.keys_values:
-            self._passes[name] = "injection"
-        else:
-            allowed = self._conditioning != "concatenation" and self.verdict.shared is None
-            self._passes[name] = "shared" if allowed and prompt.placement == "prepend" else "concatenation"
+        entry = _Entry(prompt, self._pass_for(prompt, tensors))
+        with self._lock:
+            self._entries = {**self._entries, name: entry}
 
     def remove(self, name: str) -> None:
         """Forget a prompt.
@@ -78,53 +104,82 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         Raises:
             ConfigError: If there is none of that name.
         """
-        if name not in self._prompts:
-            raise choose("prompt", name, self._prompts)
-        del self._prompts[name], self._passes[name]
-        self._compiled.pop(name, None)
+        with self._lock:
+            if name not in self._entries:
+                raise choose("prompt", name, self._entries)
+            self._entries = {other: entry for other, entry in self._entries.items() if other != name}
 
     def pass_of(self, name: str) -> PassTaken:
         """Which way a prompt takes."""
-        return self._passes[name]
+        return self._entries[name].taken
 
     def positions(self, name: str | None) -> int:
         """Positions that a prompt takes up beside an input."""
-        given_only = (
-            self._backbone.spec.kind != "decoder-only" and name is not None and self.pass_of(name) == "injection"
-        )
-        return 0 if name is None or given_only else self._prompts[name].length
+        if name is None:
+            return 0
+        entry = self._entries[name]
+        given_only = self._backbone.spec.kind != "decoder-only" and entry.taken == "injection"
+        return 0 if given_only else entry.prompt.length
 
     def applied(self, names: Sequence[str | None], *, checkpointing: bool) -> list[Applied]:
         """The distinct prompts of a batch, in order of appearance, in the backbone's dtype and device.
 
         Without gradients a prompt is compiled once, and again only when its parameters have changed.
-        """
-        distinct = list(dict.fromkeys(name for name in names if name is not None))
-        if torch.is_grad_enabled():
-            return self._apply(distinct, checkpointing=checkpointing)
-        states = {name: _state(self._prompts[name]) for name in distinct}
-        missing = [name for name in distinct if name not in self._compiled or self._compiled[name][0] != states[name]]
-        for name, applied in zip(missing, self._apply(missing, checkpointing=False), strict=True):
-            self._compiled[name] = (states[name], applied)
-        return [self._compiled[name][1] for name in distinct]
 
-    def _apply(self, names: Sequence[str], *, checkpointing: bool) -> list[Applied]:
-        tensors = {name: self._cast(self._prompts[name]()) for name in names}
-        shared = [name for name in names if self.pass_of(name) == "shared"]
-        rows = [rows for name in shared if (rows := tensors[name].rows) is not None]
+        Raises:
+            ConfigError: If there is none of a name (any more).
+        """
+        entries, chosen = self._entries, {}
+        for name in names:
+            if name is not None:
+                if name not in entries:
+                    raise choose("prompt", name, entries)
+                chosen[name] = entries[name]
+        if torch.is_grad_enabled():
+            return self._apply(list(chosen.values()), checkpointing=checkpointing)
+        states = {name: _state(entry.prompt) for name, entry in chosen.items()}
+        known = {
+            name: entry.compiled.applied
+            for name, entry in chosen.items()
+            if entry.compiled is not None and entry.compiled.is_of(*states[name])
+        }
+        missing = [name for name in chosen if name not in known]
+        for name, applied in zip(missing, self._apply([chosen[name] for name in missing]), strict=True):
+            known[name] = applied
+            self._keep(name, chosen[name], _Compiled(*states[name], applied))
+        return [known[name] for name in chosen]
+
+    def _keep(self, name: str, entry: _Entry, compiled: _Compiled) -> None:
+        """Keep what was compiled, unless the prompt was replaced or removed in the meantime."""
+        with self._lock:
+            current = self._entries.get(name)
+            if current is not None and current.prompt is entry.prompt:
+                self._entries = {**self._entries, name: replace(current, compiled=compiled)}
+
+    def _pass_for(self, prompt: SoftPrompt, tensors: PromptTensors) -> PassTaken:
+        if tensors.keys_values:
+            return "injection"
+        allowed = self._conditioning != "concatenation" and self.verdict.shared is None
+        return "shared" if allowed and prompt.placement == "prepend" else "concatenation"
+
+    def _apply(self, entries: Sequence[_Entry], *, checkpointing: bool = False) -> list[Applied]:
+        with torch.autocast(self._backbone.device.type, enabled=False):  # prompts stay float32; only the pass is cast
+            tensors = [self._cast(entry.prompt()) for entry in entries]
+        shared = [i for i, entry in enumerate(entries) if entry.taken == "shared"]
+        rows = [rows for i in shared if (rows := tensors[i].rows) is not None]
         recorded = record_rows(self._backbone, rows, checkpointing=checkpointing) if rows else []
-        keys_values: dict[str, KeysValues] = dict(zip(shared, recorded, strict=True))
-        for name, found in tensors.items():
+        keys_values: dict[int, KeysValues] = dict(zip(shared, recorded, strict=True))
+        for i, found in enumerate(tensors):
             if found.keys_values:
-                keys_values[name] = given(self._backbone, found)
+                keys_values[i] = given(self._backbone, found)
         return [
             Applied(
-                length=tensors[name].length,
-                placement=self._prompts[name].placement,
-                rows=None if name in keys_values else tensors[name].rows,
-                keys_values=keys_values.get(name),
+                length=found.length,
+                placement=entry.prompt.placement,
+                rows=None if i in keys_values else found.rows,
+                keys_values=keys_values.get(i),
             )
-            for name in names
+            for i, (entry, found) in enumerate(zip(entries, tensors, strict=True))
         ]
 
     def _cast(self, tensors: PromptTensors) -> PromptTensors:
@@ -146,23 +201,23 @@ class PromptCollection(Mapping[str, SoftPrompt]):
                 f"The prompt {name!r} was made for {info.backbone} ({made_for.short}), but the backbone is "
                 f"{backbone.name} ({backbone.fingerprint.short}); load the backbone that it was made for."
             )
-        if tensors.rows is not None and tensors.rows.shape[1] != backbone.spec.dim:
-            raise MismatchError(
-                f"The prompt {name!r} has rows of width {tensors.rows.shape[1]}; {backbone.name} expects "
-                f"{backbone.spec.dim}."
+        check_fit(
+            backbone.spec,
+            tensors.rows,
+            tensors.keys_values,
+            prompt=f"The prompt {name!r}",
+            backbone=backbone.name,
+            no_prefix=self.verdict.prefix if tensors.keys_values else None,
+        )
+        if info.tokenizer is not None and backbone.tokenizer_digest not in (None, info.tokenizer):
+            warnings.warn(
+                f"The prompt {name!r} was made with another tokenizer or chat template than {backbone.name} has: "
+                "texts will not be to it what they were; load the tokenizer that it was made with.",
+                stacklevel=4,  # at whoever made or changed a `Prompted`
             )
-        if tensors.keys_values and self.verdict.prefix is not None:
-            raise UnsupportedError(f"{backbone.name} cannot take the prefix {name!r}: {self.verdict.prefix}.")
-        for stack, value in tensors.keys_values.items():
-            expected = backbone.spec.stacks.get(stack)
-            shape = expected and (expected.layers, 2, expected.kv_heads, tensors.length, expected.head_dim)
-            if tuple(value.shape) != shape:
-                raise MismatchError(
-                    f"The prefix {name!r} gives its {stack} {list(value.shape)}; {backbone.name} expects "
-                    f"{list(shape) if shape else 'no such stack'} [layers, 2, kv_heads, length, head_dim]."
-                )
 
 
-def _state(prompt: nn.Module) -> tuple[Any, ...]:
-    """What changes whenever a prompt's parameters do."""
-    return tuple((id(parameter), parameter._version) for parameter in prompt.parameters())
+def _state(prompt: nn.Module) -> tuple[tuple[nn.Parameter, ...], tuple[int, ...]]:
+    """What changes whenever a prompt's parameters do: they themselves, and how often each was written to."""
+    parameters = tuple(prompt.parameters())
+    return parameters, tuple(parameter._version for parameter in parameters)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from softprompt.backbones import Backbone, Fingerprint
-from softprompt.errors import MismatchError, UnsupportedError
+from softprompt.backbones.fitting import check_fit
+from softprompt.errors import MismatchError
 from softprompt.prompts import SoftPrompt
 
 __all__ = ["bind"]
@@ -37,30 +38,18 @@ def bind(prompt: SoftPrompt, backbone: Backbone) -> SoftPrompt:
             f"The prompt is for a model of kind {info.kind} ({info.backbone}), but {backbone.name} is {spec.kind}; "
             "load the backbone that it was made for."
         )
-    _check_shapes(prompt, backbone)
+    tensors = prompt()
+    check_fit(
+        spec,
+        tensors.rows,
+        tensors.keys_values,
+        prompt=f"The prompt for {info.backbone}",
+        backbone=backbone.name,
+        no_prefix=spec.no_prefix,
+    )
     return prompt.with_info(
         backbone=backbone.name,
         fingerprint=backbone.fingerprint.to_mapping(),
         kind=spec.kind,
         tokenizer=backbone.tokenizer_digest,
     )
-
-
-def _check_shapes(prompt: SoftPrompt, backbone: Backbone) -> None:
-    tensors, spec, made_for = prompt(), backbone.spec, prompt.info.backbone
-    if tensors.rows is not None and tensors.rows.shape[1] != spec.dim:
-        raise MismatchError(
-            f"The prompt's rows ({made_for}) have width {tensors.rows.shape[1]}, but {backbone.name} expects "
-            f"{spec.dim}; load the backbone that it was made for."
-        )
-    if tensors.keys_values and spec.no_prefix is not None:
-        raise UnsupportedError(f"{backbone.name} cannot take a prefix, because {spec.no_prefix}; use prompt tuning.")
-    for stack, value in tensors.keys_values.items():
-        wanted = spec.stacks.get(stack)
-        shape = wanted and [wanted.layers, 2, wanted.kv_heads, tensors.length, wanted.head_dim]
-        if list(value.shape) != shape:
-            raise MismatchError(
-                f"The prefix for the {stack} ({made_for}) has shape {list(value.shape)}, but {backbone.name} expects "
-                f"{shape or 'no such stack'} [layers, 2, kv_heads, length, head_dim]; load the backbone that it was "
-                "made for."
-            )

@@ -8,6 +8,7 @@ from tests.families import zoo
 
 from softprompt.conditioning import Prompted, collection
 from softprompt.conditioning.collection import PromptCollection
+from softprompt.conditioning.inputs import check_batch
 from softprompt.errors import ConfigError, LengthError, MismatchError, ShapeError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from softprompt.prompts.parameters import DirectPrefix, DirectRows
@@ -76,6 +77,79 @@ def test_wrong_inputs_are_refused(inputs, error, message):
         both()(input_ids=IDS, prompts="a", **inputs)
 
 
+@pytest.mark.parametrize("wrong", [torch.full((2, 1), 5), torch.full((2, 4), 5), torch.tensor([1, 2])])
+def test_labels_of_a_decoder_are_as_many_as_its_ids(wrong):
+    """They ended in an IndexError; on CUDA in an assertion that ruins the process."""
+    with pytest.raises(ShapeError, match=r"Beside input_ids \[2, 3\] stand labels \[2.*, but decoder-only models take"):
+        both()(input_ids=IDS, prompts="a", labels=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "message"),
+    [
+        ("bert", {"labels": IDS}, r"labels \[2, 3\], but encoder-only models take labels \[batch\], a class"),
+        ("t5", {"labels": IDS[:1]}, r"labels \[1, 3\], but encoder-decoder models take labels \[batch, target\]"),
+        ("t5", {"labels": IDS[0, :2]}, r"stand labels \[2\], but encoder-decoder models take"),
+        (
+            "t5",
+            {"labels": IDS, "decoder_input_ids": IDS[:, 1:]},
+            r"labels \[2, 3\] and decoder_input_ids \[2, 2\], but",
+        ),
+    ],
+)
+def test_labels_of_other_kinds(name, inputs, message):
+    with pytest.raises(ShapeError, match=message):
+        Prompted(zoo.backbone(name))(input_ids=IDS, prompts=[None, None], **inputs)
+
+
+def test_marks_are_one_for_each_row():
+    with pytest.raises(ShapeError, match=r"marks has shape \[1\]; expected one for each row: \[2\]"):
+        check_batch(IDS, torch.ones_like(IDS), torch.tensor([1]))
+
+
+@pytest.mark.parametrize("name", ["input_ids", "attention_mask", "labels"])
+def test_tensors_on_another_device_are_refused(name):
+    inputs = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "labels": IDS}
+    inputs[name] = inputs[name].to("meta")
+    with pytest.raises(ShapeError, match=rf"{name} is on meta, but tiny gpt2 on cpu; move it: {name}.to\('cpu'\)"):
+        both()(prompts="a", **inputs)
+
+
+@pytest.mark.parametrize("conditioning", ["auto", "concatenation"])
+def test_a_row_without_tokens_is_refused(conditioning):
+    """It was answered in silence, by each pass differently: the last column's pad token was read."""
+    model = Prompted(BACKBONE, {"a": rows()}, conditioning=conditioning)
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    message = "Row 1 has no tokens; give it at least one, or leave it out"
+    with pytest.raises(ShapeError, match=message):
+        model.generate(input_ids=IDS, attention_mask=mask, max_new_tokens=2)
+    with pytest.raises(ShapeError, match=message):
+        model(input_ids=IDS, attention_mask=mask)
+    with pytest.raises(ShapeError, match=message):
+        model.score_ids(IDS, mask, [[[5]], [[6]]])
+    for texts in (["", ""], [" "]):
+        with pytest.raises(ShapeError, match="Row 0 has no tokens"):
+            model.generate(texts, max_new_tokens=2)
+
+
+def test_an_empty_batch_is_refused():
+    for call in (lambda: both().generate([], prompts="a"), lambda: both().score([], ["good"], prompts="a")):
+        with pytest.raises(ShapeError, match="The batch has no rows; give it at least one"):
+            call()
+
+
+@pytest.mark.parametrize("texts", ["the film", {"text": "the film"}])
+def test_one_text_is_no_list(texts):
+    """It was taken apart: a text into its letters, a mapping into its fields' names."""
+    kind = type(texts).__name__
+    with pytest.raises(ShapeError, match=rf"texts is one {kind}; expected a list of them: texts=\[...\]"):
+        both().generate(texts, prompts="a")
+    with pytest.raises(ShapeError, match=f"texts is one {kind}"):
+        both().score(texts, ["good"], prompts="a")
+    with pytest.raises(ShapeError, match="candidates is one str"):
+        both().score(["the film"], "bc", prompts="a")
+
+
 def test_a_translator_needs_a_target():
     model = Prompted(TRANSLATOR, {"a": PromptTuning(length=2, init="vocab").build(TRANSLATOR)})
     with pytest.raises(ShapeError, match="needs labels or decoder_input_ids; give one of them"):
@@ -101,7 +175,7 @@ def test_an_unknown_pass_is_refused():
 
 def test_rows_of_another_width_are_refused():
     prompt = SoftPrompt(DirectRows(torch.zeros(2, 5)), PromptTuning(length=2), rows().info)
-    with pytest.raises(MismatchError, match="'x' has rows of width 5; tiny gpt2 expects 32"):
+    with pytest.raises(MismatchError, match="'x' has rows of width 5, but tiny gpt2 expects 32"):
         Prompted(BACKBONE, {"x": prompt})
 
 
@@ -115,7 +189,8 @@ def test_rows_of_another_width_are_refused():
 )
 def test_a_prefix_of_another_shape_is_refused(stack, shape, expected):
     prefix = SoftPrompt(DirectPrefix({stack: torch.zeros(shape)}), PrefixTuning(length=2), rows().info)
-    with pytest.raises(MismatchError, match=rf"The prefix 'x' gives its {stack} \[.*\]; tiny gpt2 expects {expected}"):
+    message = rf"The prompt 'x' gives the {stack} keys and values \[.*\], but tiny gpt2 expects {expected}"
+    with pytest.raises(MismatchError, match=message):
         Prompted(BACKBONE, {"x": prefix})
 
 

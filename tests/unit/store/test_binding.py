@@ -74,12 +74,17 @@ def test_shapes_must_agree(method, other, message):
 
 def test_a_stack_that_the_model_lacks():
     prefix = tiny.unbound(PREFIX.build(tiny.two_sided())).with_info(kind=None)
-    with pytest.raises(MismatchError, match=r"prefix for the cross .* expects no such stack"):
+    with pytest.raises(
+        MismatchError,
+        match=r"for someone/model gives the cross keys and values .* but tiny-causal expects no such stack",
+    ):
         bind(prefix, tiny.causal())
 
 
 def test_a_backbone_that_takes_no_prefix():
     backbone = Backbone.from_model(tiny.causal().model, name="closed")
     backbone.spec = dataclasses.replace(backbone.spec, no_prefix="its attention is its own affair")
-    with pytest.raises(UnsupportedError, match="closed cannot take a prefix, because its attention is its own affair"):
+    with pytest.raises(
+        UnsupportedError, match="closed cannot take one, because its attention is its own affair; use prompt"
+    ):
         bind(imported(PREFIX), backbone)
