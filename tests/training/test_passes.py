@@ -10,6 +10,7 @@ from tests.training.sessions import calm_backbone, difference, moved, short_run,
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import UnsupportedError
+from softprompt.prompts import PrefixTuning, SoftPrompt
 from softprompt.training.data import encode_rows
 from softprompt.training.step import backward, backward_in_memory, cut_passes
 
@@ -62,15 +63,34 @@ def test_a_pass_that_is_not_exact_is_refused():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_is_close_to_float32(kind, plain):
-    """Prompts stay float32; the first loss differs by bfloat16's precision, about 1 in 256, and no more."""
+    """Prompts stay float32; the first loss differs by bfloat16's precision, about 1 in 256, and no more.
+
+    After ten steps prompts differ by 0.09 at most, that of rows in the encoder-decoder, and by 0.01 in most runs.
+    """
     runs = runs_of(kind)
     found = trained(kind, runs, precision="bf16")
     for run in runs:
         first, wanted = found[run.name].history[0]["loss"], plain[kind][run.name].history[0]["loss"]
         assert first == pytest.approx(wanted, rel=0.02)
         assert first != wanted
-        assert difference(found[run.name].prompt, plain[kind][run.name].prompt) < 0.5
+        assert difference(found[run.name].prompt, plain[kind][run.name].prompt) < 0.2
         assert {value.dtype for value in found[run.name].prompt.state_dict().values()} == {torch.float32}
+
+
+def test_bf16_leaves_prompts_in_float32(monkeypatch):
+    """The MLP of a prefix ran in bfloat16 while it was trained, so that what was trained was not what was measured."""
+    seen, forward = [], SoftPrompt.forward
+
+    def noting(self):
+        made = forward(self)
+        seen.append({tensor.dtype for tensor in made.named().values()})
+        return made
+
+    monkeypatch.setattr(SoftPrompt, "forward", noting)
+    run = short_run(method=PrefixTuning(length=2, hidden=16), steps=2)
+    trained("decoder-only", [run], precision="bf16")
+    assert len(seen) > 2
+    assert set.union(*seen) == {torch.float32}
 
 
 def test_two_batches_of_four_are_one_of_eight():
