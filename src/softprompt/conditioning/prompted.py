@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from softprompt.backbones import Backbone
 from softprompt.conditioning import forward, generation, scoring
 from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCollection
+from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
 from softprompt.conditioning.joining import Rows
 from softprompt.conditioning.losses import Output
 from softprompt.conditioning.padding import pad_rows
@@ -117,16 +118,15 @@ class Prompted:
             marks: Token index of a template's mark in each row, for `placement="middle"`; -1 for none.
 
         Raises:
-            ShapeError: If shapes do not fit each other, or no token is labelled.
+            ShapeError: If shapes or devices do not fit each other, a row has no tokens, or no token is labelled.
             LengthError: If a row with its prompt is longer than the backbone's positions.
         """
         names = self._names(prompts, input_ids.shape[0])
-        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        if mask.shape != input_ids.shape:
-            raise ShapeError(f"attention_mask has shape {list(mask.shape)}, but input_ids {list(input_ids.shape)}.")
+        check_devices(self.backbone, {"labels": labels, "decoder_input_ids": decoder_input_ids})
+        check_labels(self.backbone, input_ids, labels, decoder_input_ids)
         kind = self.backbone.spec.kind
         targets = labels if kind == "decoder-only" else None
-        rows = self._rows(names, input_ids, mask, targets, marks)
+        rows = self._rows(names, input_ids, attention_mask, targets, marks)
         checkpointing = self.gradient_checkpointing and torch.is_grad_enabled()
         applied = self._prompts.applied(names, checkpointing=checkpointing)
         if kind == "encoder-only":
@@ -166,8 +166,8 @@ class Prompted:
             For texts, the generated texts; for ids, what transformers returns.
 
         Raises:
-            ShapeError: If neither or both of texts and ids are given.
-            LengthError: If an input is too long.
+            ShapeError: If neither or both of texts and ids are given, a row has no tokens, or there are no rows.
+            LengthError: If an input is too long, with its prompt and what is to be generated.
         """
         if (texts is None) == (input_ids is None):
             raise ShapeError("generate needs either texts or input_ids; give exactly one.")
@@ -176,8 +176,7 @@ class Prompted:
             input_ids, attention_mask, marks = self.encode(texts, prompts, raw=raw, truncate=truncate, room=room)
         assert input_ids is not None
         names = self._names(prompts, input_ids.shape[0])
-        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        rows = self._rows(names, input_ids, mask, None, marks)
+        rows = self._rows(names, input_ids, attention_mask, None, marks)
         made = generation.generate(self.backbone, self._prompts.applied(names, checkpointing=False), rows, options)
         if texts is None:
             return made
@@ -208,8 +207,10 @@ class Prompted:
 
         Raises:
             ConfigError: If the backbone is encoder-only: its classes are its logits.
-            ShapeError: If there are no candidates, or not a list for every row.
+            ShapeError: If there are no candidates, or not a list for every row, or an input has no tokens.
         """
+        check_list("texts", texts)
+        check_list("candidates", candidates)
         names = self._names(prompts, len(texts))
         shared = all(isinstance(candidate, str) for candidate in candidates)
         lists: list[Sequence[str]] = [candidates] * len(texts) if shared else list(candidates)  # type: ignore[list-item]
@@ -249,7 +250,7 @@ class Prompted:
             As `score` does.
         """
         names = self._names(prompts, input_ids.shape[0])
-        rows = self._rows(names, input_ids, attention_mask.bool(), None, marks)
+        rows = self._rows(names, input_ids, attention_mask, None, marks)
         return scoring.score(self.backbone, self._prompts.applied(names, checkpointing=False), rows, targets)
 
     def encode(
@@ -273,6 +274,7 @@ class Prompted:
         Returns:
             Token ids, their mask, and the token index of each mark.
         """
+        check_list("texts", texts)
         names = self._names(prompts, len(texts))
         forms = self._formats(names, raw)
         encoded = [
@@ -304,8 +306,17 @@ class Prompted:
         return limit - self._prompts.positions(prompt) - behind
 
     def _rows(
-        self, names: Sequence[str | None], ids: Tensor, mask: Tensor, labels: Tensor | None, marks: Tensor | None
+        self,
+        names: Sequence[str | None],
+        ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor | None,
+        marks: Tensor | None,
     ) -> Rows:
+        """A batch as the passes take it, once it is known to be sound."""
+        check_devices(self.backbone, {"input_ids": ids, "attention_mask": attention_mask, "marks": marks})
+        mask = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        check_batch(ids, mask, marks)
         order = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
         device = self.backbone.device
         index = torch.tensor([-1 if name is None else order[name] for name in names], device=device)
@@ -314,6 +325,8 @@ class Prompted:
         return Rows(ids=ids, mask=mask, index=index, inputs=forward.count_inputs(mask, labels), marks=marks)
 
     def _names(self, prompts: PromptNames, batch: int) -> list[str | None]:
+        if batch == 0:
+            raise ShapeError("The batch has no rows; give it at least one.")
         if prompts is None:
             if len(self._prompts) != 1:
                 raise ConfigError(
