@@ -8,6 +8,8 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import FULL_TOKENIZER_FILE, TOKENIZER_CONFIG_FILE
+from transformers.utils import cached_file
 
 from softprompt.backbones import catalogue
 from softprompt.errors import BackboneError, ConfigError
@@ -21,7 +23,7 @@ def load(
     """Load a model with the head that prompts need, on the CPU, and its tokenizer if it has one.
 
     Raises:
-        BackboneError: If there is no such model, or it has no usable head.
+        BackboneError: If there is no such model, its head is missing or untrained, or its tokenizer cannot be loaded.
         ConfigError: If `dtype` is no floating-point dtype.
     """
     path = catalogue.resolve(name)
@@ -31,18 +33,49 @@ def load(
         options["attn_implementation"] = attention
     try:
         config = AutoConfig.from_pretrained(path, **source)
-        model = _auto_class(name, config).from_pretrained(path, config=config, **options, **source)
+        model, report = _auto_class(name, config).from_pretrained(
+            path, config=config, output_loading_info=True, **options, **source
+        )
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, BackboneError):
             raise
         raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
+    _check_complete(name, model, report["missing_keys"])
+    return model, _tokenizer(name, path, source)
+
+
+def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:
+    """Refuse weights that transformers made up, as it does for the head of a checkpoint that was stored without."""
+    made_up = sorted(missing & {parameter for parameter, _ in model.named_parameters()})
+    if made_up:
+        raise BackboneError(
+            f"{name!r} holds no weights for {', '.join(made_up[:3])} of {type(model).__name__}, which would be random; "
+            "load a checkpoint that was stored with its trained head."
+        )
+
+
+def _tokenizer(name: str, path: str, source: dict[str, Any]) -> PreTrainedTokenizerBase | None:
+    """The tokenizer beside a model; None if there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
-    except (OSError, ValueError, TypeError):
-        return model, None
+    except Exception as error:  # each kind of tokenizer fails in its own way, the fast ones with a bare Exception
+        if not any(_holds(path, file, source["revision"]) for file in (TOKENIZER_CONFIG_FILE, FULL_TOKENIZER_FILE)):
+            return None
+        raise BackboneError(
+            f"The tokenizer of {name!r} cannot be loaded: {type(error).__name__}: {error}. Mend this, or load the "
+            "model with transformers and pass Backbone.from_model(model, tokenizer), where tokenizer may be None."
+        ) from error
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        return model, None  # without files, transformers makes an empty one of the model's usual class
-    return model, tokenizer
+        return None  # without files, transformers makes an empty one of the model's usual class
+    return tokenizer
+
+
+def _holds(path: str, file: str, revision: str | None) -> bool:
+    """Whether a folder or repository has a file."""
+    try:
+        return cached_file(path, file, revision=revision) is not None
+    except OSError:
+        return False
 
 
 def _auto_class(name: str, config: transformers.PreTrainedConfig) -> Any:

@@ -76,6 +76,11 @@ def observe(model: PreTrainedModel, *, injectable: bool) -> Observation:
             f"{type(model).__name__} classifies with a causal model, which is not supported; load the model with "
             "its language-model head and use label words instead."
         )
+    if kind == "decoder-only" and sites and not any(getattr(module, "is_causal", True) for module in sites):
+        raise BackboneError(
+            f"{type(model).__name__} reads its input in both directions, so it cannot continue a text; load a model "
+            "that was trained to generate."
+        )
     spec = BackboneSpec(
         kind=kind,
         dim=table.weight.shape[1],

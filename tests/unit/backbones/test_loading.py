@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from tests.families import zoo
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, BertModel, LlamaModel
 
-from softprompt.backbones import Backbone
+from softprompt.backbones import Backbone, loading
 from softprompt.backbones.loading import pick_device
 from softprompt.errors import BackboneError, ConfigError
 
@@ -84,6 +85,53 @@ def test_a_model_without_trained_head_is_refused(tmp_path):
     BertForMaskedLM(BertConfig(**zoo.BERT)).save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match="holds BertForMaskedLM; expected a model that generates text"):
         Backbone.from_pretrained(str(tmp_path))
+
+
+HEADLESS = {
+    "llama": (LlamaModel, "lm_head.weight of LlamaForCausalLM"),
+    "bert": (BertModel, "cls.predictions.*of BertLMHeadModel"),
+}
+
+
+@pytest.mark.parametrize("name", HEADLESS)
+def test_a_model_without_a_head_is_refused(name, tmp_path):
+    """transformers makes a random head, another one at each load, and prompts were trained on that."""
+    model, missing = HEADLESS[name]
+    model(zoo.stock(name).config).save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match=rf"holds no weights for {missing}, which would be random; load a check"):
+        Backbone.from_pretrained(str(tmp_path))
+
+
+def test_a_classification_head_that_was_not_trained_is_refused(tmp_path):
+    zoo.stock("bert").base_model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["architectures"] = ["BertForSequenceClassification"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=r"holds no weights for .*classifier.weight of BertForSequenceClassif"):
+        Backbone.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["a truncated file", "a missing file", "a missing library"])
+def test_a_tokenizer_that_cannot_be_loaded_is_not_passed_over(folder, damage, monkeypatch):
+    """It was taken for a model without tokenizer, and prompts started from special tokens."""
+    path, error = folder("gpt2"), "JSONDecodeError"
+    if damage == "a truncated file":
+        with open(f"{path}/tokenizer.json", "r+b") as file:
+            file.truncate(100)
+    elif damage == "a missing file":
+        Path(path, "tokenizer.json").unlink()
+        error = "ValueError"
+    else:
+        error = "ImportError: tiktoken"
+        monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", _needs_a_library)
+    with pytest.raises(
+        BackboneError, match=rf"The tokenizer of '{path}' cannot be loaded: {error}(.|\n)*from_model\(model, "
+    ):
+        Backbone.from_pretrained(path)
+
+
+def _needs_a_library(*_, **__):
+    raise ImportError("tiktoken is required")
 
 
 def test_no_bundled_backbone_of_that_name():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.families import zoo
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForSequenceClassification, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from softprompt.backbones import Backbone
 from softprompt.backbones.observation import observe
+from softprompt.errors import BackboneError
 
 
 @pytest.mark.parametrize("family", zoo.of_kind("encoder-decoder"), ids=str)
@@ -34,6 +36,13 @@ def test_a_model_is_left_as_it_was():
     assert [dict(vars(module)) for module in model.modules()] == modules
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     assert torch.get_rng_state().equal(state)
+
+
+def test_a_model_that_reads_both_ways_continues_no_text():
+    """BERT's language-model class was taken for a decoder whatever its configuration says."""
+    with pytest.raises(BackboneError, match="BertLMHeadModel reads its input in both directions, so it cannot continu"):
+        Backbone.from_model(BertLMHeadModel(BertConfig(**zoo.BERT)))
+    assert Backbone.from_model(BertLMHeadModel(BertConfig(**zoo.BERT, is_decoder=True))).spec.kind == "decoder-only"
 
 
 def test_what_is_not_injectable_has_no_sites():
