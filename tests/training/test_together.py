@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from tests.training.sessions import difference, moved, sentiment, short_run, trained, varied_runs
 
+from softprompt.errors import ConfigError
 from softprompt.training import TrainResult
 
 KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
