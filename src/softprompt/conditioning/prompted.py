@@ -159,7 +159,8 @@ class Prompted:
             prompts: As in a forward pass.
             marks: As in a forward pass, with `input_ids`.
             raw: Whether texts are taken as they are, without template.
-            truncate: Whether inputs that are too long are cut; otherwise they are an error.
+            truncate: Whether inputs that are too long are shortened, in what fills their template; otherwise they
+                are an error.
             **options: What `transformers` knows: `max_new_tokens`, `num_beams`, `do_sample`, `streamer`, …
 
         Returns:
@@ -199,7 +200,8 @@ class Prompted:
             candidates: Targets, the same for every row, or a list for each row.
             prompts: As in a forward pass.
             raw: Whether texts are taken as they are, without template.
-            truncate: Whether inputs that are too long are cut; otherwise they are an error.
+            truncate: Whether inputs that are too long are shortened, in what fills their template; otherwise they
+                are an error.
 
         Returns:
             Sums over each candidate's tokens, its end token included, in nats; -inf where a row has fewer
@@ -222,7 +224,8 @@ class Prompted:
             raise ConfigError(f"{self.backbone.name} scores its own classes only; read the logits of a forward pass.")
         forms = self._formats(names, raw)
         rendered = [render_input(self.backbone, forms[name], text) for name, text in zip(names, texts, strict=True)]
-        targets = scoring.encode(self.backbone, rendered, lists, [_in_chat(forms[name]) for name in names])
+        written = [given.text for given in rendered]
+        targets = scoring.encode(self.backbone, written, lists, [_in_chat(forms[name]) for name in names])
         room = max(len(ids) for row in targets for ids in row)
         input_ids, mask, marks = self.encode(texts, names, raw=raw, truncate=truncate, room=room)
         return self.score_ids(input_ids, mask, targets, prompts=names, marks=marks)
@@ -268,7 +271,7 @@ class Prompted:
             texts: Inputs, as in `generate`.
             prompts: As in a forward pass.
             raw: Whether texts are taken as they are, without template.
-            truncate: Whether inputs that are too long are cut.
+            truncate: Whether inputs that are too long are shortened.
             room: Positions to leave free behind the input, in tokens.
 
         Returns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from softprompt.backbones import Backbone
 from softprompt.errors import ConfigError, DataError, LengthError
-from softprompt.tasks import PROMPT_MARK, TextFormat
+from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
 
 __all__ = ["EncodedInput", "encode_input", "encode_inputs", "encode_target", "encode_targets", "render_input"]
 
@@ -27,7 +27,7 @@ class EncodedInput:
     mark: int = -1
 
 
-def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> str:
+def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> FilledText:
     """The text of one input: its template filled, its chat template put around it.
 
     Args:
@@ -42,27 +42,40 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mappi
     if form is None:
         if not isinstance(value, str):
             raise DataError(f"Without a stored template an input is a text, but got {type(value).__name__}.")
-        return value
-    text = form.render_input(value)
-    if not form.chat:
-        return text
+        return FilledText.plain(value)
+    filled = form.fill_input(value)
+    return _in_chat(backbone, filled) if form.chat else filled
+
+
+def _in_chat(backbone: Backbone, said: FilledText) -> FilledText:
+    """A user's turn around an input, and the opening of the answer."""
     tokenizer = backbone.need_tokenizer()
     if tokenizer.chat_template is None:
         raise ConfigError(f"The format asks for a chat template, but {backbone.name} has none; set chat=False.")
-    turns = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def turn(content: str) -> str:
+        turns = [{"role": "user", "content": content}]
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    whole = turn(said.text)
+    opening, _, closing = turn(PROMPT_MARK).partition(PROMPT_MARK)
+    told = whole[len(opening) : len(whole) - len(closing)]
+    if not told or told not in said.text or whole != opening + told + closing:
+        return FilledText(whole, ())  # a template that rewrites what it is told: nobody knows what may be shortened
+    shift, end = len(opening) - said.text.index(told), len(opening) + len(told)
+    return FilledText(whole, tuple((max(a + shift, len(opening)), min(b + shift, end)) for a, b in said.fields))
 
 
 def encode_input(
-    backbone: Backbone, text: str, *, chat: bool = False, max_tokens: int | None = None, truncate: bool = False
+    backbone: Backbone, given: FilledText, *, chat: bool = False, max_tokens: int | None = None, truncate: bool = False
 ) -> EncodedInput:
     """Tokenize one input; see `encode_inputs`."""
-    return encode_inputs(backbone, [text], chat=chat, max_tokens=[max_tokens], truncate=truncate)[0]
+    return encode_inputs(backbone, [given], chat=chat, max_tokens=[max_tokens], truncate=truncate)[0]
 
 
 def encode_inputs(
     backbone: Backbone,
-    texts: Sequence[str],
+    inputs: Sequence[FilledText],
     *,
     chat: bool = False,
     max_tokens: Sequence[int | None] | None = None,
@@ -75,49 +88,92 @@ def encode_inputs(
 
     Args:
         backbone: Whose tokenizer to use.
-        texts: The inputs, perhaps with the mark of the middle placement.
+        inputs: The inputs, perhaps with the mark of the middle placement.
         chat: Whether a chat template stands around them, which brings its own special tokens.
         max_tokens: Most tokens that each input may have; None is unbounded.
-        truncate: Whether a longer input is cut at its end; otherwise it is an error.
+        truncate: Whether a longer input is shortened; otherwise it is an error. What columns filled loses its end,
+            the longest part first; templates, text prompts and the turns of a chat stay whole.
 
     Raises:
-        LengthError: If an input is too long and may not be cut.
+        LengthError: If an input is too long and may not be shortened, or not by so much.
     """
     opened = backbone.spec.kind == "decoder-only"
-    parts = [(text.rstrip(" ") if opened and not chat else text).partition(PROMPT_MARK) for text in texts]
+    texts = [each.text.rstrip(" ") if opened and not chat else each.text for each in inputs]
+    parts = [text.partition(PROMPT_MARK) for text in texts]
     heads = backbone.tokenize_all([before for before, _, _ in parts])
     marked = [index for index, (_, mark, _) in enumerate(parts) if mark]
     rests = dict(zip(marked, backbone.tokenize_all([parts[index][2] for index in marked]), strict=True))
     lead, tail = ([], []) if chat else backbone.special_ends
-    ends = (lead, [] if opened else tail)
     limits = max_tokens or [None] * len(texts)
-    return [
-        _assemble(texts[index], head, rests.get(index), ends, limits[index], truncate)
-        for index, head in enumerate(heads)
-    ]
+    encoded = []
+    for index, (text, head) in enumerate(zip(texts, heads, strict=True)):
+        body = _Body(FilledText(text, inputs[index].fields), head, rests.get(index))
+        ends = (lead, [] if opened else tail)
+        encoded.append(_assemble(backbone, body, ends, limits[index], truncate))
+    return encoded
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A tokenized input without special tokens: what stands before and behind its mark; `rest` is None without."""
+
+    given: FilledText
+    head: list[int]
+    rest: list[int] | None
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.head, *(self.rest or [])]
 
 
 def _assemble(
-    text: str,
-    head: list[int],
-    rest: list[int] | None,
-    ends: tuple[list[int], list[int]],
-    max_tokens: int | None,
-    truncate: bool,
+    backbone: Backbone, body: _Body, ends: tuple[list[int], list[int]], max_tokens: int | None, truncate: bool
 ) -> EncodedInput:
-    """One input from what stands before and behind its mark; `rest` is None without mark."""
-    lead, tail = ends
-    body = [*head, *(rest or [])]
-    room = None if max_tokens is None else max_tokens - len(lead) - len(tail)
-    if room is not None and len(body) > room:
-        if not truncate or room < 1:
-            raise LengthError(
-                f"An input has {len(body) + len(lead) + len(tail)} tokens, but only {max_tokens} fit beside the prompt "
-                f"and the target ({text[:40]!r}…); shorten it, or pass truncate=True."
+    """One input with its special tokens, shortened where it must be and may."""
+    (lead, tail), ids = ends, body.ids
+    kept: Sequence[int] = range(len(ids))
+    if max_tokens is not None and len(lead) + len(ids) + len(tail) > max_tokens:
+        spans = _spans(backbone, body) if truncate else []
+        fixed = len(lead) + len(ids) + len(tail) - sum(end - start for start, end in spans)
+        if fixed >= max_tokens:
+            template, remedy = (
+                (f", {fixed} of them not from a column", "shorten the template")
+                if truncate
+                else ("", "shorten it, or pass truncate=True")
             )
-        body = body[:room]
-    mark = -1 if rest is None else len(lead) + min(len(head), len(body))
-    return EncodedInput([*lead, *body, *tail], mark)
+            raise LengthError(
+                f"An input has {len(lead) + len(ids) + len(tail)} tokens{template}, but only {max_tokens} fit beside "
+                f"the prompt and the target ({body.given.text[:40]!r}…); {remedy}."
+            )
+        kept = _shortened(len(ids), spans, max_tokens - fixed)
+    mark = -1 if body.rest is None else len(lead) + sum(index < len(body.head) for index in kept)
+    return EncodedInput([*lead, *(ids[index] for index in kept), *tail], mark)
+
+
+def _spans(backbone: Backbone, body: _Body) -> list[tuple[int, int]]:
+    """Where each filled part begins and ends, in tokens; a token that reaches over its end is not of it."""
+
+    def tokens_before(place: int) -> int:
+        before, mark, behind = body.given.text[:place].partition(PROMPT_MARK)
+        if not mark:
+            return _shared_beginning(backbone.tokenize(before), body.head)
+        return len(body.head) + _shared_beginning(backbone.tokenize(behind), body.rest or [])
+
+    return [(tokens_before(start), tokens_before(end)) for start, end in body.given.fields]
+
+
+def _shared_beginning(some: list[int], others: list[int]) -> int:
+    return next((i for i, (one, other) in enumerate(zip(some, others, strict=False)) if one != other), len(some))
+
+
+def _shortened(count: int, spans: Sequence[tuple[int, int]], room: int) -> list[int]:
+    """Which of `count` tokens stay, when spans may keep `room` together: the longest lose their ends, to one level."""
+    cut: set[int] = set()
+    for rank, (start, end) in enumerate(sorted(spans, key=lambda span: span[1] - span[0])):
+        share = min(end - start, room // (len(spans) - rank))
+        cut.update(range(start + share, end))
+        room -= share
+    return [index for index in range(count) if index not in cut]
 
 
 def encode_target(

@@ -15,7 +15,7 @@ from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import encode_input, render_input
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
-from softprompt.tasks import TextFormat
+from softprompt.tasks import FilledText, TextFormat
 
 __all__ = ["EncodedQuery", "Query", "collate", "encode_to_generate", "encode_to_rank", "make_queries"]
 
@@ -32,7 +32,7 @@ class Query:
         candidates: What to choose from, when it is classified.
         max_new_tokens: Longest answer, when text is generated.
         max_input_tokens: Longest input, besides what the backbone allows.
-        truncate: Whether a longer input is cut at its end; otherwise it is an error.
+        truncate: Whether a longer input is shortened, in what fills its template; otherwise it is an error.
 
     Raises:
         ConfigError: If a number of tokens is below 1.
@@ -127,14 +127,15 @@ def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQue
     for query in queries:
         if not query.candidates or len(set(query.candidates)) < len(query.candidates):
             raise ConfigError(f"Classifying needs different candidates to choose from, but got {query.candidates!r}.")
-    texts = [_render(model, query) for query in queries]
+    inputs = [_render(model, query) for query in queries]
     if model.backbone.spec.kind == "encoder-only":
-        return [_encode(model, query, text, [], 0) for query, text in zip(queries, texts, strict=True)]
+        return [_encode(model, query, given, [], 0) for query, given in zip(queries, inputs, strict=True)]
     chats = [_in_chat(query) for query in queries]
+    texts = [given.text for given in inputs]
     targets = scoring.encode(model.backbone, texts, [query.candidates for query in queries], chats)
     return [
-        _encode(model, query, text, list(found), max(map(len, found)))
-        for query, text, found in zip(queries, texts, targets, strict=True)
+        _encode(model, query, given, list(found), max(map(len, found)))
+        for query, given, found in zip(queries, inputs, targets, strict=True)
     ]
 
 
@@ -148,17 +149,17 @@ def collate(
     return ids.to(backbone.device), mask.to(backbone.device), marks.to(backbone.device)
 
 
-def _encode(model: Prompted, query: Query, text: str, targets: list[list[int]], room: int) -> EncodedQuery:
+def _encode(model: Prompted, query: Query, given: FilledText, targets: list[list[int]], room: int) -> EncodedQuery:
     bounds = (model.longest_input(query.prompt, room=room), query.max_input_tokens)
     encoded = encode_input(
         model.backbone,
-        text,
+        given,
         chat=_in_chat(query),
         max_tokens=min((bound for bound in bounds if bound is not None), default=None),
         truncate=query.truncate,
     )
     if not encoded.ids:
-        raise DataError(f"The input {text[:40]!r} has no tokens for {model.backbone.name}; give it a text.")
+        raise DataError(f"The input {given.text[:40]!r} has no tokens for {model.backbone.name}; give it a text.")
     length = 0 if query.prompt is None else model.prompts[query.prompt].length
     return EncodedQuery(
         ids=encoded.ids,
@@ -171,7 +172,7 @@ def _encode(model: Prompted, query: Query, text: str, targets: list[list[int]], 
     )
 
 
-def _render(model: Prompted, query: Query) -> str:
+def _render(model: Prompted, query: Query) -> FilledText:
     if query.prompt is not None and query.prompt not in model.prompts:
         raise choose("prompt", query.prompt, model.prompts)
     return render_input(model.backbone, query.form, query.input)

@@ -7,11 +7,12 @@ from softprompt.tasks.format import TextFormat
 from softprompt.tasks.metrics import compute_metrics, get_metric, match_label, metric_names, register_metric
 from softprompt.tasks.rows import Row, read_rows
 from softprompt.tasks.task import Task
-from softprompt.tasks.template import PROMPT_MARK
+from softprompt.tasks.template import PROMPT_MARK, FilledText
 
 __all__ = [
     "PROMPT_MARK",
     "Example",
+    "FilledText",
     "Row",
     "Task",
     "TaskDefinition",

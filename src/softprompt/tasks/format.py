@@ -9,7 +9,7 @@ from typing import Any, final
 from softprompt import config
 from softprompt.errors import ConfigError, DataError
 from softprompt.tasks.metrics.labels import normalise_label
-from softprompt.tasks.template import MARK_FIELD, PROMPT_MARK, Template, column_text, parse_template
+from softprompt.tasks.template import MARK_FIELD, PROMPT_MARK, FilledText, Template, column_text, parse_template
 
 __all__ = ["TextFormat"]
 
@@ -75,7 +75,11 @@ class TextFormat:
         return tuple(dict.fromkeys(self._target.render({name: word}) for word in self.label_words.values()))
 
     def render_input(self, value: str | Mapping[str, object]) -> str:
-        """The input of one row.
+        """The input of one row, as `fill_input` gives it."""
+        return self.fill_input(value).text
+
+    def fill_input(self, value: str | Mapping[str, object]) -> FilledText:
+        """The input of one row, and which parts of it its columns filled.
 
         Args:
             value: A text, for a template of one field, or the columns by name.
@@ -93,7 +97,7 @@ class TextFormat:
         texts = {name: column_text(value, name) for name in self._input.fields}
         if not any(text.strip() for text in texts.values()):
             raise DataError(f"the input is empty ({', '.join(map(repr, texts))}); give it a text")
-        return self._input.render(texts)
+        return self._input.fill(texts)
 
     def render_targets(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The targets of one row: one, or as many as the list in its column has.

@@ -15,13 +15,32 @@ from typing import final
 
 from softprompt.errors import ConfigError, DataError
 
-__all__ = ["PROMPT_MARK", "Template", "column_text", "parse_template"]
+__all__ = ["PROMPT_MARK", "FilledText", "Template", "column_text", "parse_template"]
 
 PROMPT_MARK = "\U0010fffd"
 """One private-use character, Unicode's last: the place of a soft prompt in a rendered input. Data never hold it."""
 
 MARK_FIELD = "prompt"
 MISSING = object()
+
+
+@final
+@dataclass(frozen=True)
+class FilledText:
+    """A text, and which parts of it columns filled; only these may be shortened.
+
+    Attributes:
+        text: The whole.
+        fields: Where each filled part begins and ends, in characters, in order.
+    """
+
+    text: str
+    fields: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def plain(cls, text: str) -> FilledText:
+        """A text without template: all of it is filled."""
+        return cls(text, ((0, len(text)),))
 
 
 @final
@@ -41,9 +60,19 @@ class Template:
     fields: tuple[str, ...]
     marked: bool
 
-    def render(self, texts: Mapping[str, str]) -> str:
+    def fill(self, texts: Mapping[str, str]) -> FilledText:
         """Put the columns' texts in their places; a text is taken as it is, braces and all."""
-        return "".join(text if name is None else text + texts[name] for text, name in self.pieces)
+        whole, fields = "", []
+        for text, name in self.pieces:
+            whole += text
+            if name is not None:
+                fields.append((len(whole), len(whole) + len(texts[name])))
+                whole += texts[name]
+        return FilledText(whole, tuple(fields))
+
+    def render(self, texts: Mapping[str, str]) -> str:
+        """The text that `fill` gives."""
+        return self.fill(texts).text
 
 
 @functools.lru_cache(maxsize=256)

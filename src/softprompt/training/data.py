@@ -70,18 +70,18 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
     backbone, form = model.backbone, run.task.format
     kind = backbone.spec.kind
     pairs = [(example, target) for example in run.task.examples("train") for target in example.targets]
-    texts = [render_input(backbone, form, e.columns) if form.chat else e.input for e, _ in pairs]
+    given = [render_input(backbone, form, example.columns) for example, _ in pairs]
     if kind == "encoder-only":
         labels = list(run.task.labels or ())
         _check_classes(backbone, run, len(labels))
         targets = [[labels.index(target)] for _, target in pairs]
     else:
-        continued = [(text, target) for text, (_, target) in zip(texts, pairs, strict=True)]
+        continued = [(each.text, target) for each, (_, target) in zip(given, pairs, strict=True)]
         targets = encode_targets(backbone, continued, chat=form.chat)
     rooms = {len(ids) for ids in targets}
     longest = {room: _least(run.max_input_tokens, model.longest_input(run.name, room=room)) for room in rooms}
     limits = [longest[len(ids)] for ids in targets]
-    inputs = encode_inputs(backbone, texts, chat=form.chat, max_tokens=limits, truncate=run.truncate)
+    inputs = encode_inputs(backbone, given, chat=form.chat, max_tokens=limits, truncate=run.truncate)
     for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
         _check_tokens(backbone, example, encoded.ids, ids)
     return [

@@ -10,10 +10,12 @@ from tests.families import zoo
 from softprompt.backbones import Backbone
 from softprompt.conditioning.texts import encode_input, encode_target, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
-from softprompt.tasks import PROMPT_MARK, TextFormat
+from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
 
 DECODER, TRANSLATOR, CLASSIFIER = (zoo.backbone(name) for name in ("gpt2", "t5", "bert"))
 CHAT = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
+
+plain = FilledText.plain
 
 
 def words(backbone: Backbone, ids: list[int]) -> str:
@@ -26,31 +28,31 @@ def words(backbone: Backbone, ids: list[int]) -> str:
 )
 def test_an_input_gets_what_the_tokenizer_adds(backbone, lead, tail):
     body = backbone.tokenize("the best film")
-    got = encode_input(backbone, "the best film")
+    got = encode_input(backbone, plain("the best film"))
     assert (got.ids, got.mark) == ([*lead, *body, *tail], -1)
 
 
 def test_a_decoders_input_stays_open():
-    assert encode_input(DECODER, "the best film  ").ids == DECODER.tokenize("the best film")
-    assert encode_input(DECODER, "the best film  ", chat=True).ids == DECODER.tokenize("the best film  ")
+    assert encode_input(DECODER, plain("the best film  ")).ids == DECODER.tokenize("the best film")
+    assert encode_input(DECODER, plain("the best film  "), chat=True).ids == DECODER.tokenize("the best film  ")
 
 
 @pytest.mark.parametrize(("backbone", "lead"), [(DECODER, 0), (TRANSLATOR, 0), (CLASSIFIER, 1)])
 def test_a_mark_is_a_place_between_tokens(backbone, lead):
-    got = encode_input(backbone, f"the best{PROMPT_MARK} film")
+    got = encode_input(backbone, plain(f"the best{PROMPT_MARK} film"))
     head = backbone.tokenize("the best")
     assert got.mark == lead + len(head)
     assert got.ids[lead : lead + len(head)] == head
-    assert got.ids == encode_input(backbone, "the best film").ids
+    assert got.ids == encode_input(backbone, plain("the best film")).ids
 
 
 @pytest.mark.parametrize("backbone", [DECODER, TRANSLATOR, CLASSIFIER])
 def test_too_long_an_input_is_an_error_or_cut(backbone):
-    whole = encode_input(backbone, "the best film of the year").ids
-    assert encode_input(backbone, "the best film of the year", max_tokens=len(whole)).ids == whole
+    whole = encode_input(backbone, plain("the best film of the year")).ids
+    assert encode_input(backbone, plain("the best film of the year"), max_tokens=len(whole)).ids == whole
     with pytest.raises(LengthError, match=rf"An input has {len(whole)} tokens, but only {len(whole) - 1} fit beside"):
-        encode_input(backbone, "the best film of the year", max_tokens=len(whole) - 1)
-    cut = encode_input(backbone, "the best film of the year", max_tokens=len(whole) - 1, truncate=True).ids
+        encode_input(backbone, plain("the best film of the year"), max_tokens=len(whole) - 1)
+    cut = encode_input(backbone, plain("the best film of the year"), max_tokens=len(whole) - 1, truncate=True).ids
     ends = len(backbone.special_ends[1]) if backbone is not DECODER else 0
     assert len(cut) == len(whole) - 1
     assert cut[: len(cut) - ends] == whole[: len(cut) - ends]
@@ -58,13 +60,13 @@ def test_too_long_an_input_is_an_error_or_cut(backbone):
 
 
 def test_a_mark_that_is_cut_off_stands_at_the_end():
-    got = encode_input(DECODER, f"the best film of{PROMPT_MARK} the year", max_tokens=3, truncate=True)
+    got = encode_input(DECODER, plain(f"the best film of{PROMPT_MARK} the year"), max_tokens=3, truncate=True)
     assert (len(got.ids), got.mark) == (3, 3)
 
 
 def test_an_input_is_not_cut_to_nothing():
     with pytest.raises(LengthError, match="but only 1 fit beside the prompt"):
-        encode_input(TRANSLATOR, "the best film", max_tokens=1, truncate=True)
+        encode_input(TRANSLATOR, plain("the best film"), max_tokens=1, truncate=True)
 
 
 @pytest.mark.parametrize("end", [True, False])
@@ -80,15 +82,16 @@ def test_targets_continue_inputs(end):
 
 def test_input_and_target_are_the_tokens_of_the_whole():
     """What a decoder-only model was trained to read: the same pieces as in running text."""
-    ids = [*encode_input(DECODER, "the film is ").ids, *encode_target(DECODER, "the film is", "good", end=False)]
+    ids = [*encode_input(DECODER, plain("the film is ")).ids, *encode_target(DECODER, "the film is", "good", end=False)]
     assert ids == DECODER.tokenize("the film is good")
     assert words(DECODER, ids) == "the film is good"
 
 
 def test_rendering():
     form = TextFormat(input="film: {text}", target="{label}")
-    assert render_input(DECODER, None, "as it is") == "as it is"
-    assert render_input(DECODER, form, "dull") == render_input(DECODER, form, {"text": "dull"}) == "film: dull"
+    assert render_input(DECODER, None, "as it is") == FilledText("as it is", ((0, 8),))
+    assert render_input(DECODER, form, "dull") == FilledText("film: dull", ((6, 10),))
+    assert render_input(DECODER, form, {"text": "dull"}) == render_input(DECODER, form, "dull")
     with pytest.raises(DataError, match="Without a stored template an input is a text, but got dict"):
         render_input(DECODER, None, {"text": "dull"})
 
@@ -97,7 +100,86 @@ def test_a_chat_template_goes_around():
     form = TextFormat(input="film: {text}", target="{label}", chat=True)
     with pytest.raises(ConfigError, match="asks for a chat template, but tiny gpt2 has none; set chat=False"):
         render_input(DECODER, form, "dull")
+    assert render_input(chatting(CHAT), form, "dull") == FilledText("<s>film: dull</s><s>", ((9, 13),))
+
+
+def chatting(template: str) -> Backbone:
     tokenizer = copy.deepcopy(zoo.tokenizer("decoder-only"))
-    tokenizer.chat_template = CHAT
-    chatting = Backbone.from_model(copy.deepcopy(zoo.stock("gpt2")), tokenizer)
-    assert render_input(chatting, form, "dull") == "<s>film: dull</s><s>"
+    tokenizer.chat_template = template
+    return Backbone.from_model(copy.deepcopy(zoo.stock("gpt2")), tokenizer)
+
+
+LONG = "the best film of the year was the worst one too"
+
+
+@pytest.mark.parametrize("backbone", [DECODER, TRANSLATOR, CLASSIFIER])
+@pytest.mark.parametrize("template", ["the film is {text} : good or bad", "the film: {text}", "{text} {prompt} too :"])
+def test_what_a_column_filled_is_cut_and_the_template_stays(backbone, template):
+    """The end of the whole was cut: an instruction behind the text went first, and then the question itself."""
+    given = render_input(backbone, TextFormat(input=template, target="{label}"), LONG)
+    whole = encode_input(backbone, given).ids
+    before, _, behind = template.replace("{prompt}", "").partition("{text}")
+    for most in range(len(whole) - 12, len(whole)):
+        cut = encode_input(backbone, given, max_tokens=most, truncate=True)
+        said = backbone.need_tokenizer().decode(cut.ids, skip_special_tokens=True)
+        assert len(cut.ids) == most
+        assert said.startswith(before)
+        assert said.endswith(behind)
+        kept = said[len(before) : len(said) - len(behind)]
+        assert LONG.startswith(kept)
+        assert kept != LONG
+        if "{prompt}" in template:
+            assert backbone.need_tokenizer().decode(cut.ids[cut.mark :], skip_special_tokens=True).strip() == "too :"
+
+
+def test_a_text_prompt_is_not_what_is_cut():
+    form = TextFormat(input="so is this good or bad : {text}", target="{label}")
+    given = render_input(DECODER, form, LONG)
+    fixed = len(DECODER.tokenize("so is this good or bad :"))
+    cut = encode_input(DECODER, given, max_tokens=fixed + 3, truncate=True).ids
+    assert words(DECODER, cut).startswith("so is this good or bad : the")
+    with pytest.raises(
+        LengthError, match=rf"{fixed} of them not from a column, but only {fixed} fit .*; shorten the temp"
+    ):
+        encode_input(DECODER, given, max_tokens=fixed, truncate=True)
+
+
+def test_the_longest_column_is_cut_first():
+    form = TextFormat(input="{a} : {b} : {c}", target="{label}")
+    columns = {"a": "good", "b": LONG, "c": "we saw it again and again"}
+    given = render_input(DECODER, form, columns)
+    whole = encode_input(DECODER, given).ids
+    lengths = {name: len(DECODER.tokenize(f" {text}")) for name, text in columns.items()}
+    gap = lengths["b"] - lengths["c"]
+    assert gap > 1 > lengths["a"] - lengths["c"]
+    parts = words(DECODER, encode_input(DECODER, given, max_tokens=len(whole) - gap, truncate=True).ids).split(" : ")
+    assert (parts[0], parts[2]) == (columns["a"], columns["c"])
+    assert LONG.startswith(parts[1])
+    parts = words(DECODER, encode_input(DECODER, given, max_tokens=len(whole) - gap - 6, truncate=True).ids).split(
+        " : "
+    )
+    left = [len(DECODER.tokenize(f" {part}")) for part in parts]
+    assert parts[0] == "good"
+    assert left[1:] == [lengths["c"] - 3] * 2
+
+
+@pytest.mark.parametrize("content", ["m.content", "(m.content | trim)"])
+def test_a_chat_keeps_its_turns(content):
+    """The opening of the answer was cut, and the model went on in the user's turn."""
+    backbone = chatting(CHAT.replace("m.content", content))
+    form = TextFormat(input=" film: {text} : so", target="{label}", chat=True)
+    given = render_input(backbone, form, LONG)
+    whole = encode_input(backbone, given, chat=True).ids
+    cut = encode_input(backbone, given, chat=True, max_tokens=len(whole) - 7, truncate=True).ids
+    assert len(cut) == len(whole) - 7
+    said = words(backbone, cut)
+    assert said.endswith(": so</s><s>")
+    assert words(backbone, whole).startswith(said.removesuffix(": so</s><s>").rstrip())
+
+
+def test_a_chat_that_rewrites_its_input_is_not_cut():
+    backbone = chatting(CHAT.replace("m.content", "m.content | upper"))
+    given = render_input(backbone, TextFormat(input="film: {text}", target="{label}", chat=True), LONG)
+    assert given.fields == ()
+    with pytest.raises(LengthError, match="of them not from a column, but only 9 fit"):
+        encode_input(backbone, given, chat=True, max_tokens=9, truncate=True)
