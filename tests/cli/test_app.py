@@ -64,7 +64,11 @@ def test_a_failure_is_one_clear_line_and_1(run, tmp_path):
 def test_a_wrong_setting_is_2(run, tmp_path):
     code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path))
     assert code == 2
-    assert err == "softprompt: Give either --task NAME, or --train_file FILE with --input and --target.\n"
+    wanted = "Give either --task NAME, or --train_file FILE (or another split's) with --input and --target."
+    assert err == f"softprompt: {wanted}\n"
+    code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path), "--train_file", "a.csv")
+    assert code == 2
+    assert err == 'softprompt: Files need templates over their columns: --input "{text}" --target "{label}".\n'
 
 
 def test_debug_shows_where_an_error_came_from(run, tmp_path):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from importlib import resources
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import yaml
+
+from softprompt.backbones import Backbone
+from softprompt.errors import BackboneError
 
 TEMPLATES = ("--input", "{text}", "--target", "{label}", "--label_words", '{"0": bad, "1": good}')
 
@@ -38,6 +43,93 @@ def test_training_leaves_a_prompt_and_its_settings(run, trained, backbone):
     code, card, _ = run("prompts", "show", "--path", str(trained / "prompts" / "film"))
     assert code == 0
     assert "# film" in card
+
+
+def test_settings_are_kept_whatever_ends_the_training(run, backbone, files, tmp_path):
+    """They were written after the training only: not when all runs had failed, nor after a kill."""
+    out = tmp_path / "failed"
+    common = ("train", "--backbone", backbone, *TEMPLATES, "--train_file", files["train"], "--steps", "4",
+              "--length", "3", "--output_dir", str(out))  # fmt: skip
+    code, _, err = run(*common, "--learning_rate", "1e38", "--optimizer", "adamw")
+    assert code == 1, err
+    assert yaml.safe_load((out / "config.yaml").read_text())["learning_rate"] == 1e38
+    code, _, err = run(*common, "--learning_rate", "0.1")
+    assert code == 2
+    assert "holds another session" in err
+    assert yaml.safe_load((out / "config.yaml").read_text())["learning_rate"] == 1e38
+    code, _, err = run(*common, "--output_dir", files["train"])
+    assert code == 2
+    assert err.splitlines()[-1] == f"softprompt: output_dir={files['train']} is a file; choose a folder."
+
+
+def test_what_reading_found_is_told_and_stored(run, backbone, files, tmp_path):
+    """Bad rows were skipped without a word, and nobody saw that splits overlap."""
+    with open(files["train"], "a", encoding="utf-8") as file:
+        file.write('{"text": "the film was good"}\n{"text": "the same", "label": "1"}\n')
+    with open(files["validation"], "w", encoding="utf-8") as file:
+        file.write('{"text": "the same", "label": "1"}\n{"text": "another", "label": "0"}\n')
+    code, _, err = run(
+        "train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), "--name", "film", *TEMPLATES,
+        "--train_file", files["train"], "--validation_file", files["validation"], "--on-bad-row=skip",
+        "--length", "3", "--steps", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert err.splitlines()[:6] == [
+        "Data of train:",
+        "  train: 25 rows",
+        "  validation: 2 rows",
+        "  train: 1 bad rows skipped",
+        f"    {files['train']}:25: column 'label' is missing; the row has 'text'",
+        "  validation: 1 rows have an input that is also in train",
+    ]
+    facts = json.loads((tmp_path / "out" / "prompts" / "film" / "prompt.json").read_text())
+    assert facts["run"]["data"] == {
+        "rows": {"train": 25, "validation": 2},
+        "skipped": {"train": 1},
+        "duplicates": {"train, validation": 1},
+    }
+
+
+def test_settings_of_a_run_and_of_a_method_are_checked(run, backbone, files, tmp_path, monkeypatch):
+    """Without the types that tests check, as users run it: a text for a number once ended in a traceback."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    file = tmp_path / "runs.yaml"
+    common = ("train", "--backbone", backbone, *TEMPLATES, "--train_file", files["train"], "--output_dir",
+              str(tmp_path / "out"))  # fmt: skip
+    file.write_text(yaml.safe_dump({"runs": [{"learning_rate": "high"}]}))
+    code, _, err = run(*common, "--config", str(file))
+    assert code == 2
+    assert err.splitlines()[-1] == "softprompt: learning_rate='high': expected a number, but got str."
+    code, _, err = run(*common, "--method_options", '{"rank": 4}')
+    assert code == 2
+    assert "Unknown setting of PromptTuning 'rank'." in err
+    prefix = ("--method", "prefix_tuning", "--hidden", "0", "--steps", "1")
+    code, _, err = run(*common, *prefix, "--decoder", "false")
+    assert code == 2
+    assert "Every prefix" in err
+    code, _, err = run(*common, *prefix, "--cross", "false", "--method_options", '{"length": 7}', "--name", "keys")
+    assert code == 0, err
+    method = json.loads((tmp_path / "out" / "prompts" / "keys" / "prompt.json").read_text())["method"]
+    assert (method["length"], method["cross"], method["decoder"]) == (7, False, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--task", "subj", "--output_dir", "out"),
+        ("evaluate", "--task", "subj"),
+        ("predict", "--by", "generate"),
+    ],
+)
+def test_where_a_backbone_comes_from_is_handed_on(run, command, tmp_path, monkeypatch):
+    def from_pretrained(name: str, **settings: object) -> None:
+        raise BackboneError(f"{name}, {settings['revision']}, {settings['trust_remote_code']}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Backbone, "from_pretrained", from_pretrained)
+    code, _, err = run(*command, "--backbone", "a/b", "--revision", "v1", "--trust_remote_code", "true")
+    assert code == 1
+    assert err.splitlines()[-1] == "softprompt: a/b, v1, True"
 
 
 def test_the_written_settings_repeat_the_training(run, trained, tmp_path):
@@ -93,15 +185,98 @@ def test_predicting_keeps_order_and_goes_on_where_it_stopped(run, trained, backb
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
 
     part.write_text(whole.read_text().splitlines(keepends=True)[0] + '{"input": "half a li')
+    beside = tmp_path / "whole.jsonl.settings.json"
+    (tmp_path / "part.jsonl.settings.json").write_text(beside.read_text())
     assert run(*common, "--output", str(part))[0] == 0
     again = [json.loads(line) for line in part.read_text().splitlines()]
     assert [(row["input"], row["output"]) for row in again] == [(row["input"], row["output"]) for row in rows]
 
 
+def test_predicting_goes_on_only_behind_answers_to_the_same_question(run, trained, backbone, tmp_path):
+    """Whatever lines the output had were counted as answered: to other inputs, by another prompt, in another way."""
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("the film was good\nthe book was bad\n")
+    common = ("predict", "--backbone", backbone, "--input", str(source), "--output", str(output))
+    prompt = ("--prompt", str(trained / "prompts" / "film"))
+    assert run(*common, *prompt)[0] == 0
+    answers = output.read_text()
+    remedy = "choose another --output, or remove it.\n"
+
+    def refused(*arguments: str) -> str:
+        code, _, err = run(*common, *arguments)
+        assert code == 2, err
+        assert err.endswith(remedy)
+        return err.splitlines()[-1].removeprefix(f"softprompt: {output}").removesuffix("; " + remedy.strip())
+
+    assert refused() == " holds answers that were made with another prompt"
+    asked = refused(*prompt, "--by", "generate", "--num_beams", "2")
+    assert asked == " holds answers that were made with another by and num_beams"
+    source.write_text("the film was good\nthe song was bad\n")
+    assert refused(*prompt) == f":2 answers another input than {source}:2"
+    source.write_text("the film was good\n")
+    assert refused(*prompt) == ":2 answers more than there are inputs"
+    assert output.read_text() == answers
+    output.write_text("no answer\n")
+    assert refused(*prompt) == ":1 is no answer"
+    (tmp_path / "out.jsonl.settings.json").unlink()
+    assert refused(*prompt) == " exists, but not out.jsonl.settings.json beside it"
+
+
+def test_inputs_that_cannot_be_answered(run, trained, backbone, tmp_path):
+    """A blank line stopped a prediction without file and line, bytes that are no UTF-8 with a traceback."""
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    long = "the film was good " * 40
+    source.write_bytes(f"the film was good\n \n{long}\n".encode() + b"caf\xe9\nthe book was bad\n\n")
+    common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--input", str(source),
+              "--output", str(output))  # fmt: skip
+    code, _, err = run(*common)
+    assert code == 1
+    assert err.splitlines()[-1] == (
+        f"softprompt: {source}:2: the input is empty; give it a text. To write bad inputs down with their error and go "
+        "on, give --on-bad-row=skip."
+    )
+    code, _, err = run(*common, "--on-bad-row=skip")
+    assert code == 0, err
+    assert err.splitlines()[-1] == "4 bad inputs have an error instead of an output."
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["input"] for row in rows] == ["the film was good", " ", long, "caf\ufffd", "the book was bad", ""]
+    assert [row["output"] is None for row in rows] == [False, True, True, True, False, True]
+    errors = [row["error"] for row in rows if "error" in row]
+    assert "tokens, but only" in errors[1]
+    assert errors[2] == "is not valid UTF-8; save the file as UTF-8"
+    whole = output.read_text()
+    output.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    assert run(*common, "--on-bad-row=skip")[0] == 0
+    assert [json.loads(line)["input"] for line in output.read_text().splitlines()] == [row["input"] for row in rows]
+
+
+def test_predicting_from_every_kind_of_file(run, trained, backbone, tmp_path, monkeypatch):
+    common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"))
+    csv = tmp_path / "in.csv"
+    csv.write_text('id,text\n1,"the film, was good"\n2,the book was bad\n')
+    code, out, err = run(*common, "--input", str(csv))
+    assert code == 0, err
+    assert [json.loads(line)["input"] for line in out.splitlines()] == [
+        {"id": "1", "text": "the film, was good"},
+        {"id": "2", "text": "the book was bad"},
+    ]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "the film was good"}\n{"txt": ""}\n')))
+    code, out, err = run(*common, "--format", "rows", "--on-bad-row", "skip")
+    assert code == 0, err
+    assert json.loads(out.splitlines()[1])["error"] == "column 'text' is missing; the row has 'txt'"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the film was good\n")))
+    code, out, err = run(*common)
+    assert code == 0, err
+    assert json.loads(out)["input"] == "the film was good"
+    code, _, err = run(*common, "--input", str(tmp_path / "none.txt"))
+    assert code == 1
+    assert err.splitlines()[-1] == f"softprompt: There is no file {tmp_path}/none.txt; check the path."
+
+
 def test_predicting_columns_to_standard_output(run, trained, backbone, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "the film was good"}\n{"text": "the book was bad"}\n')
-    common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--format", "jsonl",
+    common = ("predict", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"),
               "--input", str(source), "--by", "generate", "--max_new_tokens", "3")  # fmt: skip
     code, out, err = run(*common)
     assert code == 0, err
@@ -110,7 +285,7 @@ def test_predicting_columns_to_standard_output(run, trained, backbone, tmp_path)
     source.write_text('{"text": "the film was good"}\n["no object"]\n')
     code, _, err = run(*common)
     assert code == 1
-    assert err.splitlines()[-1] == f"softprompt: {source}:2 holds list; expected an object per line."
+    assert f"softprompt: {source}:2: holds a JSON list; write one object per line" in err.splitlines()[-1]
 
 
 def test_ranking_needs_label_words(run, backbone):
@@ -133,6 +308,26 @@ def test_evaluating_writes_every_prediction(run, trained, backbone, tmp_path):
     code, _, err = run("evaluate", "--backbone", backbone, "--task", "subj", "--majority", "true", "--prompt", "x")
     assert code == 2
     assert err == "softprompt: Give at most one of --prompt, --text_prompt and --majority.\n"
+
+
+def test_evaluating_on_files(run, trained, backbone, files, tmp_path):
+    """Who trained on files could evaluate on none."""
+    common = ("evaluate", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"))
+    code, stored, err = run(*common, "--validation_file", files["validation"])
+    assert code == 0, err
+    assert [line.split()[0] for line in stored.splitlines()[2:]] == ["accuracy", "macro_f1"]
+    code, said, err = run(*common, "--validation_file", files["validation"], *TEMPLATES)
+    assert code == 0, err
+    assert said == stored
+    code, table, err = run(
+        *common, "--test_file", files["validation"], "--split", "test", "--input", "{text}", "--target", "{label}",
+        "--metrics+", "exact_match", "--max_new_tokens", "4",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["exact_match"]
+    code, _, err = run("evaluate", "--backbone", backbone, "--validation_file", files["validation"])
+    assert code == 2
+    assert "Files need templates over their columns" in err
 
 
 def test_exchange_with_peft(run, trained, backbone, tmp_path):

@@ -14,11 +14,20 @@ __all__ = ["evaluate_prompt"]
 def evaluate_prompt(
     *,
     backbone: str,
-    task: str,
     prompt: str | None = None,
     text_prompt: str | None = None,
     majority: bool = False,
+    task: str | None = None,
     data_dir: str | None = None,
+    train_file: str | None = None,
+    validation_file: str | None = None,
+    test_file: str | None = None,
+    input: str | None = None,
+    target: str | None = None,
+    label_words: dict[str, str] | None = None,
+    metrics: list[str] | None = None,
+    chat: bool = False,
+    on_bad_row: Literal["error", "skip"] = "error",
     split: str = "validation",
     by: Literal["generate", "rank"] | None = None,
     rows: int | None = None,
@@ -27,19 +36,31 @@ def evaluate_prompt(
     output: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
     batch_tokens: int = 16384,
 ) -> None:
     """Score a prompt on a task: metrics with 95 % intervals, and every prediction in a file if asked.
 
-    Without a prompt the bare backbone is scored.
+    Without a prompt the bare backbone is scored. Files are read in the format that is stored with the prompt, unless
+    --input, --target, --label_words or --chat say another.
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
-        task: A task's name (see `softprompt tasks list`).
         prompt: The prompt's folder.
         text_prompt: Words to put before each input instead of a prompt.
         majority: Score the most frequent training target instead of a model.
+        task: A task's name (see `softprompt tasks list`); or give files.
         data_dir: Folder with the task's original files.
+        train_file: JSONL, CSV, TSV or Parquet file; alone, it is split in three.
+        validation_file: File of the validation split.
+        test_file: File of the test split.
+        input: Template of the input over the files' columns, e.g. "{text}".
+        target: Template of the target, e.g. "{label}".
+        label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
+        metrics: Names of metrics.
+        chat: Whether to put the tokenizer's chat template around inputs.
+        on_bad_row: Whether a bad row is an error or is skipped and counted.
         split: Which split to score on.
         by: Rank the task's label words, or generate; ranks if the task has label words.
         rows: Score that many rows only, drawn by a fixed seed.
@@ -48,11 +69,15 @@ def evaluate_prompt(
         output: File for the predictions, one JSON object per row.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
+        revision: The backbone's branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the backbone may run.
         batch_tokens: Most tokens per batch, padding included.
     """
+    settings = dict(locals())
     from dataclasses import asdict
 
     import softprompt as sp
+    from softprompt.cli.data import read_task
     from softprompt.errors import ConfigError
     from softprompt.evaluation import TextPrompt, evaluate_majority
     from softprompt.inference import BatchLimits
@@ -60,16 +85,20 @@ def evaluate_prompt(
 
     if (prompt is not None) + (text_prompt is not None) + majority > 1:
         raise ConfigError("Give at most one of --prompt, --text_prompt and --majority.")
-    loaded_task = sp.load_task(task, data_dir)
+    soft = sp.SoftPrompt.load(prompt) if prompt is not None else None
+    loaded_task = read_task(settings, soft.info.format if soft else None)
     if majority:
         evaluation = evaluate_majority(loaded_task, split)
     else:
-        scored = sp.SoftPrompt.load(prompt) if prompt else TextPrompt(text_prompt) if text_prompt else None
+        loaded = sp.Backbone.from_pretrained(
+            backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+        )
         with Progress() as progress:
-            bar = progress.add(task, total=min(rows or 10**9, len(loaded_task.examples(split))))
+            count = len(loaded_task.examples(split))
+            bar = progress.add(loaded_task.name, total=count if rows is None else min(rows, count))
             evaluation = sp.evaluate(
-                sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device),
-                scored,
+                loaded,
+                TextPrompt(text_prompt) if text_prompt is not None else soft,
                 loaded_task,
                 split,
                 by,

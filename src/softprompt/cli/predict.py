@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from softprompt.tasks import TextFormat
 
 __all__ = ["predict"]
+
+_STANDARD_OUTPUT = "-"
 
 
 def predict(
@@ -19,7 +21,8 @@ def predict(
     prompt: str | None = None,
     input: str = "-",
     output: str = "-",
-    format: Literal["text", "jsonl"] = "text",
+    format: Literal["text", "rows"] | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
     by: Literal["generate", "rank"] | None = None,
     raw: bool = False,
     max_new_tokens: int = 128,
@@ -27,19 +30,24 @@ def predict(
     truncate: bool = False,
     dtype: str = "auto",
     device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
     batch_tokens: int = 16384,
     window: int = 512,
 ) -> None:
     """Answer inputs with a prompt, one JSON object per input, in the inputs' order.
 
-    Stopped, the same command goes on behind the last line of the output file.
+    Stopped, the same command goes on behind the last line of the output file; what its lines were made with stands in
+    OUTPUT.settings.json.
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
         prompt: The prompt's folder; the bare backbone without one.
         input: File to read, - for standard input.
         output: File to write, - for standard output.
-        format: Whether a line is a text, or a JSON object with the columns of the prompt's template.
+        format: Whether the input is lines of text, or rows with the columns of the prompt's template: JSONL, CSV, TSV
+            or Parquet, on standard input JSONL; by the file's name if not given.
+        on_bad_row: Whether an input that cannot be answered is an error, or gets an error instead of an output.
         by: Rank the label words that the prompt was trained with, or generate; ranks if there are any.
         raw: Take texts as they are, without the prompt's stored template.
         max_new_tokens: Longest text to generate, in tokens.
@@ -47,46 +55,66 @@ def predict(
         truncate: Cut inputs that are too long, instead of failing.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
+        revision: The backbone's branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the backbone may run.
         batch_tokens: Most tokens per batch, padding included.
         window: Inputs that are read, sorted by length and answered before they are written.
     """
+    settings = dict(locals())
     import softprompt as sp
-    from softprompt.cli.answers import generated, ranked
-    from softprompt.inference import BatchLimits, make_queries
+    from softprompt.cli.answers import answer_all
+    from softprompt.cli.inputs import count_inputs, read_inputs
+    from softprompt.cli.resuming import as_line, digest_prompt, skip_answered
+    from softprompt.inference import BatchLimits, Query
     from softprompt.loop.progress import Progress
 
-    done = 0 if output == "-" else _answered(Path(output))
-    labels = _labels(prompt, by)
-    loaded = sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device)
-    model = sp.Prompted(loaded, {"prompt": sp.SoftPrompt.load(prompt)} if prompt else {})
-    with _reading(input) as lines, _appending(output) as file, Progress() as progress:
-        waiting, again = itertools.tee(itertools.islice(_inputs(lines, input, format), done, None))
-        queries = make_queries(
-            model,
-            ((value, "prompt" if prompt else None) for value in waiting),
-            raw=raw,
-            candidates=labels,
-            max_new_tokens=max_new_tokens,
-            truncate=truncate,
+    soft = sp.SoftPrompt.load(prompt) if prompt else None
+    form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
+    labels = _labels(form, by)
+    loaded = sp.Backbone.from_pretrained(
+        backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+    )
+    question = Query(
+        input="",
+        prompt="prompt" if soft else None,
+        form=None if raw else form,
+        candidates=labels,
+        max_new_tokens=max_new_tokens,
+        truncate=truncate,
+    )
+    inputs = read_inputs(input, format)
+    made_with = {
+        "backbone": loaded.fingerprint.to_mapping(),
+        "prompt": digest_prompt(prompt) if prompt else None,
+        **{name: settings[name] for name in ("by", "raw", "max_new_tokens", "num_beams", "truncate")},
+    }
+    done = 0 if output == _STANDARD_OUTPUT else skip_answered(Path(output), inputs, made_with)
+    refused = 0
+    with _appending(output) as file, Progress() as progress:
+        answers = answer_all(
+            sp.Prompted(loaded, {"prompt": soft} if soft else {}),
+            inputs,
+            question,
+            skip=on_bad_row == "skip",
+            progress=progress.add("predict", total=count_inputs(input), done=done).advance,
+            limits=BatchLimits(tokens=batch_tokens),
+            window=window,
+            **({} if labels else {"num_beams": num_beams}),
         )
-        bar = progress.add("predict", total=_count(input), done=done)
-        shared: dict[str, Any] = {"limits": BatchLimits(tokens=batch_tokens), "window": window, "progress": bar.advance}
-        answers = (
-            ranked(model, queries, **shared) if labels else generated(model, queries, num_beams=num_beams, **shared)
-        )
-        for value, answer in zip(again, answers, strict=True):
-            file.write(json.dumps({"input": value, **answer}, ensure_ascii=False) + "\n")
+        for answer in answers:
+            refused += "error" in answer
+            file.write(as_line(answer))
             file.flush()
+    if refused:
+        print(f"{refused} bad inputs have an error instead of an output.", file=sys.stderr)
 
 
-def _labels(prompt: str | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:
+def _labels(form: TextFormat | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:
     """What to rank; nothing where text is to be generated."""
-    import softprompt as sp
     from softprompt.errors import ConfigError
     from softprompt.evaluation import choose_way
 
-    form = sp.SoftPrompt.load(prompt).info.format if prompt else None
-    labels = sp.TextFormat.from_mapping(form).labels if form else None
+    labels = form.labels if form else None
     if choose_way(by, labels) == "generate":
         return ()
     if not labels:
@@ -94,45 +122,5 @@ def _labels(prompt: str | None, by: Literal["generate", "rank"] | None) -> tuple
     return labels
 
 
-def _inputs(lines: Iterable[str], place: str, format: str) -> Iterator[str | Mapping[str, Any]]:
-    from softprompt.errors import DataError
-
-    for number, line in enumerate(lines, 1):
-        text = line.removesuffix("\n")
-        if format == "text":
-            yield text
-            continue
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{place}:{number} is not JSON ({error}); expected an object per line.") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{place}:{number} holds {type(row).__name__}; expected an object per line.")
-        yield row
-
-
-def _answered(path: Path) -> int:
-    """Complete lines of an output file; a half-written last line is cut off."""
-    if not path.is_file():
-        return 0
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        path.write_bytes(whole)
-    return whole.count(b"\n")
-
-
-def _count(place: str) -> int:
-    """Lines of a file; unknown, thus 0, for standard input."""
-    if place == "-":
-        return 0
-    with Path(place).open("rb") as file:
-        return sum(1 for _ in file)
-
-
-def _reading(place: str) -> contextlib.AbstractContextManager[TextIO]:
-    return contextlib.nullcontext(sys.stdin) if place == "-" else Path(place).open(encoding="utf-8", newline="\n")
-
-
 def _appending(place: str) -> contextlib.AbstractContextManager[TextIO]:
-    return contextlib.nullcontext(sys.stdout) if place == "-" else Path(place).open("a", encoding="utf-8")
+    return contextlib.nullcontext(sys.stdout) if place == _STANDARD_OUTPUT else Path(place).open("a", encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from softprompt.cli.tables import print_table
+from softprompt.errors import ConfigError
 
 __all__ = ["train_prompts"]
 
@@ -34,6 +35,10 @@ def train_prompts(
     source: str | None = None,
     placement: str | None = None,
     hidden: int | None = None,
+    encoder: bool | None = None,
+    cross: bool | None = None,
+    decoder: bool | None = None,
+    method_options: dict[str, Any] | None = None,
     seed: int = 0,
     optimizer: str = "adafactor",
     learning_rate: float = 0.3,
@@ -55,6 +60,8 @@ def train_prompts(
     max_new_tokens: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
     attention: Literal["sdpa", "eager"] | None = None,
     precision: Literal["float32", "bf16"] = "float32",
     conditioning: Literal["auto", "shared", "concatenation"] = "auto",
@@ -91,6 +98,10 @@ def train_prompts(
         source: Folder of the prompt to start from, with init prompt.
         placement: prepend, middle or append.
         hidden: Width of a prefix's reparameterisation; 0 trains keys and values directly.
+        encoder: Whether the encoder gets a prefix, in prefix tuning.
+        cross: Whether the decoder's attention onto the encoder gets a prefix.
+        decoder: Whether the decoder gets a prefix.
+        method_options: Further settings of the method, e.g. of another package's.
         seed: Of the prompt's start and the order of the data.
         optimizer: adafactor, adamw, or another package's.
         learning_rate: Highest learning rate.
@@ -112,6 +123,8 @@ def train_prompts(
         max_new_tokens: Longest text to generate in evaluation, in tokens.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
+        revision: The backbone's branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the backbone may run.
         attention: Attention kernel.
         precision: float32, or bf16 autocast.
         conditioning: Which pass to take.
@@ -124,10 +137,12 @@ def train_prompts(
     settings = dict(locals())
     import softprompt as sp
     from softprompt.cli.runs import build_runs
-    from softprompt.config import write_yaml
 
     made = build_runs(settings)
-    loaded = sp.Backbone.from_pretrained(backbone, dtype=dtype, device=device, attention=attention)
+    loaded = sp.Backbone.from_pretrained(
+        backbone, dtype=dtype, device=device, attention=attention, revision=revision,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     config = sp.TrainConfig(
         output_dir=output_dir,
         precision=precision,
@@ -137,8 +152,10 @@ def train_prompts(
         checkpoint_every=checkpoint_every,
         trackers=tuple(trackers or ()),
     )
+    if not Path(output_dir, "session.json").exists():  # whatever ends this training, it can be repeated
+        _write_settings(settings)
     result = sp.train(loaded, made, config)
-    write_yaml({key: value for key, value in settings.items() if value is not None}, Path(output_dir) / "config.yaml")
+    _write_settings(settings)
     names = sorted({metric for run in result.values() for metric in run.metrics})
     print_table(
         ("run", "status", "best step", *names, "prompt"),
@@ -150,3 +167,14 @@ def train_prompts(
     for name, run in result.items():
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
+
+
+def _write_settings(settings: dict[str, Any]) -> None:
+    """Write the resolved settings beside the result: not into another session's folder, nor over a file."""
+    from softprompt.config import write_yaml
+
+    folder = Path(settings["output_dir"])
+    if folder.is_file():
+        raise ConfigError(f"output_dir={folder} is a file; choose a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_yaml({key: value for key, value in settings.items() if value is not None}, folder / "config.yaml")

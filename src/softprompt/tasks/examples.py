@@ -54,6 +54,14 @@ class TaskReport:
     skipped: Mapping[str, tuple[str, ...]]
     duplicates: Mapping[tuple[str, str], int]
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Its numbers as plain values; a pair of splits is `FIRST, SECOND`."""
+        return {
+            "rows": dict(self.rows),
+            "skipped": {split: len(problems) for split, problems in self.skipped.items()},
+            "duplicates": {", ".join(pair): rows for pair, rows in self.duplicates.items()},
+        }
+
     def __str__(self) -> str:
         lines = [f"{split}: {rows:,} rows" for split, rows in self.rows.items()]
         for split, problems in self.skipped.items():

@@ -10,7 +10,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from io import BufferedIOBase
@@ -19,7 +19,7 @@ from typing import Any, final
 
 from softprompt.errors import DataError
 
-__all__ = ["Row", "read_delimited", "read_rows"]
+__all__ = ["Row", "json_rows", "read_delimited", "read_rows", "row_format"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)  # a field may be a whole document; more does not fit a C long on every platform
@@ -52,14 +52,20 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         DataError: If the format is unknown, the file is missing, breaks off, or is no file of that format.
     """
     path = Path(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    form = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).removesuffix(".gz")
-    if form not in READERS or suffixes[-2:] == [".parquet", ".gz"]:
+    form = row_format(path)
+    if form is None:
         raise DataError(
             f"{path} is of no known format: name the file .jsonl, .csv or .tsv (each also with .gz) or .parquet, and "
             "write one row per line, no JSON array."
         )
     yield from READERS[form](existing(path))
+
+
+def row_format(path: Path) -> str | None:
+    """The ending of a file's name that says how its rows are written, without `.gz`; None if it says nothing."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    form = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:]).removesuffix(".gz")
+    return None if form not in READERS or suffixes[-2:] == [".parquet", ".gz"] else form
 
 
 def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence[str] | None = None) -> Iterator[Row]:
@@ -105,9 +111,9 @@ def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence
             yield Row(source, dict(zip(names, values, strict=True)))
 
 
-def read_json_lines(path: Path) -> Iterator[Row]:
-    """The rows of a file with one JSON object per line."""
-    for number, line in numbered_lines(path):
+def json_rows(lines: Iterable[tuple[int, bytes]], place: str) -> Iterator[Row]:
+    """The rows of numbered lines with one JSON object each."""
+    for number, line in lines:
         if line.isspace():
             continue
         columns: Mapping[str, Any] = {}
@@ -123,7 +129,7 @@ def read_json_lines(path: Path) -> Iterator[Row]:
         if not isinstance(columns, dict):
             problem = f"holds a JSON {type(columns).__name__}; write one object per line, with a value for each column"
             columns = {}
-        yield Row(f"{path}:{number}", columns, problem)
+        yield Row(f"{place}:{number}", columns, problem)
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
@@ -147,7 +153,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".jsonl": read_json_lines,
+    ".jsonl": lambda path: json_rows(numbered_lines(path), str(path)),
     ".csv": lambda path: read_delimited(path, delimiter=",", quoted=True),
     ".tsv": lambda path: read_delimited(path, delimiter="\t", quoted=False),
     ".parquet": read_parquet,

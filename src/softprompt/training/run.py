@@ -119,10 +119,10 @@ class Run:
         return self.metric or self.task.metrics[0]
 
     def settings(self) -> dict[str, Any]:
-        """Plain values: everything but the task's data."""
+        """Plain values: everything but the task's data, of which only counts are told."""
         plain = {key: value for key, value in vars(self).items() if key not in ("method", "task")}
         method = {"name": name_of(self.method), **to_mapping(self.method)}
-        return to_mapping({**plain, "method": method, "task": self.task.name})
+        return to_mapping({**plain, "method": method, "task": self.task.name, "data": self.task.report.counts()})
 
 
 @dataclass(frozen=True, kw_only=True)

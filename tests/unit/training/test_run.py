@@ -116,4 +116,9 @@ def test_settings_are_plain_and_name_method_and_task():
     assert found["method"]["name"] == "prefix_tuning"
     assert found["method"]["hidden"] == 8
     assert found["task"] == "rows"
-    assert set(found) == {field.name for field in dataclasses.fields(Run)}
+    assert found["data"] == {
+        "rows": {"train": 2, "validation": 2},
+        "skipped": {},
+        "duplicates": {"train, validation": 2},
+    }
+    assert set(found) == {field.name for field in dataclasses.fields(Run)} | {"data"}
