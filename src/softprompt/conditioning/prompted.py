@@ -161,10 +161,12 @@ class Prompted:
             raw: Whether texts are taken as they are, without template.
             truncate: Whether inputs that are too long are shortened, in what fills their template; otherwise they
                 are an error.
-            **options: What `transformers` knows: `max_new_tokens`, `num_beams`, `do_sample`, `streamer`, …
+            **options: What `transformers` knows: `max_new_tokens` (20 unless options or model say otherwise),
+                `num_beams`, `do_sample`, `streamer`, `generation_config`, …; lengths never count virtual tokens.
 
         Returns:
-            For texts, the generated texts; for ids, what transformers returns.
+            For texts, the generated texts alone: one for each input, or with `num_return_sequences` that many, those
+            of an input side by side. For ids, what transformers returns, with scores if `return_dict_in_generate`.
 
         Raises:
             ShapeError: If neither or both of texts and ids are given, a row has no tokens, or there are no rows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.families import zoo
+from transformers import GenerationConfig, TextIteratorStreamer
 
 from softprompt.conditioning import Prompted, collection
 from softprompt.conditioning.collection import PromptCollection
@@ -277,6 +278,45 @@ def test_texts_that_are_too_long_are_an_error_or_cut():
     assert mask.sum(-1).tolist() == [zoo.POSITIONS - 9, len(BACKBONE.tokenize("dull"))]
     assert ids[0].tolist() == BACKBONE.tokenize(text)[: zoo.POSITIONS - 9]
     assert len(model.generate([text, "dull"], max_new_tokens=5, truncate=True, do_sample=False)) == 2
+
+
+def test_several_texts_of_an_input_stand_side_by_side():
+    model = Prompted(BACKBONE, {"a": rows()})
+    texts, options = ["the film is", "a book"], {"num_beams": 4, "max_new_tokens": 4, "do_sample": False}
+    alone = [model.generate([text], num_return_sequences=3, **options) for text in texts]
+    assert model.generate(texts, num_return_sequences=3, **options) == [*alone[0], *alone[1]]
+    assert len(set(alone[0])) == len(alone[0]) == 3
+
+
+def test_texts_are_texts_whatever_transformers_returns():
+    model = Prompted(BACKBONE, {"a": rows()})
+    options = {"max_new_tokens": 4, "do_sample": False}
+    want = model.generate(["the film is"], **options)
+    assert model.generate(["the film is"], return_dict_in_generate=True, output_scores=True, **options) == want
+    assert model.generate(["the film is"], generation_config=GenerationConfig(**options)) == want
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_a_text_is_streamed_as_it_comes(name):
+    backbone = zoo.backbone(name)
+    model = Prompted(backbone, {"a": PromptTuning(length=2, init="vocab").build(backbone)})
+    streamer = TextIteratorStreamer(backbone.need_tokenizer(), skip_prompt=True, skip_special_tokens=True, timeout=9)
+    (text,) = model.generate(["the film is"], streamer=streamer, max_new_tokens=6, do_sample=False)
+    assert text
+    assert "".join(streamer).removeprefix(" ") == text
+
+
+def test_a_template_stays_whole_where_its_text_is_cut():
+    model = Prompted(BACKBONE, {"a": formed(rows(4), "film: {text} so good or bad :")})
+    text = "the best film of the year " * 20
+    ids, mask, _ = model.encode([text, "dull"], "a", truncate=True, room=5)
+    assert mask.sum(-1)[0] == zoo.POSITIONS - 9
+    assert all(said.endswith(" so good or bad :") for said in _decoded(ids, mask))
+    assert model.score([text], ["good"], truncate=True).isfinite().all()
+
+
+def _decoded(ids: torch.Tensor, mask: torch.Tensor) -> list[str]:
+    return [BACKBONE.need_tokenizer().decode(row[real]) for row, real in zip(ids, mask, strict=True)]
 
 
 def test_formats_are_read_as_they_were_stored():
