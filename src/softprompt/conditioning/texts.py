@@ -80,6 +80,7 @@ def encode_inputs(
     chat: bool = False,
     max_tokens: Sequence[int | None] | None = None,
     truncate: bool = False,
+    places: Sequence[str] | None = None,
 ) -> list[EncodedInput]:
     """Tokenize inputs.
 
@@ -93,6 +94,7 @@ def encode_inputs(
         max_tokens: Most tokens that each input may have; None is unbounded.
         truncate: Whether a longer input is shortened; otherwise it is an error. What columns filled loses its end,
             the longest part first; templates, text prompts and the turns of a chat stay whole.
+        places: Where each input stands in the data, such as file and line, for errors to name.
 
     Raises:
         LengthError: If an input is too long and may not be shortened, or not by so much.
@@ -107,7 +109,8 @@ def encode_inputs(
     limits = max_tokens or [None] * len(texts)
     encoded = []
     for index, (text, head) in enumerate(zip(texts, heads, strict=True)):
-        body = _Body(FilledText(text, inputs[index].fields), head, rests.get(index))
+        place = f"{places[index]}: " if places else ""
+        body = _Body(FilledText(text, inputs[index].fields), head, rests.get(index), place)
         ends = (lead, [] if opened else tail)
         encoded.append(_assemble(backbone, body, ends, limits[index], truncate))
     return encoded
@@ -120,6 +123,7 @@ class _Body:
     given: FilledText
     head: list[int]
     rest: list[int] | None
+    place: str
 
     @property
     def ids(self) -> list[int]:
@@ -132,9 +136,10 @@ def _assemble(
     """One input with its special tokens, shortened where it must be and may."""
     (lead, tail), ids = ends, body.ids
     kept: Sequence[int] = range(len(ids))
-    if max_tokens is not None and len(lead) + len(ids) + len(tail) > max_tokens:
+    total = len(lead) + len(ids) + len(tail)
+    if max_tokens is not None and total > max_tokens:
         spans = _spans(backbone, body) if truncate else []
-        fixed = len(lead) + len(ids) + len(tail) - sum(end - start for start, end in spans)
+        fixed = total - sum(end - start for start, end in spans)
         if fixed >= max_tokens:
             template, remedy = (
                 (f", {fixed} of them not from a column", "shorten the template")
@@ -142,7 +147,7 @@ def _assemble(
                 else ("", "shorten it, or pass truncate=True")
             )
             raise LengthError(
-                f"An input has {len(lead) + len(ids) + len(tail)} tokens{template}, but only {max_tokens} fit beside "
+                f"{body.place}An input has {total} tokens{template}, but only {max_tokens} fit beside "
                 f"the prompt and the target ({body.given.text[:40]!r}…); {remedy}."
             )
         kept = _shortened(len(ids), spans, max_tokens - fixed)

@@ -81,7 +81,8 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
     rooms = {len(ids) for ids in targets}
     longest = {room: _least(run.max_input_tokens, model.longest_input(run.name, room=room)) for room in rooms}
     limits = [longest[len(ids)] for ids in targets]
-    inputs = encode_inputs(backbone, given, chat=form.chat, max_tokens=limits, truncate=run.truncate)
+    places = [example.source for example, _ in pairs]
+    inputs = encode_inputs(backbone, given, chat=form.chat, max_tokens=limits, truncate=run.truncate, places=places)
     for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
         _check_tokens(backbone, example, encoded.ids, ids)
     return [

@@ -198,7 +198,7 @@ LONG = {"text": "film " * 200, "said": "good"}
 
 
 def test_an_input_that_is_too_long_is_an_error():
-    with pytest.raises(LengthError, match=rf"An input has 200 tokens, but only {POSITIONS - 4 - 2} fit"):
+    with pytest.raises(LengthError, match=rf"^train:1: An input has 200 tokens, but only {POSITIONS - 4 - 2} fit"):
         encoded("decoder-only", run_of([ROW, LONG]))
 
 
@@ -242,7 +242,7 @@ def test_a_target_longer_than_the_decoders_positions_is_named():
 def test_inputs_are_cut_to_a_bound_of_the_run():
     [one] = encoded("encoder-decoder", run_of([LONG], truncate=True, max_input_tokens=9))
     assert one.input == [*ids("film " * 8), END]
-    with pytest.raises(LengthError, match="An input has 201 tokens, but only 9 fit"):
+    with pytest.raises(LengthError, match=r"^train:0: An input has 201 tokens, but only 9 fit"):
         encoded("encoder-decoder", run_of([LONG], max_input_tokens=9))
 
 
