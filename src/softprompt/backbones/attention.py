@@ -9,7 +9,8 @@ something they hand over unchanged. Inside one (see `carrying`),
 - the *attention function* records a layer's keys and values when asked, and concatenates the prompt's.
 
 What a call carries travels in a context variable: it reaches every layer of every family without passing
-through the model's signature, and threads that share a backbone do not see each other's.
+through the model's signature, and threads that share a backbone do not see each other's. It lives on the
+device of the embeddings; in a model that is spread over several, each layer fetches what it needs.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def keep_positions(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | 
     if load is None or load.kept is None:
         return None
     hidden, *rest = args  # [batch, seq, hidden]
-    return (hidden[load.kept].unsqueeze(0), *rest)  # [1, kept, hidden]
+    return (hidden[load.kept.to(hidden.device)].unsqueeze(0), *rest)  # [1, kept, hidden]
 
 
 def _attend(
@@ -181,12 +182,12 @@ def _inject(
         )
     if site not in injection.keys:
         return key, value, mask[..., prompt:], options
-    rows = _expand(injection.rows, key.shape[0])
+    rows = _expand(injection.rows, key.shape[0]).to(key.device)
     bank_keys, bank_values = injection.keys[site].to(key), injection.values[site].to(value)
     key = torch.cat([_gather(bank_keys, rows), key], dim=2)  # [batch, kv_heads, prompt+seq, head_dim]
     value = torch.cat([_gather(bank_values, rows), value], dim=2)
     if site.stack in injection.hidden:
-        columns = _expand(injection.hidden[site.stack], key.shape[0])
+        columns = _expand(injection.hidden[site.stack], key.shape[0]).to(mask.device)
         mask = _hide(mask, columns[:, None, None, :])
     bias = options.get("position_bias")
     if bias is not None:
@@ -239,11 +240,11 @@ def _joint_mask(
     own = sdpa_mask(**{**stock, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
     assert own is not None
     injection = load.injection
-    columns = _expand(injection.columns, batch_size)[:, None, None, :]  # [batch, 1, 1, prompt]
+    columns = _expand(injection.columns, batch_size).to(own.device)[:, None, None, :]  # [batch, 1, 1, prompt]
     if not injection.causal:
         front = columns.expand(-1, 1, q_length, -1)
         return torch.cat([front.expand(-1, own.shape[1], -1, -1), own], dim=-1)
-    starts = _expand(injection.starts, batch_size)[:, None]  # [batch, 1]
+    starts = _expand(injection.starts, batch_size).to(own.device)[:, None]  # [batch, 1]
     tokens = _token_index(batch_size, q_length, q_offset, attention_mask, own.device)  # [batch, seq]
     lengths = columns.sum(-1)[:, 0]  # [batch, 1]
     front = columns & (tokens >= starts)[:, None, :, None]  # [batch, 1, seq, prompt]

@@ -172,12 +172,14 @@ class Backbone:
         """
         return self.tokenize_all([text], special=special)[0]
 
-    def tokenize_all(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
+    def tokenize_all(self, texts: Sequence[str], *, special: bool = False, as_targets: bool = False) -> list[list[int]]:
         """Token ids of many texts, much faster than one by one.
 
         Args:
             texts: Any texts.
             special: As in `tokenize`.
+            as_targets: Whether they are an encoder-decoder's targets, which some tokenizers cut with another
+                vocabulary (Marian) or close with another language (mBART).
 
         Raises:
             BackboneError: If the backbone has no tokenizer.
@@ -185,13 +187,24 @@ class Backbone:
         tokenizer = self.need_tokenizer()
         if not texts:
             return []
-        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special, verbose=False).input_ids
+        given = {"text_target" if as_targets else "text": list(texts)}
+        ids: list[list[int]] = tokenizer(**given, add_special_tokens=special, verbose=False).input_ids
         return ids
 
     @functools.cached_property
     def special_ends(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and behind a whole input, as token ids."""
-        bare, whole = self.tokenize(":"), self.tokenize(":", special=True)
+        return self._ends(as_targets=False)
+
+    @functools.cached_property
+    def target_ends(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and behind a whole target of an encoder-decoder, as token ids."""
+        return self._ends(as_targets=True)
+
+    def _ends(self, *, as_targets: bool) -> tuple[list[int], list[int]]:
+        (bare,), (whole,) = (
+            self.tokenize_all([":"], special=special, as_targets=as_targets) for special in (False, True)
+        )
         for start in range(len(whole) - len(bare) + 1):
             if whole[start : start + len(bare)] == bare:
                 return whole[:start], whole[start + len(bare) :]
@@ -264,7 +277,8 @@ class Backbone:
         nowhere[:, :1] = True  # the head is not wanted: one position a row keeps it cheap
         load = Carried(recorder=recorder, kept=nowhere if self.head_is_separable else None)
         self.call(load, checkpointing=checkpointing, **inputs)
-        return {self.sites[module]: (keys, values) for module, keys, values in recorder.calls}
+        device = embeddings.device  # beside the other prompts' keys and values, wherever the layer stands
+        return {self.sites[module]: (keys.to(device), values.to(device)) for module, keys, values in recorder.calls}
 
 
 def _set_attention(model: PreTrainedModel) -> bool:

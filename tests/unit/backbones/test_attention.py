@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.families import zoo
+from torch import nn
 from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
 from softprompt.backbones.attention import (
@@ -13,6 +14,7 @@ from softprompt.backbones.attention import (
     Recorder,
     Site,
     _additive,
+    _inject,
     _joint_mask,
     carried,
     carrying,
@@ -129,3 +131,34 @@ def test_the_head_runs_at_wanted_positions_only():
     with carrying(Carried(kept=kept)):
         (got,) = keep_positions(torch.nn.Identity(), (hidden,))
     assert got.tolist() == [[[2.0, 3.0], [6.0, 7.0], [10.0, 11.0]]]
+
+
+def test_a_layer_on_another_device_fetches_what_it_is_given():
+    """In a model that `device_map` spreads over several devices, rows of one were looked up in keys of another."""
+    later = torch.device("meta")
+    layer, site = nn.Identity(), Site("decoder", 0)
+    bank = torch.ones(3, 2, PROMPT, 8)
+    columns = torch.ones(5, PROMPT, dtype=torch.bool)
+    rows = torch.zeros(5, dtype=torch.long)
+    load = Injection(
+        keys={site: bank}, values={site: bank}, rows=rows, columns=columns, hidden={"decoder": columns},
+        starts=rows, causal=True, sites={layer: site},
+    )  # fmt: skip
+    own = torch.ones(5, 2, 6, 8, device=later)
+    mask = torch.ones(5, 1, 6, PROMPT + 6, dtype=torch.bool, device=later)
+    key, value, joint, _ = _inject(Carried(injection=load), layer, own, own, mask, {})
+    assert (key.device, value.device, joint.device) == (later, later, later)
+    assert key.shape == (5, 2, PROMPT + 6, 8)
+
+
+def test_a_mask_on_another_device_is_a_mask():
+    later = torch.device("meta")
+    columns = torch.ones(2, PROMPT, dtype=torch.bool)
+    starts = torch.zeros(2, dtype=torch.long)
+    load = Injection(
+        keys={}, values={}, rows=starts, columns=columns, hidden={}, starts=starts, causal=True, sites={}
+    )  # fmt: skip
+    with carrying(Carried(injection=load)):
+        mask = _joint_mask(batch_size=2, q_length=3, kv_length=3, mask_function=causal_mask_function, device=later)
+    assert mask.device == later
+    assert mask.shape == (2, 1, 3, PROMPT + 3)
