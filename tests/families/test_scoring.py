@@ -60,3 +60,13 @@ def test_classes_are_no_candidates(family):
     model = Prompted(zoo.backbone(family.name), batches.prompts(family))
     with pytest.raises(ConfigError, match="scores its own classes only"):
         model.score(TEXTS, CANDIDATES, prompts="short")
+
+
+def test_a_head_that_nobody_can_tell_is_seen():
+    """A model may apply its head's weight itself; the hook then never runs, and a single row's scores were wrong."""
+    backbone = zoo.fresh("gpt2")
+    backbone.model.get_output_embeddings()._forward_pre_hooks.clear()
+    prompts = {"short": batches.prompts(zoo.BY_NAME["gpt2"])["short"]}
+    for texts in (TEXTS[:1], TEXTS):
+        want = Prompted(zoo.backbone("gpt2"), prompts).score(texts, CANDIDATES)
+        assert Prompted(backbone, prompts).score(texts, CANDIDATES).allclose(want, rtol=1e-5)

@@ -203,8 +203,8 @@ def encode_targets(
         end: Whether to close them with the end token.
     """
     if backbone.spec.kind == "encoder-decoder":
-        lead, tail = backbone.special_ends
-        bodies = backbone.tokenize_all([target for _, target in pairs])
+        lead, tail = backbone.target_ends
+        bodies = backbone.tokenize_all([target for _, target in pairs], as_targets=True)
         return [[*lead, *body, *(tail if end else [])] for body in bodies]
     texts = [f"{'' if chat or text.endswith(chr(10)) else ' '}{target}" for text, target in pairs]
     closing = [backbone.end_id] if end and backbone.end_id is not None else []

@@ -6,6 +6,8 @@ import copy
 
 import pytest
 from tests.families import zoo
+from tokenizers import Tokenizer, normalizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning.texts import encode_input, encode_target, render_input
@@ -78,6 +80,29 @@ def test_targets_continue_inputs(end):
     for text, chat in (("any\n", False), ("any", True)):
         got = encode_target(DECODER, text, "good film", chat=chat, end=end)
         assert got == [*DECODER.tokenize("good film"), *tail] != blank
+
+
+class TwoTokenizers(PreTrainedTokenizerFast):
+    """Reads inputs with one tokenizer and targets with another, as Marian's and mBART's do."""
+
+    def _switch_to_input_mode(self) -> None:
+        self._tokenizer = zoo.tokenizer("encoder-decoder").backend_tokenizer
+
+    def _switch_to_target_mode(self) -> None:
+        self._tokenizer = Tokenizer.from_str(self.backend_tokenizer.to_str())
+        self._tokenizer.normalizer = normalizers.Replace("o", "a")
+        self._tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <s>", special_tokens=[("<s>", zoo.START)]
+        )
+
+
+def test_targets_are_cut_by_the_tokenizer_of_targets():
+    """They were cut as inputs: a translator was trained and scored on another language's pieces."""
+    tokenizer = TwoTokenizers(tokenizer_object=zoo.tokenizer("encoder-decoder").backend_tokenizer)
+    backbone = Backbone.from_model(copy.deepcopy(zoo.stock("marian")), tokenizer)
+    assert encode_target(backbone, "any", "a good book") == [*TRANSLATOR.tokenize("a gaad baak"), zoo.START]
+    assert encode_input(backbone, plain("a good book")).ids == [*TRANSLATOR.tokenize("a good book"), zoo.END]
+    assert encode_target(backbone, "any", "a good book", end=False) == TRANSLATOR.tokenize("a gaad baak")
 
 
 def test_input_and_target_are_the_tokens_of_the_whole():
