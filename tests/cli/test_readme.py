@@ -17,7 +17,7 @@ def test_the_python_example_runs(backbone, tmp_path, monkeypatch, capsys):
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(program.strip().splitlines()) <= 16
     monkeypatch.chdir(tmp_path)
-    shorter = program.replace(HUB, backbone).replace("steps=1000", "steps=2, truncate=True")
+    shorter = program.replace(HUB, backbone).replace("task=task", "task=task, steps=2, truncate=True")
     shorter = shorter.replace('split="test"', 'split="test", rows=10, truncate=True')
     exec(compile(shorter, "README.md", "exec"), {})
     out = capsys.readouterr().out
