@@ -37,7 +37,7 @@ def choose(what: str, name: str, known: Iterable[str]) -> ConfigError:
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return ConfigError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")
+    return ConfigError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def test_wrong_settings_are_named(values, message):
 
 def test_unknown_names_far_from_any_get_no_hint():
     assert str(choose("metric", "zzz", ["b", "a"])) == "Unknown metric 'zzz'. Known: a, b."
+    assert str(choose("metric", "zzz", [])) == "Unknown metric 'zzz'. Known: none."
 
 
 @dataclass(frozen=True)
