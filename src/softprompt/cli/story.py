@@ -22,38 +22,26 @@ _TEXT_PROMPTS = {
 
 def runs() -> list[Run]:
     """A classification by prompt tuning, sentiment and data-to-text by prefix tuning."""
-    shared: dict[str, Any] = {"evaluate_rows": 300, "evaluate_every": 100, "schedule": "linear", "warmup_steps": 20}
+    shared: dict[str, Any] = {
+        "steps": 400,
+        "evaluate_every": 100,
+        "schedule": "linear",
+        "warmup_steps": 20,
+        "truncate": True,
+    }
+    prefix: dict[str, Any] = {
+        "method": sp.PrefixTuning(length=10, hidden=None, init="vocab"),
+        "optimizer": "adamw",
+        "learning_rate": 0.02,
+        **shared,
+    }
+    rows = sp.PromptTuning(length=20, init="class_labels")
+    topic, sentiment = sp.load_task("clinc150_domains"), sp.load_task("sentence_polarity")
+    restaurant = sp.load_task("e2e_sample")
     return [
-        sp.Run(
-            name="topic",
-            task=sp.load_task("clinc150_domains"),
-            method=sp.PromptTuning(length=20, init="class_labels"),
-            learning_rate=0.3,
-            batch_size=32,
-            steps=400,
-            **shared,
-        ),
-        sp.Run(
-            name="sentiment",
-            task=sp.load_task("sentence_polarity"),
-            method=sp.PrefixTuning(length=10, hidden=None, init="vocab"),
-            optimizer="adamw",
-            learning_rate=0.02,
-            batch_size=32,
-            steps=400,
-            **shared,
-        ),
-        sp.Run(
-            name="restaurant",
-            task=sp.load_task("e2e_sample"),
-            method=sp.PrefixTuning(length=10, hidden=None, init="vocab"),
-            optimizer="adamw",
-            learning_rate=0.02,
-            batch_size=16,
-            steps=400,
-            max_new_tokens=64,
-            **{**shared, "evaluate_rows": 50},
-        ),
+        sp.Run(name="topic", task=topic, method=rows, learning_rate=0.3, evaluate_rows=300, **shared),
+        sp.Run(name="sentiment", task=sentiment, evaluate_rows=300, **prefix),
+        sp.Run(name="restaurant", task=restaurant, batch_size=16, evaluate_rows=50, max_new_tokens=64, **prefix),
     ]
 
 

@@ -146,5 +146,10 @@ def test_another_tokenizer_is_warned_of(change, warns):
 
 
 def test_no_tokenizer_is_no_other_tokenizer():
-    """Who passes token ids needs none."""
-    Prompted(Backbone.from_model(zoo.stock("gpt2")), {"mine": PromptTuning(length=2, init="vocab").build(BACKBONE)})
+    """Who passes token ids needs none, and is not warned."""
+    made = PromptTuning(length=2, init="vocab").build(BACKBONE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = Prompted(Backbone.from_model(zoo.stock("gpt2")), {"mine": made})
+    assert caught == []
+    assert list(model.prompts) == ["mine"]
