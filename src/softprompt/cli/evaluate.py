@@ -88,7 +88,7 @@ def evaluate_prompt(
     soft = sp.SoftPrompt.load(prompt) if prompt is not None else None
     loaded_task = read_task(settings, soft.info.format if soft else None)
     if majority:
-        evaluation = evaluate_majority(loaded_task, split)
+        evaluation = evaluate_majority(loaded_task, split, rows=rows)
     else:
         loaded = sp.Backbone.from_pretrained(
             backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code

@@ -56,7 +56,7 @@ def scores(backbone: Backbone, run: Run, prompt: SoftPrompt, rows: int) -> list[
         )
         for rival in rivals
     ]  # fmt: skip
-    return [_with_interval(one, run.watches) for one in (evaluate_majority(run.task, "test"), *scored)]
+    return [_with_interval(one, run.watches) for one in (evaluate_majority(run.task, "test", rows=count), *scored)]
 
 
 def _with_interval(evaluation: Evaluation, metric: str) -> str:

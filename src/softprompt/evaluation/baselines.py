@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import final
 
 from softprompt.errors import ConfigError, DataError
-from softprompt.evaluation.result import Evaluation, measure
+from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.tasks import PROMPT_MARK, Task, TextFormat
 
 __all__ = ["TextPrompt", "evaluate_majority"]
@@ -68,13 +68,14 @@ class TextPrompt:
         return dataclasses.replace(form, input=escaped + form.input)
 
 
-def evaluate_majority(task: Task, split: str = "validation", *, seed: int = 0) -> Evaluation:
+def evaluate_majority(task: Task, split: str = "validation", *, rows: int | None = None, seed: int = 0) -> Evaluation:
     """Score the most frequent training target, said for every row; of several, the one that comes first.
 
     Args:
         task: The task; its `train` split says what is frequent.
         split: What to score it on.
-        seed: Of the bootstrap.
+        rows: Score that many rows only, the same that `evaluate` draws by the seed; None takes all.
+        seed: Of the draw of rows and of the bootstrap.
 
     Raises:
         ConfigError: If the task lacks one of the splits.
@@ -82,7 +83,7 @@ def evaluate_majority(task: Task, split: str = "validation", *, seed: int = 0) -
     """
     start = time.perf_counter()
     counts = Counter(target for example in task.examples("train") for target in example.targets)
-    examples = list(task.examples(split))
+    examples = draw_rows(task.examples(split), rows, seed)
     if not counts or not examples:
         raise DataError(f"The task {task.name!r} has no rows in {'train' if not counts else split}; add some.")
     ((most_frequent, _),) = counts.most_common(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from softprompt.conditioning.texts import encode_target
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.baselines import TextPrompt
-from softprompt.evaluation.result import Evaluation, measure
+from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.evaluation.ways import By, choose_way
 from softprompt.inference import BatchLimits, Choice, Query, classify, predict_texts
 from softprompt.prompts import SoftPrompt
@@ -92,9 +91,7 @@ class Job:
             raise DataError(
                 f"The split {self.split!r} of the task {self.task.name!r} is empty; there is nothing to score."
             )
-        if self.rows is None or self.rows >= len(examples):
-            return examples
-        return [examples[i] for i in sorted(random.Random(self.seed).sample(range(len(examples)), self.rows))]
+        return draw_rows(examples, self.rows, self.seed)
 
     def queries(self, backbone: Backbone, examples: Iterable[Example]) -> list[Query]:
         """What to ask the backbone, one for each row.

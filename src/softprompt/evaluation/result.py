@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, final
@@ -14,7 +15,7 @@ from softprompt.evaluation.resampling import Resampled, bootstrap, mean_of, resa
 from softprompt.evaluation.ways import By
 from softprompt.tasks import Example, Task, compute_metrics, match_label
 
-__all__ = ["Evaluation", "Interval", "Prediction", "measure"]
+__all__ = ["Evaluation", "Interval", "Prediction", "draw_rows", "measure"]
 
 _RESAMPLES = 1000
 _ILLEGAL = "illegal"
@@ -124,6 +125,19 @@ class Evaluation(Mapping[str, float]):
             "seed": self.seed,
             "seconds": self.seconds,
         }
+
+
+def draw_rows(examples: Sequence[Example], rows: int | None, seed: int) -> list[Example]:
+    """The same rows for whoever is scored: all, or as many as asked for, in the data's order.
+
+    Args:
+        examples: The rows of a split.
+        rows: How many; None takes all.
+        seed: Of the draw.
+    """
+    if rows is None or rows >= len(examples):
+        return list(examples)
+    return [examples[index] for index in sorted(random.Random(seed).sample(range(len(examples)), rows))]
 
 
 def measure(

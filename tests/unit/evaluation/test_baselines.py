@@ -8,7 +8,7 @@ import pytest
 from tests.unit.evaluation.tasks import REVIEWS, places, sentiment
 
 from softprompt.errors import ConfigError, DataError
-from softprompt.evaluation import TextPrompt, evaluate_majority
+from softprompt.evaluation import Job, TextPrompt, evaluate_majority
 from softprompt.tasks import PROMPT_MARK, Task, TextFormat
 
 
@@ -90,3 +90,11 @@ def test_there_are_as_many_shots_as_rows(shots):
 def test_a_text_prompt_is_not_blank():
     with pytest.raises(ConfigError, match="text prompt is blank"):
         TextPrompt(" \n")
+
+
+def test_the_majority_is_scored_on_the_rows_that_others_are_scored_on():
+    """The demo once compared it, on all rows, with prompts on a draw of them."""
+    task = sentiment()
+    drawn = [example.source for example in Job(task=task, rows=2, seed=3).examples()]
+    assert len(drawn) == 2
+    assert [row.source for row in evaluate_majority(task, rows=2, seed=3).predictions] == drawn
