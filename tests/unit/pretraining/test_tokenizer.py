@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, T5Config
@@ -33,6 +33,8 @@ SPECIAL = (PAD, EOS, UNK, *SENTINELS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text() | st.text("a b\n\t.<0x4>▁é日"))
 def test_every_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    """But for one that spells a special token, which is that token, as in every tokenizer with such tokens."""
+    assume(not any(token in text for token in SPECIAL))
     ids = tokenizer.encode(text).ids
     assert tokenizer.decode(ids) == text
     assert tokenizer.token_to_id(UNK) not in ids
