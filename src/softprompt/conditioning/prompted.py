@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -15,9 +16,8 @@ from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCo
 from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
 from softprompt.conditioning.joining import Rows
 from softprompt.conditioning.losses import Output
-from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.probe import Verdict
-from softprompt.conditioning.texts import encode_input, render_input
+from softprompt.conditioning.texts import RenderedInput, collate_inputs, encode_inputs, render_input
 from softprompt.config import choose
 from softprompt.errors import ConfigError, ShapeError
 from softprompt.prompts import SoftPrompt
@@ -224,12 +224,10 @@ class Prompted:
             )
         if self.backbone.spec.kind == "encoder-only":
             raise ConfigError(f"{self.backbone.name} scores its own classes only; read the logits of a forward pass.")
-        forms = self._formats(names, raw)
-        rendered = [render_input(self.backbone, forms[name], text) for name, text in zip(names, texts, strict=True)]
-        written = [given.text for given in rendered]
-        targets = scoring.encode(self.backbone, written, lists, [_in_chat(forms[name]) for name in names])
+        rendered = self._render(texts, names, raw)
+        targets = scoring.encode(self.backbone, rendered, lists)
         room = max(len(ids) for row in targets for ids in row)
-        input_ids, mask, marks = self.encode(texts, names, raw=raw, truncate=truncate, room=room)
+        input_ids, mask, marks = self._encode(rendered, names, truncate=truncate, room=room)
         return self.score_ids(input_ids, mask, targets, prompts=names, marks=marks)
 
     @torch.no_grad()
@@ -281,21 +279,7 @@ class Prompted:
         """
         check_list("texts", texts)
         names = self._names(prompts, len(texts))
-        forms = self._formats(names, raw)
-        encoded = [
-            encode_input(
-                self.backbone,
-                render_input(self.backbone, forms[name], text),
-                chat=_in_chat(forms[name]),
-                max_tokens=self.longest_input(name, room=room),
-                truncate=truncate,
-            )
-            for name, text in zip(names, texts, strict=True)
-        ]
-        ids, mask = pad_rows([row.ids for row in encoded], fill=self.backbone.pad_id)
-        marks = torch.tensor([row.mark for row in encoded])
-        device = self.backbone.device
-        return ids.to(device), mask.to(device), marks.to(device)
+        return self._encode(self._render(texts, names, raw), names, truncate=truncate, room=room)
 
     def longest_input(self, prompt: str | None, *, room: int = 0) -> int | None:
         """Most tokens that an input may have beside a prompt; None where positions are unbounded.
@@ -309,6 +293,23 @@ class Prompted:
             return None
         behind = room if self.backbone.spec.kind == "decoder-only" else 0
         return limit - self._prompts.positions(prompt) - behind
+
+    def _render(
+        self, texts: Sequence[str | Mapping[str, object]], names: Sequence[str | None], raw: bool
+    ) -> list[RenderedInput]:
+        """Inputs in the templates that are stored with their prompts; as they are, if raw."""
+        stored = {name: None if raw or name is None else self._prompts[name].info.format for name in set(names)}
+        forms = {name: None if found is None else TextFormat.from_mapping(found) for name, found in stored.items()}
+        return [render_input(self.backbone, forms[name], text) for name, text in zip(names, texts, strict=True)]
+
+    def _encode(
+        self, rendered: Sequence[RenderedInput], names: Sequence[str | None], *, truncate: bool, room: int
+    ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
+        longest = {name: self.longest_input(name, room=room) for name in set(names)}
+        bounded = [
+            replace(one, max_tokens=longest[name], truncate=truncate) for one, name in zip(rendered, names, strict=True)
+        ]
+        return collate_inputs(self.backbone, encode_inputs(self.backbone, bounded))
 
     def _rows(
         self,
@@ -346,12 +347,3 @@ class Prompted:
             if name is not None and name not in self._prompts:
                 raise choose("prompt", name, self._prompts)
         return names
-
-    def _formats(self, names: Sequence[str | None], raw: bool) -> dict[str | None, TextFormat | None]:
-        """The format that is stored with each prompt of a batch; None where texts are taken as they are."""
-        stored = {name: None if raw or name is None else self._prompts[name].info.format for name in set(names)}
-        return {name: None if found is None else TextFormat.from_mapping(found) for name, found in stored.items()}
-
-
-def _in_chat(form: TextFormat | None) -> bool:
-    return form is not None and form.chat

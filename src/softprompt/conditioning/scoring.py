@@ -17,7 +17,7 @@ from softprompt.conditioning.forward import decoder_start
 from softprompt.conditioning.joining import Applied, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
-from softprompt.conditioning.texts import encode_target
+from softprompt.conditioning.texts import RenderedInput, encode_targets, joins
 
 __all__ = ["encode", "score"]
 
@@ -25,22 +25,15 @@ Targets = Sequence[Sequence[list[int]]]
 """For each row, the token ids of its candidates."""
 
 
-def encode(
-    backbone: Backbone, texts: Sequence[str], candidates: Sequence[Sequence[str]], chat: Sequence[bool]
-) -> Targets:
+def encode(backbone: Backbone, inputs: Sequence[RenderedInput], candidates: Sequence[Sequence[str]]) -> Targets:
     """Tokenize each row's candidates as they continue its input; a candidate is tokenized once."""
-    known: dict[tuple[bool, bool, str], list[int]] = {}
-
-    def ids(text: str, candidate: str, in_chat: bool) -> list[int]:
-        key = (text.endswith("\n"), in_chat, candidate)
-        if key not in known:
-            known[key] = encode_target(backbone, text, candidate, chat=in_chat)
-        return known[key]
-
-    return [
-        [ids(text, candidate, in_chat) for candidate in row]
-        for text, row, in_chat in zip(texts, candidates, chat, strict=True)
-    ]
+    pairs = {
+        (joins(before), candidate): (before, candidate)
+        for before, row in zip(inputs, candidates, strict=True)
+        for candidate in row
+    }
+    known = dict(zip(pairs, encode_targets(backbone, list(pairs.values())), strict=True))
+    return [[known[joins(before), one] for one in row] for before, row in zip(inputs, candidates, strict=True)]
 
 
 def score(

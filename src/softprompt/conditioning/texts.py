@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning.padding import pad_rows
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
 
-__all__ = ["EncodedInput", "encode_input", "encode_inputs", "encode_target", "encode_targets", "render_input"]
+__all__ = [
+    "EncodedInput",
+    "RenderedInput",
+    "collate_inputs",
+    "encode_inputs",
+    "encode_targets",
+    "joins",
+    "render_input",
+]
 
 _ANCHOR = ":"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedInput:
+    """An input as text, and how long it may be.
+
+    Attributes:
+        given: The text, perhaps with the mark of the middle placement.
+        chat: Whether a chat template stands around it, which brings its own special tokens.
+        max_tokens: Most tokens that it may have; None is unbounded.
+        truncate: Whether a longer one is shortened; otherwise it is an error.
+        place: Where it stands in the data, such as file and line, for errors to name.
+    """
+
+    given: FilledText
+    chat: bool = False
+    max_tokens: int | None = None
+    truncate: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,7 +59,7 @@ class EncodedInput:
     mark: int = -1
 
 
-def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> FilledText:
+def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> RenderedInput:
     """The text of one input: its template filled, its chat template put around it.
 
     Args:
@@ -42,9 +74,9 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mappi
     if form is None:
         if not isinstance(value, str):
             raise DataError(f"Without a stored template an input is a text, but got {type(value).__name__}.")
-        return FilledText.plain(value)
+        return RenderedInput(given=FilledText.plain(value))
     filled = form.fill_input(value)
-    return _in_chat(backbone, filled) if form.chat else filled
+    return RenderedInput(given=_in_chat(backbone, filled) if form.chat else filled, chat=form.chat)
 
 
 def _in_chat(backbone: Backbone, said: FilledText) -> FilledText:
@@ -66,105 +98,84 @@ def _in_chat(backbone: Backbone, said: FilledText) -> FilledText:
     return FilledText(whole, tuple((max(a + shift, len(opening)), min(b + shift, end)) for a, b in said.fields))
 
 
-def encode_input(
-    backbone: Backbone, given: FilledText, *, chat: bool = False, max_tokens: int | None = None, truncate: bool = False
-) -> EncodedInput:
-    """Tokenize one input; see `encode_inputs`."""
-    return encode_inputs(backbone, [given], chat=chat, max_tokens=[max_tokens], truncate=truncate)[0]
-
-
-def encode_inputs(
-    backbone: Backbone,
-    inputs: Sequence[FilledText],
-    *,
-    chat: bool = False,
-    max_tokens: Sequence[int | None] | None = None,
-    truncate: bool = False,
-    places: Sequence[str] | None = None,
-) -> list[EncodedInput]:
+def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[EncodedInput]:
     """Tokenize inputs.
 
     In a decoder-only model an input stays open, without the end token, and without trailing blanks, which
-    targets begin with.
+    targets begin with. Where an input is shortened, what columns filled loses its end, the longest part first;
+    templates, text prompts and the turns of a chat stay whole.
 
     Args:
         backbone: Whose tokenizer to use.
-        inputs: The inputs, perhaps with the mark of the middle placement.
-        chat: Whether a chat template stands around them, which brings its own special tokens.
-        max_tokens: Most tokens that each input may have; None is unbounded.
-        truncate: Whether a longer input is shortened; otherwise it is an error. What columns filled loses its end,
-            the longest part first; templates, text prompts and the turns of a chat stay whole.
-        places: Where each input stands in the data, such as file and line, for errors to name.
+        inputs: From `render_input`, with their bounds.
 
     Raises:
         LengthError: If an input is too long and may not be shortened, or not by so much.
     """
     opened = backbone.spec.kind == "decoder-only"
-    texts = [each.text.rstrip(" ") if opened and not chat else each.text for each in inputs]
+    texts = [one.given.text.rstrip(" ") if opened and not one.chat else one.given.text for one in inputs]
     parts = [text.partition(PROMPT_MARK) for text in texts]
     heads = backbone.tokenize_all([before for before, _, _ in parts])
     marked = [index for index, (_, mark, _) in enumerate(parts) if mark]
     rests = dict(zip(marked, backbone.tokenize_all([parts[index][2] for index in marked]), strict=True))
-    lead, tail = ([], []) if chat else backbone.special_ends
-    limits = max_tokens or [None] * len(texts)
-    encoded = []
-    for index, (text, head) in enumerate(zip(texts, heads, strict=True)):
-        place = f"{places[index]}: " if places else ""
-        body = _Body(FilledText(text, inputs[index].fields), head, rests.get(index), place)
-        ends = (lead, [] if opened else tail)
-        encoded.append(_assemble(backbone, body, ends, limits[index], truncate))
-    return encoded
+    lead, tail = backbone.special_ends
+    ends = (lead, [] if opened else tail)
+    return [
+        _assemble(
+            backbone,
+            replace(one, given=FilledText(text, one.given.fields)),
+            _Body(head, rests.get(index)),
+            ([], []) if one.chat else ends,
+        )
+        for index, (one, text, head) in enumerate(zip(inputs, texts, heads, strict=True))
+    ]
 
 
 @dataclass(frozen=True)
 class _Body:
     """A tokenized input without special tokens: what stands before and behind its mark; `rest` is None without."""
 
-    given: FilledText
     head: list[int]
     rest: list[int] | None
-    place: str
 
     @property
     def ids(self) -> list[int]:
         return [*self.head, *(self.rest or [])]
 
 
-def _assemble(
-    backbone: Backbone, body: _Body, ends: tuple[list[int], list[int]], max_tokens: int | None, truncate: bool
-) -> EncodedInput:
+def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[list[int], list[int]]) -> EncodedInput:
     """One input with its special tokens, shortened where it must be and may."""
     (lead, tail), ids = ends, body.ids
     kept: Sequence[int] = range(len(ids))
     total = len(lead) + len(ids) + len(tail)
-    if max_tokens is not None and total > max_tokens:
-        spans = _spans(backbone, body) if truncate else []
+    if one.max_tokens is not None and total > one.max_tokens:
+        spans = _spans(backbone, one.given, body) if one.truncate else []
         fixed = total - sum(end - start for start, end in spans)
-        if fixed >= max_tokens:
+        if fixed >= one.max_tokens:
             template, remedy = (
                 (f", {fixed} of them not from a column", "shorten the template")
-                if truncate
+                if one.truncate
                 else ("", "shorten it, or pass truncate=True")
             )
             raise LengthError(
-                f"{body.place}An input has {total} tokens{template}, but only {max_tokens} fit beside "
-                f"the prompt and the target ({body.given.text[:40]!r}…); {remedy}."
+                f"{one.place}{': ' if one.place else ''}An input has {total} tokens{template}, but only "
+                f"{one.max_tokens} fit beside the prompt and the target ({one.given.text[:40]!r}…); {remedy}."
             )
-        kept = _shortened(len(ids), spans, max_tokens - fixed)
+        kept = _shortened(len(ids), spans, one.max_tokens - fixed)
     mark = -1 if body.rest is None else len(lead) + sum(index < len(body.head) for index in kept)
     return EncodedInput([*lead, *(ids[index] for index in kept), *tail], mark)
 
 
-def _spans(backbone: Backbone, body: _Body) -> list[tuple[int, int]]:
+def _spans(backbone: Backbone, given: FilledText, body: _Body) -> list[tuple[int, int]]:
     """Where each filled part begins and ends, in tokens; a token that reaches over its end is not of it."""
 
     def tokens_before(place: int) -> int:
-        before, mark, behind = body.given.text[:place].partition(PROMPT_MARK)
+        before, mark, behind = given.text[:place].partition(PROMPT_MARK)
         if not mark:
             return _shared_beginning(backbone.tokenize(before), body.head)
         return len(body.head) + _shared_beginning(backbone.tokenize(behind), body.rest or [])
 
-    return [(tokens_before(start), tokens_before(end)) for start, end in body.given.fields]
+    return [(tokens_before(start), tokens_before(end)) for start, end in given.fields]
 
 
 def _shared_beginning(some: list[int], others: list[int]) -> int:
@@ -181,34 +192,41 @@ def _shortened(count: int, spans: Sequence[tuple[int, int]], room: int) -> list[
     return [index for index in range(count) if index not in cut]
 
 
-def encode_target(
-    backbone: Backbone, input_text: str, target: str, *, chat: bool = False, end: bool = True
-) -> list[int]:
-    """Tokenize one target; see `encode_targets`."""
-    return encode_targets(backbone, [(input_text, target)], chat=chat, end=end)[0]
+def collate_inputs(
+    backbone: Backbone, rows: Sequence[EncodedInput]
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
+    """Token ids of a batch, padded on the right; their mask; and the token index of each mark."""
+    ids, mask = pad_rows([row.ids for row in rows], fill=backbone.pad_id)
+    marks = torch.tensor([row.mark for row in rows])
+    return ids.to(backbone.device), mask.to(backbone.device), marks.to(backbone.device)
 
 
 def encode_targets(
-    backbone: Backbone, pairs: Sequence[tuple[str, str]], *, chat: bool = False, end: bool = True
+    backbone: Backbone, pairs: Sequence[tuple[RenderedInput, str]], *, end: bool = True
 ) -> list[list[int]]:
     """Tokenize targets as they continue their inputs.
 
     In a decoder-only model a target is tokenized as a word that follows other text, separated from it by a blank
-    unless the input ends a line; and it closes with the end token. In an encoder-decoder it is a text of its own.
+    unless the input ends a line or a chat template opens the answer; and it closes with the end token. In an
+    encoder-decoder it is a text of its own.
 
     Args:
         backbone: Whose tokenizer to use.
         pairs: Each target behind the input that it follows.
-        chat: Whether the inputs end with a chat template's opening of the answer, which needs no blank.
         end: Whether to close them with the end token.
     """
     if backbone.spec.kind == "encoder-decoder":
         lead, tail = backbone.target_ends
         bodies = backbone.tokenize_all([target for _, target in pairs], as_targets=True)
         return [[*lead, *body, *(tail if end else [])] for body in bodies]
-    texts = [f"{'' if chat or text.endswith(chr(10)) else ' '}{target}" for text, target in pairs]
+    texts = [f"{'' if joins(before) else ' '}{target}" for before, target in pairs]
     closing = [backbone.end_id] if end and backbone.end_id is not None else []
     return [[*body, *closing] for body in _continuations(backbone, texts)]
+
+
+def joins(before: RenderedInput) -> bool:
+    """Whether a target follows an input without a blank between them."""
+    return before.chat or before.given.text.endswith("\n")
 
 
 def _continuations(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.conditioning.texts import encode_target
+from softprompt.conditioning.texts import RenderedInput, encode_targets
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.baselines import TextPrompt
@@ -19,7 +19,7 @@ from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.evaluation.ways import By, choose_way
 from softprompt.inference import BatchLimits, Choice, Query, classify, predict_texts
 from softprompt.prompts import SoftPrompt
-from softprompt.tasks import Example, Task
+from softprompt.tasks import Example, FilledText, Task
 
 __all__ = ["Job", "evaluate", "evaluate_many"]
 
@@ -116,6 +116,7 @@ class Job:
                 max_new_tokens=longest,
                 max_input_tokens=self.max_input_tokens,
                 truncate=self.truncate,
+                place=example.source,
             )
             for example in examples
         ]
@@ -247,5 +248,6 @@ def _label_room(backbone: Backbone, task: Task) -> int:
     """Tokens to generate: room for any spelling of a label, in steps, so that tasks share batches."""
     if task.labels is None:
         return _FREE_TEXT_TOKENS
-    longest = max(len(encode_target(backbone, "", label, chat=task.format.chat)) for label in task.labels)
+    before = RenderedInput(given=FilledText.plain(""), chat=task.format.chat)
+    longest = max(map(len, encode_targets(backbone, [(before, label) for label in task.labels])))
     return math.ceil(2 * longest / _STEP) * _STEP

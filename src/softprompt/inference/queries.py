@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from softprompt.conditioning import Prompted, scoring
-from softprompt.conditioning.padding import pad_rows
-from softprompt.conditioning.texts import encode_input, render_input
+from softprompt.conditioning.texts import (
+    EncodedInput,
+    RenderedInput,
+    collate_inputs,
+    encode_inputs,
+    render_input,
+)
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
-from softprompt.tasks import FilledText, TextFormat
+from softprompt.tasks import TextFormat
 
 __all__ = ["EncodedQuery", "Query", "collate", "encode_to_generate", "encode_to_rank", "make_queries"]
 
@@ -33,6 +37,7 @@ class Query:
         max_new_tokens: Longest answer, when text is generated.
         max_input_tokens: Longest input, besides what the backbone allows.
         truncate: Whether a longer input is shortened, in what fills its template; otherwise it is an error.
+        place: Where it stands in the data, such as file and line, for errors to name.
 
     Raises:
         ConfigError: If a number of tokens is below 1.
@@ -45,6 +50,7 @@ class Query:
     max_new_tokens: int = 128
     max_input_tokens: int | None = None
     truncate: bool = False
+    place: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("max_new_tokens", self.max_new_tokens), ("max_input_tokens", self.max_input_tokens)):
@@ -58,8 +64,7 @@ class EncodedQuery:
     """A tokenized query.
 
     Attributes:
-        ids: Token ids of the input.
-        mark: Token index of the template's mark, -1 for none.
+        input: Its token ids and its template's mark.
         prompt: The prompt's name; None for the bare backbone.
         tokens: Tokens that it takes up in a batch: input, prompt, and what is generated or scored.
         room: Tokens behind the input: most to generate, or those of the longest candidate.
@@ -67,12 +72,11 @@ class EncodedQuery:
         candidates: The candidates.
     """
 
-    ids: list[int]
-    mark: int
+    input: EncodedInput
     prompt: str | None
     tokens: int
     room: int
-    targets: list[list[int]]
+    targets: Sequence[list[int]]
     candidates: tuple[str, ...]
 
     @property
@@ -113,7 +117,8 @@ def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[Encode
         LengthError: If an input is too long and may not be cut.
         DataError: If an input has no tokens.
     """
-    return [_encode(model, query, _render(model, query), [], query.max_new_tokens) for query in queries]
+    inputs = [_render(model, query) for query in queries]
+    return _encode(model, queries, inputs, [[] for _ in queries], [query.max_new_tokens for query in queries])
 
 
 def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
@@ -128,58 +133,63 @@ def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQue
         if not query.candidates or len(set(query.candidates)) < len(query.candidates):
             raise ConfigError(f"Classifying needs different candidates to choose from, but got {query.candidates!r}.")
     inputs = [_render(model, query) for query in queries]
-    if model.backbone.spec.kind == "encoder-only":
-        return [_encode(model, query, given, [], 0) for query, given in zip(queries, inputs, strict=True)]
-    chats = [_in_chat(query) for query in queries]
-    texts = [given.text for given in inputs]
-    targets = scoring.encode(model.backbone, texts, [query.candidates for query in queries], chats)
-    return [
-        _encode(model, query, given, list(found), max(map(len, found)))
-        for query, given, found in zip(queries, inputs, targets, strict=True)
-    ]
+    targets: Sequence[Sequence[list[int]]] = [[] for _ in queries]
+    if model.backbone.spec.kind != "encoder-only":
+        targets = scoring.encode(model.backbone, inputs, [query.candidates for query in queries])
+    return _encode(model, queries, inputs, targets, [max(map(len, row), default=0) for row in targets])
 
 
 def collate(
     model: Prompted, rows: Sequence[EncodedQuery]
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
     """Token ids of a batch, padded on the right; their mask; and the token index of each mark."""
-    backbone = model.backbone
-    ids, mask = pad_rows([row.ids for row in rows], fill=backbone.pad_id)
-    marks = torch.tensor([row.mark for row in rows])
-    return ids.to(backbone.device), mask.to(backbone.device), marks.to(backbone.device)
+    return collate_inputs(model.backbone, [row.input for row in rows])
 
 
-def _encode(model: Prompted, query: Query, given: FilledText, targets: list[list[int]], room: int) -> EncodedQuery:
+def _encode(
+    model: Prompted,
+    queries: Sequence[Query],
+    inputs: Sequence[RenderedInput],
+    targets: Sequence[Sequence[list[int]]],
+    rooms: Sequence[int],
+) -> list[EncodedQuery]:
+    bounded = [
+        replace(one, max_tokens=_most_tokens(model, query, room), truncate=query.truncate, place=query.place)
+        for one, query, room in zip(inputs, queries, rooms, strict=True)
+    ]
+    encoded = encode_inputs(model.backbone, bounded)
+    for one, row in zip(bounded, encoded, strict=True):
+        if not row.ids:
+            raise DataError(
+                f"{one.place}{': ' if one.place else ''}The input {one.given.text[:40]!r} has no tokens for "
+                f"{model.backbone.name}; give it a text."
+            )
+    return [
+        EncodedQuery(
+            input=row,
+            prompt=query.prompt,
+            tokens=(len(row.ids) + _length(model, query.prompt) + room) * max(1, len(found)),
+            room=room,
+            targets=found,
+            candidates=query.candidates,
+        )
+        for row, query, room, found in zip(encoded, queries, rooms, targets, strict=True)
+    ]
+
+
+def _most_tokens(model: Prompted, query: Query, room: int) -> int | None:
     bounds = (model.longest_input(query.prompt, room=room), query.max_input_tokens)
-    encoded = encode_input(
-        model.backbone,
-        given,
-        chat=_in_chat(query),
-        max_tokens=min((bound for bound in bounds if bound is not None), default=None),
-        truncate=query.truncate,
-    )
-    if not encoded.ids:
-        raise DataError(f"The input {given.text[:40]!r} has no tokens for {model.backbone.name}; give it a text.")
-    length = 0 if query.prompt is None else model.prompts[query.prompt].length
-    return EncodedQuery(
-        ids=encoded.ids,
-        mark=encoded.mark,
-        prompt=query.prompt,
-        tokens=(len(encoded.ids) + length + room) * max(1, len(targets)),
-        room=room,
-        targets=targets,
-        candidates=query.candidates,
-    )
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def _render(model: Prompted, query: Query) -> FilledText:
+def _length(model: Prompted, name: str | None) -> int:
+    return 0 if name is None else model.prompts[name].length
+
+
+def _render(model: Prompted, query: Query) -> RenderedInput:
     if query.prompt is not None and query.prompt not in model.prompts:
         raise choose("prompt", query.prompt, model.prompts)
     return render_input(model.backbone, query.form, query.input)
-
-
-def _in_chat(query: Query) -> bool:
-    return query.form is not None and query.form.chat
 
 
 def _stored_format(model: Prompted, name: str) -> TextFormat | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -76,13 +76,14 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
         _check_classes(backbone, run, len(labels))
         targets = [[labels.index(target)] for _, target in pairs]
     else:
-        continued = [(each.text, target) for each, (_, target) in zip(given, pairs, strict=True)]
-        targets = encode_targets(backbone, continued, chat=form.chat)
+        targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])
     rooms = {len(ids) for ids in targets}
     longest = {room: _least(run.max_input_tokens, model.longest_input(run.name, room=room)) for room in rooms}
-    limits = [longest[len(ids)] for ids in targets]
-    places = [example.source for example, _ in pairs]
-    inputs = encode_inputs(backbone, given, chat=form.chat, max_tokens=limits, truncate=run.truncate, places=places)
+    bounded = [
+        replace(one, max_tokens=longest[len(ids)], truncate=run.truncate, place=example.source)
+        for one, ids, (example, _) in zip(given, targets, pairs, strict=True)
+    ]
+    inputs = encode_inputs(backbone, bounded)
     for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
         _check_tokens(backbone, example, encoded.ids, ids)
     return [

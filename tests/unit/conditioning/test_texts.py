@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.families import zoo
@@ -10,7 +12,7 @@ from tokenizers import Tokenizer, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
-from softprompt.conditioning.texts import encode_input, encode_target, render_input
+from softprompt.conditioning.texts import EncodedInput, RenderedInput, encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
 
@@ -18,6 +20,15 @@ DECODER, TRANSLATOR, CLASSIFIER = (zoo.backbone(name) for name in ("gpt2", "t5",
 CHAT = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
 
 plain = FilledText.plain
+
+
+def encode_input(backbone: Backbone, given: FilledText | RenderedInput, **bounds: Any) -> EncodedInput:
+    rendered = given if isinstance(given, RenderedInput) else RenderedInput(given=given)
+    return encode_inputs(backbone, [replace(rendered, **bounds)])[0]
+
+
+def encode_target(backbone: Backbone, before: str, target: str, *, chat: bool = False, end: bool = True) -> list[int]:
+    return encode_targets(backbone, [(RenderedInput(given=plain(before), chat=chat), target)], end=end)[0]
 
 
 def words(backbone: Backbone, ids: list[int]) -> str:
@@ -114,8 +125,8 @@ def test_input_and_target_are_the_tokens_of_the_whole():
 
 def test_rendering():
     form = TextFormat(input="film: {text}", target="{label}")
-    assert render_input(DECODER, None, "as it is") == FilledText("as it is", ((0, 8),))
-    assert render_input(DECODER, form, "dull") == FilledText("film: dull", ((6, 10),))
+    assert render_input(DECODER, None, "as it is") == RenderedInput(given=plain("as it is"))
+    assert render_input(DECODER, form, "dull") == RenderedInput(given=FilledText("film: dull", ((6, 10),)))
     assert render_input(DECODER, form, {"text": "dull"}) == render_input(DECODER, form, "dull")
     with pytest.raises(DataError, match="Without a stored template an input is a text, but got dict"):
         render_input(DECODER, None, {"text": "dull"})
@@ -125,7 +136,8 @@ def test_a_chat_template_goes_around():
     form = TextFormat(input="film: {text}", target="{label}", chat=True)
     with pytest.raises(ConfigError, match="asks for a chat template, but tiny gpt2 has none; set chat=False"):
         render_input(DECODER, form, "dull")
-    assert render_input(chatting(CHAT), form, "dull") == FilledText("<s>film: dull</s><s>", ((9, 13),))
+    given = FilledText("<s>film: dull</s><s>", ((9, 13),))
+    assert render_input(chatting(CHAT), form, "dull") == RenderedInput(given=given, chat=True)
 
 
 def chatting(template: str) -> Backbone:
@@ -194,8 +206,8 @@ def test_a_chat_keeps_its_turns(content):
     backbone = chatting(CHAT.replace("m.content", content))
     form = TextFormat(input=" film: {text} : so", target="{label}", chat=True)
     given = render_input(backbone, form, LONG)
-    whole = encode_input(backbone, given, chat=True).ids
-    cut = encode_input(backbone, given, chat=True, max_tokens=len(whole) - 7, truncate=True).ids
+    whole = encode_input(backbone, given).ids
+    cut = encode_input(backbone, given, max_tokens=len(whole) - 7, truncate=True).ids
     assert len(cut) == len(whole) - 7
     said = words(backbone, cut)
     assert said.endswith(": so</s><s>")
@@ -205,6 +217,6 @@ def test_a_chat_keeps_its_turns(content):
 def test_a_chat_that_rewrites_its_input_is_not_cut():
     backbone = chatting(CHAT.replace("m.content", "m.content | upper"))
     given = render_input(backbone, TextFormat(input="film: {text}", target="{label}", chat=True), LONG)
-    assert given.fields == ()
+    assert given.given.fields == ()
     with pytest.raises(LengthError, match="of them not from a column, but only 9 fit"):
-        encode_input(backbone, given, chat=True, max_tokens=9, truncate=True)
+        encode_input(backbone, given, max_tokens=9, truncate=True)

@@ -10,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softprompt.conditioning.texts import EncodedInput
 from softprompt.errors import ConfigError
 from softprompt.inference.batching import BatchLimits, by_windows, plan_batches, run_batches
 from softprompt.inference.queries import EncodedQuery, Query
 
 
 def row(tokens: int, room: int = 0) -> EncodedQuery:
-    return EncodedQuery(ids=[tokens], mark=-1, prompt=None, tokens=tokens, room=room, targets=[], candidates=())
+    return EncodedQuery(input=EncodedInput([tokens]), prompt=None, tokens=tokens, room=room, targets=[], candidates=())
 
 
 SIZES = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 2)), max_size=40)
@@ -49,7 +50,7 @@ def test_a_batch_is_as_full_as_the_limits_allow():
 def test_results_come_in_the_rows_order(sizes, limits):
     rows, limits = [row(*size) for size in sizes], BatchLimits(**limits)
     done: list[int] = []
-    results = run_batches(rows, lambda batch: [one.ids[0] for one in batch], limits=limits, progress=done.append)
+    results = run_batches(rows, lambda batch: [one.input.ids[0] for one in batch], limits=limits, progress=done.append)
     assert results == [one.tokens for one in rows]
     assert sum(done) == len(rows)
 
@@ -61,7 +62,7 @@ def test_running_out_of_memory_halves_this_and_all_further_batches(caplog):
         sizes.append(len(batch))
         if len(batch) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return [one.ids[0] for one in batch]
+        return [one.input.ids[0] for one in batch]
 
     with caplog.at_level(logging.WARNING, logger="softprompt"):
         results = run_batches([row(tokens) for tokens in [10] * 32], call, limits=BatchLimits(rows=16))

@@ -34,7 +34,7 @@ def test_queries_are_made_one_by_one(model):
 
 def test_a_filled_template_is_what_is_tokenized(model):
     (filled,) = encode_to_generate(model, list(make_queries(model, [("good", "stored")], max_new_tokens=8)))
-    assert filled.ids == model.backbone.tokenize("review : good")
+    assert filled.input.ids == model.backbone.tokenize("review : good")
 
 
 def test_what_a_row_takes_up_in_a_batch(model):
@@ -50,7 +50,7 @@ def test_a_batch_is_padded_on_the_right(model):
         model, [Query(input=text, prompt=None, max_new_tokens=8) for text in ("good", "bad film plot")]
     )
     ids, mask, marks = collate(model, rows)
-    assert ids[0].tolist() == [*rows[0].ids, PAD, PAD]
+    assert ids[0].tolist() == [*rows[0].input.ids, PAD, PAD]
     assert mask.sum(-1).tolist() == [1, 3]
     assert marks.tolist() == [-1, -1]
 
@@ -58,7 +58,7 @@ def test_a_batch_is_padded_on_the_right(model):
 def test_the_mark_of_a_middle_placement_is_kept(model):
     form = TextFormat(input="review : {prompt} {text}", target="{label}")
     (row,) = encode_to_generate(model, [Query(input="good", prompt="rows", form=form, max_new_tokens=8)])
-    assert row.mark == len(model.backbone.tokenize("review : "))
+    assert row.input.mark == len(model.backbone.tokenize("review : "))
 
 
 def test_long_inputs_are_refused_or_cut(model):
@@ -67,9 +67,9 @@ def test_long_inputs_are_refused_or_cut(model):
         with pytest.raises(LengthError, match=f"only {free} fit"):
             encode_to_generate(model, [Query(input=long, prompt=prompt, max_new_tokens=8)])
         (cut,) = encode_to_generate(model, [Query(input=long, prompt=prompt, max_new_tokens=8, truncate=True)])
-        assert len(cut.ids) == free
+        assert len(cut.input.ids) == free
     bounded = Query(input=long, prompt=None, max_new_tokens=8, max_input_tokens=5, truncate=True)
-    assert len(encode_to_generate(model, [bounded])[0].ids) == 5
+    assert len(encode_to_generate(model, [bounded])[0].input.ids) == 5
 
 
 @pytest.mark.parametrize("prompt", ["row", "Keys"])
