@@ -64,11 +64,14 @@ def test_a_failure_is_one_clear_line_and_1(run, tmp_path):
 def test_a_wrong_setting_is_2(run, tmp_path):
     code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path))
     assert code == 2
-    wanted = "Give either --task NAME, or --train_file FILE (or another split's) with --input and --target."
+    wanted = (
+        "Give one of --task NAME, --train_file FILE (or another split's) and --dataset ID, the latter two with --input "
+        "and --target."
+    )
     assert err == f"softprompt: {wanted}\n"
     code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path), "--train_file", "a.csv")
     assert code == 2
-    assert err == 'softprompt: Files need templates over their columns: --input "{text}" --target "{label}".\n'
+    assert err == 'softprompt: Data need templates over their columns: --input "{text}" --target "{label}".\n'
 
 
 def test_debug_shows_where_an_error_came_from(run, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import io
 import json
 from importlib import resources
@@ -12,7 +14,9 @@ import pytest
 import yaml
 
 from softprompt.backbones import Backbone
+from softprompt.cli.train import train_prompts
 from softprompt.errors import BackboneError
+from softprompt.training import Run, TrainConfig
 
 TEMPLATES = ("--input", "{text}", "--target", "{label}", "--label_words", '{"0": bad, "1": good}')
 
@@ -43,6 +47,35 @@ def test_training_leaves_a_prompt_and_its_settings(run, trained, backbone):
     code, card, _ = run("prompts", "show", "--path", str(trained / "prompts" / "film"))
     assert code == 0
     assert "# film" in card
+
+
+def test_every_setting_of_a_run_and_of_a_session_is_an_option():
+    """With the same default; some could be set from Python only."""
+    options = inspect.signature(train_prompts).parameters
+    for kind, others in ((Run, {"name", "method", "task"}), (TrainConfig, {"output_dir", "resume", "progress"})):
+        for field in dataclasses.fields(kind):
+            if field.name not in others:
+                assert options[field.name].default == (
+                    field.default or None if field.name == "trackers" else field.default
+                )
+
+
+def test_a_data_set_of_the_hub(run, backbone, files, tmp_path):
+    """As the hub keeps them: a folder of files that `datasets` loads; in one piece, so it is split in three."""
+    data = tmp_path / "reviews"
+    data.mkdir()
+    Path(files["train"]).rename(data / "train.jsonl")
+    given = ("--backbone", backbone, "--dataset", str(data), *TEMPLATES, "--split_seed", "3")
+    out = tmp_path / "session"
+    code, table, err = run("train", *given, "--output_dir", str(out), "--length", "3", "--steps", "1")
+    assert code == 0, err
+    assert table.splitlines()[-1].split()[0] == "reviews"
+    assert "  validation: 3 rows" in err.splitlines(), err
+    prompt = str(out / "prompts" / "reviews")
+    code, _, err = run(
+        "evaluate", "--backbone", backbone, "--prompt", prompt, "--dataset", str(data), "--split", "test"
+    )
+    assert code == 0, err
 
 
 def test_settings_are_kept_whatever_ends_the_training(run, backbone, files, tmp_path):
@@ -327,7 +360,7 @@ def test_evaluating_on_files(run, trained, backbone, files, tmp_path):
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["exact_match"]
     code, _, err = run("evaluate", "--backbone", backbone, "--validation_file", files["validation"])
     assert code == 2
-    assert "Files need templates over their columns" in err
+    assert "Data need templates over their columns" in err
 
 
 def test_exchange_with_peft(run, trained, backbone, tmp_path):

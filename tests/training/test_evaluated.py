@@ -161,5 +161,5 @@ def test_an_evaluation_that_cannot_be_is_refused_before_training(monkeypatch):
     long = sentiment()
     texts = [dataclasses.replace(e, columns={**e.columns, "text": "film " * 200}) for e in long.examples("validation")]
     long = dataclasses.replace(long, _examples={**long._examples, "validation": texts})
-    with pytest.raises(LengthError, match="^validation:0: An input has 202 tokens, but only"):
+    with pytest.raises(LengthError, match=r"^validation:0: An input has 202 tokens, but only"):
         trained("decoder-only", [short_run(task=long, evaluate_every=None)])

@@ -22,6 +22,10 @@ def evaluate_prompt(
     train_file: str | None = None,
     validation_file: str | None = None,
     test_file: str | None = None,
+    dataset: str | None = None,
+    subset: str | None = None,
+    dataset_revision: str | None = None,
+    split_seed: int = 0,
     input: str | None = None,
     target: str | None = None,
     label_words: dict[str, str] | None = None,
@@ -50,11 +54,15 @@ def evaluate_prompt(
         prompt: The prompt's folder.
         text_prompt: Words to put before each input instead of a prompt.
         majority: Score the most frequent training target instead of a model.
-        task: A task's name (see `softprompt tasks list`); or give files.
+        task: A task's name (see `softprompt tasks list`); or give files or a data set.
         data_dir: Folder with the task's original files.
         train_file: JSONL, CSV, TSV or Parquet file; alone, it is split in three.
         validation_file: File of the validation split.
         test_file: File of the test split.
+        dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
+        subset: Which of the data set's configurations.
+        dataset_revision: The data set's branch, tag or commit on the hub.
+        split_seed: Seed by which data that come in one piece are split in three.
         input: Template of the input over the files' columns, e.g. "{text}".
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.

@@ -16,7 +16,8 @@ __all__ = ["build_runs"]
 
 _METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder")
 _SESSION = ("backbone", "output_dir", "dtype", "device", "revision", "trust_remote_code", "attention", "precision",
-            "conditioning", "gradient_checkpointing", "pass_tokens", "checkpoint_every", "trackers",
+            "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens", "checkpoint_every",
+            "keep_checkpoints", "trackers",
             "runs")  # fmt: skip
 
 

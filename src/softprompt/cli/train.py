@@ -21,6 +21,10 @@ def train_prompts(
     train_file: str | None = None,
     validation_file: str | None = None,
     test_file: str | None = None,
+    dataset: str | None = None,
+    subset: str | None = None,
+    dataset_revision: str | None = None,
+    split_seed: int = 0,
     input: str | None = None,
     target: str | None = None,
     label_words: dict[str, str] | None = None,
@@ -67,7 +71,9 @@ def train_prompts(
     conditioning: Literal["auto", "shared", "concatenation"] = "auto",
     gradient_checkpointing: bool = False,
     pass_tokens: int = 16384,
+    evaluation_tokens: int = 16384,
     checkpoint_every: int = 200,
+    keep_checkpoints: int = 2,
     trackers: list[str] | None = None,
     runs: list[dict[str, Any]] | None = None,
 ) -> None:
@@ -79,11 +85,15 @@ def train_prompts(
     Args:
         backbone: Hub id, folder, or bundled:NAME.
         output_dir: Folder for prompts, histories and checkpoints.
-        task: A task's name (see `softprompt tasks list`); or give files.
+        task: A task's name (see `softprompt tasks list`); or give files or a data set.
         data_dir: Folder with a task's original files.
         train_file: JSONL, CSV, TSV or Parquet file to train on; alone, it is split in three.
         validation_file: File to choose the best prompt on.
         test_file: File that is only read when it is evaluated on.
+        dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
+        subset: Which of the data set's configurations.
+        dataset_revision: The data set's branch, tag or commit on the hub.
+        split_seed: Seed by which data that come in one piece are split in three.
         input: Template of the input over the file's columns, e.g. "{text}".
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
@@ -130,7 +140,9 @@ def train_prompts(
         conditioning: Which pass to take.
         gradient_checkpointing: Recompute layers in the backward pass, to save memory.
         pass_tokens: Most tokens in one pass of the backbone.
+        evaluation_tokens: Most tokens of a batch in evaluation, padding included.
         checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: How many checkpoints to keep.
         trackers: tensorboard, wandb, mlflow, trackio.
         runs: Several runs: a list of settings for each, which win over those above.
     """
@@ -149,7 +161,9 @@ def train_prompts(
         conditioning=conditioning,
         gradient_checkpointing=gradient_checkpointing,
         pass_tokens=pass_tokens,
+        evaluation_tokens=evaluation_tokens,
         checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
         trackers=tuple(trackers or ()),
     )
     if not Path(output_dir, "session.json").exists():  # whatever ends this training, it can be repeated

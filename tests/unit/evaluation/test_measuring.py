@@ -181,7 +181,7 @@ def test_long_inputs_are_cut_only_if_asked():
     rows = [{"text": "good " * POSITIONS, "label": "1"}]
     task = Task.from_rows({"validation": rows}, input="{text}", target="{label}", label_words={"1": "good", "0": "bad"})
     backbone = tiny_backbone("decoder-only")
-    with pytest.raises(LengthError, match="^validation:0: An input has 96 tokens, but only 94 fit"):
+    with pytest.raises(LengthError, match=r"^validation:0: An input has 96 tokens, but only 94 fit"):
         evaluate(backbone, None, task, by="rank")
     assert len(evaluate(backbone, None, task, by="rank", truncate=True).predictions) == 1
 
