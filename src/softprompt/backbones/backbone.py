@@ -16,15 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.backbones import loading
-from softprompt.backbones.attention import (
-    KERNELS,
-    Carried,
-    Recorder,
-    Site,
-    carrying,
-    keep_positions,
-    wrapped,
-)
+from softprompt.backbones.attention import KERNELS, keep_positions, wrapped
+from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
 from softprompt.backbones.fingerprint import Fingerprint, fingerprint
 from softprompt.backbones.observation import observe

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from softprompt.backbones.attention import carried, carrying, without_recording
+from softprompt.backbones.carrying import carried, carrying, without_recording
 from softprompt.errors import UnsupportedError
 
 __all__ = ["checkpointed"]

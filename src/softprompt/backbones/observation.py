@@ -17,7 +17,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from softprompt.backbones.attention import Carried, Recorder, Site, carrying
+from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.spec import BackboneSpec, Kind, StackSpec
 from softprompt.errors import BackboneError
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.attention import Carried
+from softprompt.backbones.carrying import Carried
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, Output, token_losses
 from softprompt.conditioning.padding import last_column_before_next, token_columns

@@ -13,7 +13,7 @@ from transformers import DynamicCache, EncoderDecoderCache, RepetitionPenaltyLog
 from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.attention import Carried, carrying
+from softprompt.backbones.carrying import Carried, carrying
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
 from softprompt.errors import LengthError

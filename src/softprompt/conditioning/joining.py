@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.attention import Injection, Site
+from softprompt.backbones.carrying import Injection, Site
 from softprompt.conditioning.padding import Side, insert_prompt, repad, token_columns
 from softprompt.errors import LengthError
 from softprompt.prompts import PromptTensors, placements

@@ -18,7 +18,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.attention import Carried, Trace
+from softprompt.backbones.carrying import Carried, Trace
 from softprompt.conditioning.joining import Applied, Joined, Rows, given, join, record_rows
 from softprompt.conditioning.padding import last_column_before_next
 from softprompt.errors import SoftpromptError

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.attention import Carried
+from softprompt.backbones.carrying import Carried
 from softprompt.conditioning import generation
 from softprompt.conditioning.forward import decoder_start
 from softprompt.conditioning.joining import Applied, Rows, check_target, join

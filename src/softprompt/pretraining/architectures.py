@@ -58,8 +58,9 @@ class Architecture:
     build: Callable[[Shape, int, int], PreTrainedModel]
     """From shape, vocabulary size and longest sequence to a model with random weights."""
     unit_embeddings: bool
-    """Whether embeddings are drawn at size 1, not `1 / sqrt(dim)`, and so need steps larger by that ratio: T5 was
-    trained with steps in proportion to a parameter's size (Raffel et al. 2020, §3.1.2)."""
+    """Whether embeddings are drawn at size 1 and queries at `1 / sqrt(dim * head_dim)`, not at `1 / sqrt(dim)`: T5 was
+    trained with steps in proportion to a parameter's size (Raffel et al. 2020, §3.1.2), and so such parameters need
+    larger and smaller steps than the others."""
 
 
 def find_shape(name: str) -> Shape:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 
 from softprompt.errors import ConfigError, DataError
 from softprompt.loop.progress import Progress
-from softprompt.pretraining.architectures import build_model, find_architecture
+from softprompt.pretraining.architectures import build_model, find_architecture, find_shape
 from softprompt.pretraining.card import TOKENIZER, read_card
 from softprompt.pretraining.corpus import Corpus, file_digest, prepare_corpus, read_documents
 from softprompt.pretraining.settings import PretrainConfig
@@ -90,19 +90,26 @@ def positions(config: PretrainConfig) -> int:
 def parameter_groups(model: PreTrainedModel, config: PretrainConfig) -> list[dict[str, Any]]:
     """Parameters by their settings, as torch's optimizers take them.
 
-    Matrices decay; norms do not, and neither does a table of embeddings of size 1, which also moves faster by
-    `sqrt(dim)`, the ratio of its entries to a matrix's.
+    Matrices decay; norms do not, and neither does a table of embeddings of size 1. Where an architecture draws its
+    parameters at different sizes, each moves by steps in proportion: the table faster by `sqrt(dim)`, the ratio of
+    its entries to a matrix's, and queries, which bring the missing scale of attention's logits, slower by
+    `sqrt(head_dim)`.
     """
-    table = model.get_input_embeddings().weight  # [vocab, dim]
-    unit = find_architecture(config.preset).unit_embeddings
-    others = [parameter for parameter in model.parameters() if not (unit and parameter is table)]
+    rate, decay = config.learning_rate, config.weight_decay
+    if not find_architecture(config.preset).unit_embeddings:
+        table, queries = None, set()
+    else:
+        table = model.get_input_embeddings().weight  # [vocab, dim]
+        queries = {parameter for name, parameter in model.named_parameters() if name.endswith(".q.weight")}
+    others = [p for p in model.parameters() if p is not table and p not in queries]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    if unit:
-        rate = config.learning_rate * math.sqrt(table.shape[1])
-        groups.append({"params": [table], "lr": rate, "weight_decay": 0.0})
+    if table is not None:
+        shape = find_shape(config.preset)
+        groups.append({"params": [table], "lr": rate * math.sqrt(shape.dim), "weight_decay": 0.0})
+        groups.append({"params": list(queries), "lr": rate / math.sqrt(shape.head_dim), "weight_decay": decay})
     return groups
 
 

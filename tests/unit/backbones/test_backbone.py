@@ -10,7 +10,7 @@ from tests.families import zoo
 from transformers import BertConfig, BertForMaskedLM, GPT2ForSequenceClassification
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.attention import carried
+from softprompt.backbones.carrying import carried
 from softprompt.errors import BackboneError, ConfigError, UnsupportedError
 
 

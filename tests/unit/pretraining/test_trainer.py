@@ -211,16 +211,19 @@ def test_a_bad_start_is_refused(settings: dict[str, Any], tmp_path: Path) -> Non
         pretrain(other)
 
 
-def test_norms_and_unit_embeddings_have_their_own_settings(settings: dict[str, Any]) -> None:
+def test_each_size_of_parameters_has_its_own_settings(settings: dict[str, Any]) -> None:
     t5 = PretrainConfig(**{**settings, "preset": "t5-tiny", "objective": "prefix_lm", "learning_rate": 0.01})
     run = trainer._Run(t5, trainer.Progress())
     names = {id(parameter): name for name, parameter in run.model.named_parameters()}
-    matrices, norms, table = ({names[id(p)] for p in group["params"]} for group in run.optimizer.param_groups)
+    groups = run.optimizer.param_groups
+    matrices, norms, table, queries = ({names[id(p)] for p in group["params"]} for group in groups)
     assert table == {"shared.weight"}
     assert all(name.endswith("norm.weight") for name in norms)
-    assert matrices | norms | table == set(names.values())
-    assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.1, 0.0, 0.0]
-    assert [group["initial_lr"] for group in run.optimizer.param_groups] == pytest.approx([0.01, 0.01, 0.08])
+    assert len(queries) == 6  # encoder, decoder and cross attention, two layers each
+    assert all(name.endswith("Attention.q.weight") for name in queries)
+    assert sorted([*matrices, *norms, *table, *queries]) == sorted(names.values())
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0, 0.0, 0.1]
+    assert [group["initial_lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.08, 0.01 / 32**0.5])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(settings: dict[str, Any]) -> None:

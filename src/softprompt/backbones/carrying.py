@@ -1,0 +1,135 @@
+"""What a call of a backbone carries to its layers.
+
+It travels in a context variable: it reaches every layer of every family without passing through the model's
+signature, and threads that share a backbone do not see each other's. It lives on the device of the embeddings; in a
+model that is spread over several, each layer fetches what it needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from softprompt.errors import ShapeError
+
+__all__ = [
+    "Carried",
+    "Injection",
+    "Recorder",
+    "Site",
+    "Trace",
+    "carried",
+    "carrying",
+    "repeat_rows",
+    "without_recording",
+]
+
+
+class Site(NamedTuple):
+    """One attention layer: its stack (`encoder`, `cross` or `decoder`) and its index in it."""
+
+    stack: str
+    layer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injection:
+    """Keys and values for the layers of a backbone, and which row of the batch attends to which of them.
+
+    Attributes:
+        keys: By site, `[prompts, kv_heads, prompt, head_dim]`, padded to the longest prompt.
+        values: The same for values.
+        rows: Which prompt each row of the batch takes, `[batch]`; rows without a prompt take any.
+        columns: True where a row has a virtual token in the prompt's column, `[batch, prompt]`.
+        hidden: Stacks of which some row's prompt leaves columns empty: their own `columns`.
+        starts: How many of a row's own tokens stand before its prompt, `[batch]`; 0 prepends. Tokens before
+            it do not see it.
+        causal: Whether the layers are a causal decoder's, in which prompts have positions and windows count.
+        sites: Which site a module of the model is.
+    """
+
+    keys: Mapping[Site, Float[Tensor, "prompts kv_heads prompt head_dim"]]
+    values: Mapping[Site, Float[Tensor, "prompts kv_heads prompt head_dim"]]
+    rows: Int[Tensor, " batch"]
+    columns: Bool[Tensor, "batch prompt"]
+    hidden: Mapping[str, Bool[Tensor, "batch prompt"]]
+    starts: Int[Tensor, " batch"]
+    causal: bool
+    sites: Mapping[nn.Module, Site]
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Collects the calls of the attention function, in order: module, keys, values."""
+
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What one call of a backbone carries to its layers.
+
+    Attributes:
+        injection: Keys and values to attend to, if any.
+        recorder: Where to note each layer's own keys and values, if anywhere.
+        kept: True at the positions whose logits are wanted, `[batch, seq]`; None wants all. The output head
+            then sees `[1, kept, hidden]`.
+        trace: Where to note the sites that read their injection, and each windowed mask function.
+    """
+
+    injection: Injection | None = None
+    recorder: Recorder | None = None
+    kept: Bool[Tensor, "batch seq"] | None = None
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a probe wants to know of a pass: which sites read their injection, and which windows masks have."""
+
+    reads: list[Site] = field(default_factory=list)
+    windows: list[tuple[int, Callable[..., Any]]] = field(default_factory=list)
+
+
+_CARRIED: contextvars.ContextVar[Carried | None] = contextvars.ContextVar("softprompt_carried", default=None)
+
+
+def carried() -> Carried | None:
+    """What the current call carries, or None."""
+    return _CARRIED.get()
+
+
+class carrying(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement, like `suppress`
+    """Run a block in which the attention function and the output head see `load`.
+
+    Reusable, so that a layer's recomputation can enter it again, in whichever thread runs the backward pass.
+    """
+
+    def __init__(self, load: Carried | None) -> None:
+        self._load = load
+        self._tokens: list[contextvars.Token[Carried | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_CARRIED.set(self._load))
+
+    def __exit__(self, *exception: object) -> None:
+        _CARRIED.reset(self._tokens.pop())
+
+
+def without_recording(load: Carried | None) -> Carried | None:
+    """The same load for a recomputation, which must not note anything a second time."""
+    return None if load is None else replace(load, recorder=None, trace=None)
+
+
+def repeat_rows(state: Tensor, batch: int) -> Tensor:
+    """Repeat per-row state as `generate` repeats rows for beams and returned sequences."""
+    rows = state.shape[0]
+    if batch % rows:
+        raise ShapeError(f"A batch of {batch} rows is no multiple of the {rows} rows that prompts were given for.")
+    return state.repeat_interleave(batch // rows, dim=0) if batch != rows else state
