@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -14,7 +15,8 @@ def demo(
     *,
     backbone: str = "bundled:gpt-mini",
     output_dir: str = "runs/demo",
-    test_rows: int = 400,
+    steps: int = 300,
+    test_rows: int = 1000,
     device: str = "cpu",
 ) -> None:
     """Train three prompts in one session, compare them with what they must beat, and use them in one mixed batch.
@@ -23,31 +25,34 @@ def demo(
 
     Args:
         backbone: A bundled backbone, or any other.
-        output_dir: Folder for prompts and checkpoints.
-        test_rows: Held-out rows that each task is scored on.
+        output_dir: Folder for prompts, checkpoints and scores.
+        steps: Optimizer steps of each prompt.
+        test_rows: Most held-out rows that each task is scored on.
         device: Where to compute.
     """
     import softprompt as sp
-    from softprompt.cli.story import mixed_batch, runs, scores
+    from softprompt.cli.story import compare, mixed_batch, runs
 
     start_s = time.perf_counter()
     loaded = sp.Backbone.from_pretrained(backbone, device=device, dtype="float32")
-    made = runs()
-    print(f"Training {len(made)} prompts in one session on {backbone}, which stays frozen.\n")
+    made = runs(steps)
+    print(f"Training {len(made)} prompts in one session on {backbone}, which stays frozen.\n", flush=True)
     result = sp.train(loaded, made, sp.TrainConfig(output_dir=output_dir))
     trained_s = time.perf_counter() - start_s
-    print("\nScores on held-out rows, with 95 % intervals:\n")
+    print("\nScores on held-out rows, with 95 % intervals:\n", flush=True)
+    compared = {run.name: compare(loaded, run, result[run.name].prompt, test_rows) for run in made}
     print_table(
-        ("task", "metric", "most frequent answer", "bare backbone", "text prompt", "soft prompt", "values"),
+        ("task", "metric", *compared[made[0].name].scores, "values"),
         [
-            (run.name, run.watches, *scores(loaded, run, result[run.name].prompt, test_rows),
-             result[run.name].prompt.num_parameters())
-            for run in made
+            (name, one.metric, *one.cells(), result[name].prompt.num_parameters())
+            for name, one in compared.items()
         ],
     )  # fmt: skip
+    scores = Path(output_dir) / "scores.json"
+    scores.write_text(json.dumps({name: one.to_mapping() for name, one in compared.items()}, indent=2) + "\n")
     mixed_batch(loaded, {name: one.prompt for name, one in result.items()}, made)
     total_s = time.perf_counter() - start_s
-    print(f"\nTraining took {trained_s:.0f} s, everything {total_s:.0f} s. The prompts are in {output_dir}/prompts:")
+    print(f"\nTraining took {trained_s:.0f} s, everything {total_s:.0f} s. The scores are in {scores}, the prompts in:")
     for name, one in result.items():
         size = sum(file.stat().st_size for file in Path(str(one.path)).iterdir())
         print(f"  {one.path}  {size / 1000:.0f} kB  {name}: {type(one.prompt.method).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import softprompt as sp
@@ -11,52 +12,81 @@ from softprompt.evaluation import Evaluation, TextPrompt, evaluate_majority
 from softprompt.prompts import SoftPrompt
 from softprompt.training import Run
 
-__all__ = ["mixed_batch", "runs", "scores"]
+__all__ = ["Comparison", "compare", "mixed_batch", "runs"]
 
 _TEXT_PROMPTS = {
-    "topic": "Name the topic of the question: banking, travel, work, home or another.",
-    "sentiment": "Is the sentence about a film positive or negative?",
+    "subjectivity": "Say whether the sentence is subjective or objective.",
+    "sentiment": "Say whether the sentence about a film is negative or positive.",
     "restaurant": "Write a sentence that says all of this about the restaurant.",
 }
 
 
-def runs() -> list[Run]:
-    """A classification by prompt tuning, sentiment and data-to-text by prefix tuning."""
+def runs(steps: int) -> list[Run]:
+    """A classification by prompt tuning, sentiment and data-to-text by prefix tuning.
+
+    Args:
+        steps: Optimizer steps of each.
+    """
     shared: dict[str, Any] = {
-        "steps": 400,
-        "evaluate_every": 100,
+        "optimizer": "adamw",
+        "steps": steps,
         "schedule": "linear",
-        "warmup_steps": 20,
+        "warmup_steps": min(10, steps),
         "truncate": True,
     }
-    prefix: dict[str, Any] = {
-        "method": sp.PrefixTuning(length=10, hidden=None, init="vocab"),
-        "optimizer": "adamw",
-        "learning_rate": 0.02,
-        **shared,
-    }
-    rows = sp.PromptTuning(length=20, init="class_labels")
-    topic, sentiment = sp.load_task("clinc150_domains"), sp.load_task("sentence_polarity")
+    rows = sp.PromptTuning(length=20, init="class_labels", placement="append")
+    prefix = sp.PrefixTuning(length=10, hidden=None, init="vocab")
+    subjectivity, sentiment = sp.load_task("subj"), sp.load_task("sentence_polarity")
     restaurant = sp.load_task("e2e_sample")
     return [
-        sp.Run(name="topic", task=topic, method=rows, learning_rate=0.3, evaluate_rows=300, **shared),
-        sp.Run(name="sentiment", task=sentiment, evaluate_rows=300, **prefix),
-        sp.Run(name="restaurant", task=restaurant, batch_size=16, evaluate_rows=50, max_new_tokens=64, **prefix),
-    ]
-
-
-def scores(backbone: Backbone, run: Run, prompt: SoftPrompt, rows: int) -> list[str]:
-    """A run's prompt and its rivals on the test split."""
-    by = run.evaluates_by
-    count = min(rows, len(run.task.examples("test")))
-    rivals = (None, TextPrompt(_TEXT_PROMPTS[run.name]), prompt)
-    scored = [
-        sp.evaluate(
-            backbone, rival, run.task, "test", by, rows=count, max_new_tokens=run.max_new_tokens, truncate=True
-        )
-        for rival in rivals
+        sp.Run(name="subjectivity", task=subjectivity, method=rows, learning_rate=0.1, evaluate_rows=200, **shared),
+        sp.Run(name="sentiment", task=sentiment, method=prefix, learning_rate=0.2, evaluate_rows=200, **shared),
+        sp.Run(name="restaurant", task=restaurant, method=prefix, learning_rate=0.2, batch_size=16, evaluate_rows=50,
+               max_new_tokens=64, **shared),
     ]  # fmt: skip
-    return [_with_interval(one, run.watches) for one in (evaluate_majority(run.task, "test", rows=count), *scored)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A prompt and what it must beat, on the same held-out rows.
+
+    Attributes:
+        metric: The task's metric.
+        scores: By name, the prompt's own last.
+    """
+
+    metric: str
+    scores: dict[str, Evaluation]
+
+    def cells(self) -> list[str]:
+        """Each score with its 95 % interval."""
+        return [_with_interval(evaluation, self.metric) for evaluation in self.scores.values()]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values."""
+        scores = {name: {"score": one[self.metric], "interval": list(one.intervals[self.metric]),
+                         "rows": len(one.predictions)}
+                  for name, one in self.scores.items()}  # fmt: skip
+        return {"metric": self.metric, "scores": scores}
+
+
+def compare(backbone: Backbone, run: Run, prompt: SoftPrompt, rows: int) -> Comparison:
+    """Score a run's prompt and its rivals on the test split.
+
+    Args:
+        backbone: The frozen model.
+        run: What was trained.
+        prompt: What came of it.
+        rows: Most rows to score on.
+    """
+    count = min(rows, len(run.task.examples("test")))
+    scores = {"most frequent answer": evaluate_majority(run.task, "test", rows=count)}
+    rivals = {"bare backbone": None, "text prompt": TextPrompt(_TEXT_PROMPTS[run.name]), "soft prompt": prompt}
+    for name, rival in rivals.items():
+        scores[name] = sp.evaluate(
+            backbone, rival, run.task, "test", run.by, rows=count, max_new_tokens=run.max_new_tokens, truncate=True
+        )
+    return Comparison(metric=run.watches, scores=scores)
 
 
 def _with_interval(evaluation: Evaluation, metric: str) -> str:
@@ -65,7 +95,7 @@ def _with_interval(evaluation: Evaluation, metric: str) -> str:
 
 
 def mixed_batch(backbone: Backbone, prompts: dict[str, SoftPrompt], asked_of: list[Run]) -> None:
-    """One batch in which each row has another prompt."""
+    """Answer one batch in which each row has another prompt, and print it."""
     model = sp.Prompted(backbone, prompts)
     asked = [(run.name, run.task.examples("test")[0]) for run in asked_of]
     answers = model.generate(
