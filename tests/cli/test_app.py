@@ -42,6 +42,16 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
+def test_a_log_holds_no_bars(backbone, tmp_path):
+    """Loading's bar was written over and over into files and pipes."""
+    given = ("predict", "--backbone", backbone, "--output", str(tmp_path / "out.jsonl"), "--max_new_tokens", "2")
+    done = subprocess.run(
+        [sys.executable, "-m", "softprompt", *given], input="good\n", capture_output=True, text=True, check=True
+    )
+    assert "%|" not in done.stderr
+    assert "\r" not in done.stderr
+
+
 def test_version(run):
     code, out, _ = run("--version")
     assert code == 0

@@ -13,16 +13,17 @@ HUB = "google/t5-v1_1-small"
 COMMANDS = [line for line in README.splitlines() if line.startswith("softprompt ") and "--backbone" in line]
 
 
-def test_the_python_example_runs(backbone, tmp_path, monkeypatch, capsys):
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(program.strip().splitlines()) <= 16
     monkeypatch.chdir(tmp_path)
-    shorter = program.replace(HUB, backbone).replace("task=task", "task=task, steps=2, truncate=True")
-    shorter = shorter.replace('split="test"', 'split="test", rows=10, truncate=True')
+    shorter = program.replace("steps=300", "steps=2, evaluate_rows=10").replace('split="test"', 'split="test", rows=10')
+    assert "steps=2," in shorter
+    assert "rows=10," in shorter
     exec(compile(shorter, "README.md", "exec"), {})
     out = capsys.readouterr().out
-    assert "runs/polarity/prompts/rows" in out
-    assert (tmp_path / "runs" / "polarity" / "prompts" / "keys" / "prompt.json").is_file()
+    assert "runs/subj/prompts/words" in out
+    assert (tmp_path / "runs" / "subj" / "prompts" / "keys" / "prompt.json").is_file()
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [_with_underscores(argument) for argument in given if argument != "--debug"]
+    if not sys.stderr.isatty():  # bars of the libraries below us would fill a log; our own progress is plain there
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         auto_cli(
             COMMANDS, args=given, as_positional=False, prog="softprompt", description=DESCRIPTION,

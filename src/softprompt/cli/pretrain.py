@@ -69,8 +69,8 @@ def pretrain(
         licence: Of the text, for the card.
     """
     settings = dict(locals())
-    from softprompt.pretraining.settings import PretrainConfig
-    from softprompt.pretraining.trainer import pretrain as run
+    from softprompt.pretraining import PretrainConfig
+    from softprompt.pretraining import pretrain as run
 
     card = run(PretrainConfig(**{**settings, "held_out": held_out or ()}))
     print_table(

@@ -1,1 +1,6 @@
 """Small backbones from raw text: tokenizer, objectives, architectures, and the trainer that joins them."""
+
+from softprompt.pretraining.settings import PretrainConfig
+from softprompt.pretraining.trainer import pretrain
+
+__all__ = ["PretrainConfig", "pretrain"]
