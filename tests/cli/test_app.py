@@ -75,8 +75,8 @@ def test_a_wrong_setting_is_2(run, tmp_path):
     code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path))
     assert code == 2
     wanted = (
-        "Give one of --task NAME, --train_file FILE (or another split's) and --dataset ID, the latter two with --input "
-        "and --target."
+        "Give one of --task NAME, --train_file FILE (or another split's) and --dataset ID; data of your own need "
+        "--input and --target too, unless a prompt brings them."
     )
     assert err == f"softprompt: {wanted}\n"
     code, _, err = run("train", "--backbone", "x", "--output_dir", str(tmp_path), "--train_file", "a.csv")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from softprompt import load_task
+
+TASKS = {"subjectivity": "subj", "sentiment": "sentence_polarity", "restaurant": "e2e_sample"}
 RIVALS = ["most frequent answer", "bare backbone", "text prompt"]
 
 
@@ -25,7 +28,8 @@ def test_the_demo_tells_its_story(run, tmp_path):
         assert (tmp_path / "demo" / "prompts" / name / "prompt.safetensors").is_file()
         compared, answered = (line for line in lines if line.startswith(f"{name} "))
         assert f"{one['scores']['soft prompt']['score']:.1f} [" in compared
-        assert answered
+        question = load_task(TASKS[name]).examples("test")[0].input
+        assert answered.removeprefix(name).strip().startswith(question[:70].strip())
     assert len(scores) == 3
 
 

@@ -13,9 +13,12 @@ import jaxtyping
 import pytest
 import yaml
 
+import softprompt as sp
 from softprompt.backbones import Backbone
 from softprompt.cli.train import train_prompts
 from softprompt.errors import BackboneError
+from softprompt.evaluation import evaluate
+from softprompt.tasks import Task
 from softprompt.training import Run, TrainConfig
 
 TEMPLATES = ("--input", "{text}", "--target", "{label}", "--label_words", '{"0": bad, "1": good}')
@@ -60,22 +63,77 @@ def test_every_setting_of_a_run_and_of_a_session_is_an_option():
                 )
 
 
-def test_a_data_set_of_the_hub(run, backbone, files, tmp_path):
-    """As the hub keeps them: a folder of files that `datasets` loads; in one piece, so it is split in three."""
+def test_a_data_set_of_the_hub(run, backbone, files, tmp_path, monkeypatch):
+    """As the hub keeps them: a folder of files that `datasets` loads; in one piece, so it is split in three.
+
+    A prompt is not tested on rows that it was trained on: what it stores says how its data were split.
+    """
     data = tmp_path / "reviews"
     data.mkdir()
     Path(files["train"]).rename(data / "train.jsonl")
     given = ("--backbone", backbone, "--dataset", str(data), *TEMPLATES, "--split_seed", "3")
+    seen = []
+    monkeypatch.setattr(
+        sp, "evaluate", lambda _, __, task, *a, **k: seen.append(task) or evaluate(_, __, task, *a, **k)
+    )
     out = tmp_path / "session"
     code, table, err = run("train", *given, "--output_dir", str(out), "--length", "3", "--steps", "1")
     assert code == 0, err
     assert table.splitlines()[-1].split()[0] == "reviews"
     assert "  validation: 3 rows" in err.splitlines(), err
     prompt = str(out / "prompts" / "reviews")
-    code, _, err = run(
-        "evaluate", "--backbone", backbone, "--prompt", prompt, "--dataset", str(data), "--split", "test"
-    )
+    given = ("--backbone", backbone, "--prompt", prompt, "--dataset", str(data), "--split", "test")
+    for seed, same in (((), True), (("--split_seed", "0"), False)):
+        code, _, err = run("evaluate", *given, *seed)
+        assert code == 0, err
+        assert (seen[-1].examples("test") == trained_on(data, 3).examples("test")) == same
+    code, _, err = run("evaluate", *given, "--splits", '{"test": train}')
     assert code == 0, err
+    assert len(seen[-1].examples("test")) == 24
+
+
+def trained_on(data, seed):
+    return Task.from_hub(
+        str(data), input="{text}", target="{label}", label_words={"0": "bad", "1": "good"}, split_seed=seed
+    )
+
+
+@pytest.mark.parametrize("flag", ["subset", "splits", "dataset_revision"])
+def test_an_option_of_a_data_set_needs_one(run, backbone, flag):
+    value = '{"train": train}' if flag == "splits" else "x"
+    code, _, err = run("evaluate", "--backbone", backbone, "--task", "subj", f"--{flag}", value)
+    assert code == 2
+    assert err == f"softprompt: --{flag} says something of a data set, but no --dataset is given.\n"
+
+
+def test_settings_of_a_session_and_of_its_data_arrive(run, backbone, monkeypatch, tmp_path):
+    """Each is passed on by hand, and one that is forgotten would do nothing."""
+    arrived = {}
+    session = {
+        "precision": "bf16",
+        "conditioning": "concatenation",
+        "gradient_checkpointing": True,
+        "pass_tokens": 7,
+        "evaluation_tokens": 8,
+        "checkpoint_every": 9,
+        "keep_checkpoints": 3,
+        "trackers": ("wandb",),
+    }
+
+    def from_hub(path, subset, **options):
+        arrived.update(options, dataset=path, subset=subset)
+        return sp.load_task("subj")
+
+    monkeypatch.setattr(sp.Task, "from_hub", from_hub)
+    monkeypatch.setattr(sp, "train", lambda _, __, config: arrived.update(vars(config)) or {})
+    code, _, err = run(
+        "train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), *TEMPLATES, "--dataset", "some/reviews",
+        "--subset", "films", "--splits", '{"train": all}', "--dataset_revision", "v2", "--split_seed", "5",
+        *(f"--{name}={['wandb'] if name == 'trackers' else value}" for name, value in session.items()),
+    )  # fmt: skip
+    assert code == 0, err
+    data = {"dataset": "some/reviews", "subset": "films", "splits": {"train": "all"}, "revision": "v2", "split_seed": 5}
+    assert {**session, **data}.items() <= arrived.items()
 
 
 def test_settings_are_kept_whatever_ends_the_training(run, backbone, files, tmp_path):

@@ -55,7 +55,7 @@ def answer_all(
 
 
 def _checked(model: Prompted, one: Input, query: Query) -> Input:
-    """The input, with what its encoding says against it: a batch's error names no row."""
+    """The input, with what its encoding says against it, found out alone so that the others can go on."""
     encode = encode_to_rank if query.candidates else encode_to_generate
     try:
         if one.problem is None:

@@ -8,18 +8,21 @@ __all__ = ["list_backbones", "show"]
 
 
 def list_backbones() -> None:
-    """List the bundled backbones: size, objective, tokens seen, held-out bits per byte."""
+    """List the bundled backbones: size, last objective, tokens seen in all, held-out bits per byte."""
     from softprompt.backbones import catalogue
 
     cards = {name: catalogue.card(name) for name in catalogue.bundled_names()}
-    columns = {
-        "parameters": "parameters",
-        "objective": "objective",
-        "tokens seen": "tokens_seen",
-        "bits per byte": "held_out_bits_per_byte",
-    }
-    rows = [(f"bundled:{name}", *(card[fact] for fact in columns.values())) for name, card in cards.items()]
-    print_table(("backbone", *columns), rows)
+    rows = [
+        (
+            f"bundled:{name}",
+            card["parameters"],
+            card["objective"],
+            card["tokens_seen"] + card["tokens_seen_before"],
+            card["held_out_bits_per_byte"],
+        )
+        for name, card in cards.items()
+    ]
+    print_table(("backbone", "parameters", "objective", "tokens seen", "bits per byte"), rows)
 
 
 def show(*, name: str) -> None:

@@ -8,24 +8,27 @@ from typing import Any
 
 import softprompt as sp
 from softprompt.errors import ConfigError
+from softprompt.prompts import PromptInfo
 from softprompt.tasks import Task
 
 __all__ = ["TASK_FLAGS", "read_task"]
 
 _FILES = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
+_DATASET = ("subset", "splits", "dataset_revision")
 _FORMAT = ("input", "target", "label_words", "chat")
 
-_DATASET = ("dataset", "subset", "dataset_revision")
+TASK_FLAGS = (
+    *("task", "data_dir", *_FILES.values(), "dataset", *_DATASET, *_FORMAT),
+    *("metrics", "on_bad_row", "split_seed"),
+)
 
-TASK_FLAGS = ("task", "data_dir", *_FILES.values(), *_DATASET, *_FORMAT, "metrics", "on_bad_row", "split_seed")
 
-
-def read_task(settings: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Task:
+def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) -> Task:
     """Read the task, and tell on standard error what reading found.
 
     Args:
         settings: The flags named in `TASK_FLAGS`, among others.
-        stored: The format that is stored with a prompt, for data whose format no flag gives.
+        trained: What is known of a trained prompt, whose format and seed hold for data where no flag says another.
 
     Raises:
         ConfigError: If not exactly one of a task's name, files and a data set is given, or data without format.
@@ -34,27 +37,43 @@ def read_task(settings: Mapping[str, Any], stored: Mapping[str, Any] | None = No
     files = {split: settings[flag] for split, flag in _FILES.items() if settings[flag] is not None}
     if (settings["task"] is not None) + bool(files) + (settings["dataset"] is not None) != 1:
         raise ConfigError(
-            "Give one of --task NAME, --train_file FILE (or another split's) and --dataset ID, the latter two with "
-            "--input and --target."
+            "Give one of --task NAME, --train_file FILE (or another split's) and --dataset ID; data of your own need "
+            "--input and --target too, unless a prompt brings them."
         )
-    reading = {"metrics": settings["metrics"], "on_bad_row": settings["on_bad_row"]}
-    if settings["task"] is not None:
-        task = sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
-    elif files:
-        form = _format(settings, stored)
-        task = sp.Task.from_files(**files, **form, **reading, split_seed=settings["split_seed"])
-    else:
-        form = _format(settings, stored)
-        task = sp.Task.from_hub(
-            settings["dataset"],
-            settings["subset"],
-            revision=settings["dataset_revision"],
-            **form,
-            **reading,
-            split_seed=settings["split_seed"],
-        )
+    for flag in _DATASET:
+        if settings[flag] is not None and settings["dataset"] is None:
+            raise ConfigError(f"--{flag} says something of a data set, but no --dataset is given.")
+    task = _read(settings, files, trained)
     print(f"Data of {task.name}:", *str(task.report).splitlines(), sep="\n  ", file=sys.stderr)
     return task
+
+
+def _read(settings: Mapping[str, Any], files: Mapping[str, str], trained: PromptInfo | None) -> Task:
+    if settings["task"] is not None:
+        return sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
+    reading = {
+        **_format(settings, trained.format if trained else None),
+        "metrics": settings["metrics"],
+        "on_bad_row": settings["on_bad_row"],
+        "split_seed": _split_seed(settings["split_seed"], trained),
+    }
+    if files:
+        return sp.Task.from_files(**files, **reading)
+    return sp.Task.from_hub(
+        settings["dataset"],
+        settings["subset"],
+        splits=settings["splits"],
+        revision=settings["dataset_revision"],
+        **reading,
+    )
+
+
+def _split_seed(given: int | None, trained: PromptInfo | None) -> int:
+    """The seed that is given, or the one by which a prompt's data were split, or 0."""
+    if given is not None:
+        return given
+    data = (trained.run or {}).get("data", {}) if trained else {}
+    return int(data.get("split_seed", 0))
 
 
 def _format(settings: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:

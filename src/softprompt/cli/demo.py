@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from softprompt.cli.tables import print_table
 
@@ -27,7 +28,7 @@ def demo(
         backbone: A bundled backbone, or any other.
         output_dir: Folder for prompts, checkpoints and scores.
         steps: Optimizer steps of each prompt.
-        test_rows: Most held-out rows that each task is scored on.
+        test_rows: Most held-out rows that each prompt is scored on.
         device: Where to compute.
     """
     import softprompt as sp
@@ -35,7 +36,7 @@ def demo(
 
     start_s = time.perf_counter()
     loaded = sp.Backbone.from_pretrained(backbone, device=device, dtype="float32")
-    made = runs(steps)
+    made = runs(steps, test_rows)
     print(f"Training {len(made)} prompts in one session on {backbone}, which stays frozen.\n", flush=True)
     result = sp.train(loaded, made, sp.TrainConfig(output_dir=output_dir))
     trained_s = time.perf_counter() - start_s
@@ -48,11 +49,17 @@ def demo(
             for name, one in compared.items()
         ],
     )  # fmt: skip
-    scores = Path(output_dir) / "scores.json"
-    scores.write_text(json.dumps({name: one.to_mapping() for name, one in compared.items()}, indent=2) + "\n")
+    scores = _write_scores(Path(output_dir), {name: one.to_mapping() for name, one in compared.items()})
     mixed_batch(loaded, {name: one.prompt for name, one in result.items()}, made)
     total_s = time.perf_counter() - start_s
     print(f"\nTraining took {trained_s:.0f} s, everything {total_s:.0f} s. The scores are in {scores}, the prompts in:")
     for name, one in result.items():
         size = sum(file.stat().st_size for file in Path(str(one.path)).iterdir())
         print(f"  {one.path}  {size / 1000:.0f} kB  {name}: {type(one.prompt.method).__name__}")
+
+
+def _write_scores(folder: Path, scores: dict[str, Any]) -> Path:
+    file = folder / "scores.json"
+    draft = file.with_suffix(".draft")
+    draft.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return draft.replace(file)

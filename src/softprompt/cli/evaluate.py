@@ -24,8 +24,9 @@ def evaluate_prompt(
     test_file: str | None = None,
     dataset: str | None = None,
     subset: str | None = None,
+    splits: dict[str, str] | None = None,
     dataset_revision: str | None = None,
-    split_seed: int = 0,
+    split_seed: int | None = None,
     input: str | None = None,
     target: str | None = None,
     label_words: dict[str, str] | None = None,
@@ -46,8 +47,8 @@ def evaluate_prompt(
 ) -> None:
     """Score a prompt on a task: metrics with 95 % intervals, and every prediction in a file if asked.
 
-    Without a prompt the bare backbone is scored. Files are read in the format that is stored with the prompt, unless
-    --input, --target, --label_words or --chat say another.
+    Without a prompt the bare backbone is scored. Files and data sets are read in the format that is stored with the
+    prompt, unless --input, --target, --label_words or --chat say another.
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
@@ -61,9 +62,11 @@ def evaluate_prompt(
         test_file: File of the test split.
         dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
         subset: Which of the data set's configurations.
+        splits: Our splits to the data set's, e.g. {"train": train, "validation": test}.
         dataset_revision: The data set's branch, tag or commit on the hub.
-        split_seed: Seed by which data that come in one piece are split in three.
-        input: Template of the input over the files' columns, e.g. "{text}".
+        split_seed: Seed by which data that come in one piece are split in three; by default that of the prompt's
+            training, so that its test rows are none that it was trained on.
+        input: Template of the input over the data's columns, e.g. "{text}".
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
         metrics: Names of metrics.
@@ -94,7 +97,7 @@ def evaluate_prompt(
     if (prompt is not None) + (text_prompt is not None) + majority > 1:
         raise ConfigError("Give at most one of --prompt, --text_prompt and --majority.")
     soft = sp.SoftPrompt.load(prompt) if prompt is not None else None
-    loaded_task = read_task(settings, soft.info.format if soft else None)
+    loaded_task = read_task(settings, soft.info if soft else None)
     if majority:
         evaluation = evaluate_majority(loaded_task, split, rows=rows)
     else:

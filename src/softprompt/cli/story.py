@@ -21,11 +21,12 @@ _TEXT_PROMPTS = {
 }
 
 
-def runs(steps: int) -> list[Run]:
+def runs(steps: int, rows: int) -> list[Run]:
     """A classification by prompt tuning, sentiment and data-to-text by prefix tuning.
 
     Args:
         steps: Optimizer steps of each.
+        rows: Most validation rows to evaluate on.
     """
     shared: dict[str, Any] = {
         "optimizer": "adamw",
@@ -33,16 +34,17 @@ def runs(steps: int) -> list[Run]:
         "schedule": "linear",
         "warmup_steps": min(10, steps),
         "truncate": True,
+        "evaluate_rows": min(rows, 50),
     }
-    rows = sp.PromptTuning(length=20, init="class_labels", placement="append")
+    words = sp.PromptTuning(length=20, init="class_labels", placement="append")
     prefix = sp.PrefixTuning(length=10, hidden=None, init="vocab")
     subjectivity, sentiment = sp.load_task("subj"), sp.load_task("sentence_polarity")
     restaurant = sp.load_task("e2e_sample")
     return [
-        sp.Run(name="subjectivity", task=subjectivity, method=rows, learning_rate=0.1, evaluate_rows=200, **shared),
-        sp.Run(name="sentiment", task=sentiment, method=prefix, learning_rate=0.2, evaluate_rows=200, **shared),
-        sp.Run(name="restaurant", task=restaurant, method=prefix, learning_rate=0.2, batch_size=16, evaluate_rows=50,
-               max_new_tokens=64, **shared),
+        sp.Run(name="subjectivity", task=subjectivity, method=words, learning_rate=0.1, **shared),
+        sp.Run(name="sentiment", task=sentiment, method=prefix, learning_rate=0.2, **shared),
+        sp.Run(name="restaurant", task=restaurant, method=prefix, learning_rate=0.2, batch_size=16, max_new_tokens=64,
+               **shared),
     ]  # fmt: skip
 
 

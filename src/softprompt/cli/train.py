@@ -23,6 +23,7 @@ def train_prompts(
     test_file: str | None = None,
     dataset: str | None = None,
     subset: str | None = None,
+    splits: dict[str, str] | None = None,
     dataset_revision: str | None = None,
     split_seed: int = 0,
     input: str | None = None,
@@ -92,9 +93,10 @@ def train_prompts(
         test_file: File that is only read when it is evaluated on.
         dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
         subset: Which of the data set's configurations.
+        splits: Our splits to the data set's, e.g. {"train": train, "validation": test}.
         dataset_revision: The data set's branch, tag or commit on the hub.
         split_seed: Seed by which data that come in one piece are split in three.
-        input: Template of the input over the file's columns, e.g. "{text}".
+        input: Template of the input over the data's columns, e.g. "{text}".
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
         metrics: Names of metrics; the first chooses the best prompt.

@@ -17,7 +17,7 @@ from softprompt.conditioning.forward import decoder_start
 from softprompt.conditioning.joining import Applied, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
-from softprompt.conditioning.texts import RenderedInput, encode_targets, joins
+from softprompt.conditioning.texts import RenderedInput, encode_targets, follows_directly
 
 __all__ = ["encode", "score"]
 
@@ -28,12 +28,14 @@ Targets = Sequence[Sequence[list[int]]]
 def encode(backbone: Backbone, inputs: Sequence[RenderedInput], candidates: Sequence[Sequence[str]]) -> Targets:
     """Tokenize each row's candidates as they continue its input; a candidate is tokenized once."""
     pairs = {
-        (joins(before), candidate): (before, candidate)
+        (follows_directly(before), candidate): (before, candidate)
         for before, row in zip(inputs, candidates, strict=True)
         for candidate in row
     }
     known = dict(zip(pairs, encode_targets(backbone, list(pairs.values())), strict=True))
-    return [[known[joins(before), one] for one in row] for before, row in zip(inputs, candidates, strict=True)]
+    return [
+        [known[follows_directly(before), one] for one in row] for before, row in zip(inputs, candidates, strict=True)
+    ]
 
 
 def score(

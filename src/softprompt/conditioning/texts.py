@@ -20,7 +20,7 @@ __all__ = [
     "collate_inputs",
     "encode_inputs",
     "encode_targets",
-    "joins",
+    "follows_directly",
     "render_input",
 ]
 
@@ -32,18 +32,18 @@ class RenderedInput:
     """An input as text, and how long it may be.
 
     Attributes:
-        given: The text, perhaps with the mark of the middle placement.
+        filled: The text, perhaps with the mark of the middle placement.
         chat: Whether a chat template stands around it, which brings its own special tokens.
         max_tokens: Most tokens that it may have; None is unbounded.
         truncate: Whether a longer one is shortened; otherwise it is an error.
-        place: Where it stands in the data, such as file and line, for errors to name.
+        source: Where it stands in the data, such as file and line, for errors to name.
     """
 
-    given: FilledText
+    filled: FilledText
     chat: bool = False
     max_tokens: int | None = None
     truncate: bool = False
-    place: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mappi
     if form is None:
         if not isinstance(value, str):
             raise DataError(f"Without a stored template an input is a text, but got {type(value).__name__}.")
-        return RenderedInput(given=FilledText.plain(value))
+        return RenderedInput(filled=FilledText.plain(value))
     filled = form.fill_input(value)
-    return RenderedInput(given=_in_chat(backbone, filled) if form.chat else filled, chat=form.chat)
+    return RenderedInput(filled=_in_chat(backbone, filled) if form.chat else filled, chat=form.chat)
 
 
 def _in_chat(backbone: Backbone, said: FilledText) -> FilledText:
@@ -113,7 +113,7 @@ def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[E
         LengthError: If an input is too long and may not be shortened, or not by so much.
     """
     opened = backbone.spec.kind == "decoder-only"
-    texts = [one.given.text.rstrip(" ") if opened and not one.chat else one.given.text for one in inputs]
+    texts = [one.filled.text.rstrip(" ") if opened and not one.chat else one.filled.text for one in inputs]
     parts = [text.partition(PROMPT_MARK) for text in texts]
     heads = backbone.tokenize_all([before for before, _, _ in parts])
     marked = [index for index, (_, mark, _) in enumerate(parts) if mark]
@@ -123,7 +123,7 @@ def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[E
     return [
         _assemble(
             backbone,
-            replace(one, given=FilledText(text, one.given.fields)),
+            replace(one, filled=FilledText(text, one.filled.fields)),
             _Body(head, rests.get(index)),
             ([], []) if one.chat else ends,
         )
@@ -149,7 +149,7 @@ def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[l
     kept: Sequence[int] = range(len(ids))
     total = len(lead) + len(ids) + len(tail)
     if one.max_tokens is not None and total > one.max_tokens:
-        spans = _spans(backbone, one.given, body) if one.truncate else []
+        spans = _spans(backbone, one.filled, body) if one.truncate else []
         fixed = total - sum(end - start for start, end in spans)
         if fixed >= one.max_tokens:
             template, remedy = (
@@ -158,8 +158,8 @@ def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[l
                 else ("", "shorten it, or pass truncate=True")
             )
             raise LengthError(
-                f"{one.place}{': ' if one.place else ''}An input has {total} tokens{template}, but only "
-                f"{one.max_tokens} fit beside the prompt and the target ({one.given.text[:40]!r}…); {remedy}."
+                f"{one.source}{': ' if one.source else ''}An input has {total} tokens{template}, but only "
+                f"{one.max_tokens} fit beside the prompt and the target ({one.filled.text[:40]!r}…); {remedy}."
             )
         kept = _shortened(len(ids), spans, one.max_tokens - fixed)
     mark = -1 if body.rest is None else len(lead) + sum(index < len(body.head) for index in kept)
@@ -219,14 +219,14 @@ def encode_targets(
         lead, tail = backbone.target_ends
         bodies = backbone.tokenize_all([target for _, target in pairs], as_targets=True)
         return [[*lead, *body, *(tail if end else [])] for body in bodies]
-    texts = [f"{'' if joins(before) else ' '}{target}" for before, target in pairs]
+    texts = [f"{'' if follows_directly(before) else ' '}{target}" for before, target in pairs]
     closing = [backbone.end_id] if end and backbone.end_id is not None else []
     return [[*body, *closing] for body in _continuations(backbone, texts)]
 
 
-def joins(before: RenderedInput) -> bool:
-    """Whether a target follows an input without a blank between them."""
-    return before.chat or before.given.text.endswith("\n")
+def follows_directly(before: RenderedInput) -> bool:
+    """Whether a target of a decoder-only model follows an input without a blank between them."""
+    return before.chat or before.filled.text.endswith("\n")
 
 
 def _continuations(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:

@@ -116,7 +116,7 @@ class Job:
                 max_new_tokens=longest,
                 max_input_tokens=self.max_input_tokens,
                 truncate=self.truncate,
-                place=example.source,
+                source=example.source,
             )
             for example in examples
         ]
@@ -248,6 +248,6 @@ def _label_room(backbone: Backbone, task: Task) -> int:
     """Tokens to generate: room for any spelling of a label, in steps, so that tasks share batches."""
     if task.labels is None:
         return _FREE_TEXT_TOKENS
-    before = RenderedInput(given=FilledText.plain(""), chat=task.format.chat)
+    before = RenderedInput(filled=FilledText.plain(""), chat=task.format.chat)
     longest = max(map(len, encode_targets(backbone, [(before, label) for label in task.labels])))
     return math.ceil(2 * longest / _STEP) * _STEP

@@ -37,7 +37,7 @@ class Query:
         max_new_tokens: Longest answer, when text is generated.
         max_input_tokens: Longest input, besides what the backbone allows.
         truncate: Whether a longer input is shortened, in what fills its template; otherwise it is an error.
-        place: Where it stands in the data, such as file and line, for errors to name.
+        source: Where it stands in the data, such as file and line, for errors to name.
 
     Raises:
         ConfigError: If a number of tokens is below 1.
@@ -50,7 +50,7 @@ class Query:
     max_new_tokens: int = 128
     max_input_tokens: int | None = None
     truncate: bool = False
-    place: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("max_new_tokens", self.max_new_tokens), ("max_input_tokens", self.max_input_tokens)):
@@ -154,14 +154,14 @@ def _encode(
     rooms: Sequence[int],
 ) -> list[EncodedQuery]:
     bounded = [
-        replace(one, max_tokens=_most_tokens(model, query, room), truncate=query.truncate, place=query.place)
+        replace(one, max_tokens=_most_tokens(model, query, room), truncate=query.truncate, source=query.source)
         for one, query, room in zip(inputs, queries, rooms, strict=True)
     ]
     encoded = encode_inputs(model.backbone, bounded)
     for one, row in zip(bounded, encoded, strict=True):
         if not row.ids:
             raise DataError(
-                f"{one.place}{': ' if one.place else ''}The input {one.given.text[:40]!r} has no tokens for "
+                f"{one.source}{': ' if one.source else ''}The input {one.filled.text[:40]!r} has no tokens for "
                 f"{model.backbone.name}; give it a text."
             )
     return [

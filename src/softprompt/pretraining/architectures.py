@@ -18,7 +18,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Confi
 
 from softprompt.config import choose
 
-__all__ = ["ARCHITECTURES", "SHAPES", "Architecture", "Shape", "build_model", "find_architecture", "find_shape"]
+__all__ = [
+    "ARCHITECTURES",
+    "SHAPES",
+    "Architecture",
+    "Shape",
+    "UnequalSizes",
+    "build_model",
+    "find_architecture",
+    "find_shape",
+]
 
 _PAD, _EOS = 0, 1
 
@@ -50,6 +59,19 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnequalSizes:
+    """Which parameters are drawn larger or smaller than a matrix, and need steps in proportion.
+
+    T5 was trained with steps in proportion to a parameter's size (Raffel et al. 2020, §3.1.2).
+    """
+
+    table: str
+    """Name of the table of embeddings, drawn at size 1."""
+    queries: str
+    """How the names of query matrices end, drawn at `1 / sqrt(dim * head_dim)`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A family of shapes and the objectives that fit it."""
 
@@ -57,10 +79,8 @@ class Architecture:
     objectives: tuple[str, ...]
     build: Callable[[Shape, int, int], PreTrainedModel]
     """From shape, vocabulary size and longest sequence to a model with random weights."""
-    unit_embeddings: bool
-    """Whether embeddings are drawn at size 1 and queries at `1 / sqrt(dim * head_dim)`, not at `1 / sqrt(dim)`: T5 was
-    trained with steps in proportion to a parameter's size (Raffel et al. 2020, §3.1.2), and so such parameters need
-    larger and smaller steps than the others."""
+    sizes: UnequalSizes | None
+    """Which parameters are not drawn at `1 / sqrt(dim)`, if any."""
 
 
 def find_shape(name: str) -> Shape:
@@ -149,8 +169,11 @@ def _gpt(shape: Shape, vocab: int, max_length: int) -> PreTrainedModel:
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         "t5": Architecture(
-            kind="encoder-decoder", objectives=("span_corruption", "prefix_lm"), build=_t5, unit_embeddings=True
+            kind="encoder-decoder",
+            objectives=("span_corruption", "prefix_lm"),
+            build=_t5,
+            sizes=UnequalSizes(table="shared.weight", queries=".q.weight"),
         ),
-        "gpt": Architecture(kind="decoder-only", objectives=("causal_lm",), build=_gpt, unit_embeddings=False),
+        "gpt": Architecture(kind="decoder-only", objectives=("causal_lm",), build=_gpt, sizes=None),
     }
 )

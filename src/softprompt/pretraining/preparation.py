@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from softprompt.errors import ConfigError, DataError
@@ -95,21 +96,23 @@ def parameter_groups(model: PreTrainedModel, config: PretrainConfig) -> list[dic
     its entries to a matrix's, and queries, which bring the missing scale of attention's logits, slower by
     `sqrt(head_dim)`.
     """
-    rate, decay = config.learning_rate, config.weight_decay
-    if not find_architecture(config.preset).unit_embeddings:
-        table, queries = None, set()
-    else:
-        table = model.get_input_embeddings().weight  # [vocab, dim]
-        queries = {parameter for name, parameter in model.named_parameters() if name.endswith(".q.weight")}
-    others = [p for p in model.parameters() if p is not table and p not in queries]
+    rate, decay, shape = config.learning_rate, config.weight_decay, find_shape(config.preset)
+    sizes = find_architecture(config.preset).sizes
+    own: dict[str, list[nn.Parameter]] = {"table": [], "queries": [], "matrices": [], "vectors": []}
+    for name, parameter in model.named_parameters():
+        if sizes is not None and name == sizes.table:
+            own["table"].append(parameter)
+        elif sizes is not None and name.endswith(sizes.queries):
+            own["queries"].append(parameter)
+        else:
+            own["matrices" if parameter.ndim > 1 else "vectors"].append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+        {"params": own["matrices"], "weight_decay": decay},
+        {"params": own["vectors"], "weight_decay": 0.0},
     ]
-    if table is not None:
-        shape = find_shape(config.preset)
-        groups.append({"params": [table], "lr": rate * math.sqrt(shape.dim), "weight_decay": 0.0})
-        groups.append({"params": list(queries), "lr": rate / math.sqrt(shape.head_dim), "weight_decay": decay})
+    if sizes is not None:
+        groups.append({"params": own["table"], "lr": rate * math.sqrt(shape.dim), "weight_decay": 0.0})
+        groups.append({"params": own["queries"], "lr": rate / math.sqrt(shape.head_dim), "weight_decay": decay})
     return groups
 
 

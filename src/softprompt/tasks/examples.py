@@ -48,15 +48,18 @@ class TaskReport:
         skipped: By split, one message for each row that was left out, with its place and the reason.
         duplicates: By pair of splits, the rows of the second whose input also stands in the first; pairs without
             any are left out.
+        split_seed: The seed by which data in one piece were split in three; None where splits were given.
     """
 
     rows: Mapping[str, int]
     skipped: Mapping[str, tuple[str, ...]]
     duplicates: Mapping[tuple[str, str], int]
+    split_seed: int | None = None
 
-    def counts(self) -> dict[str, dict[str, int]]:
+    def counts(self) -> dict[str, Any]:
         """Its numbers as plain values; a pair of splits is `FIRST, SECOND`."""
         return {
+            **({} if self.split_seed is None else {"split_seed": self.split_seed}),
             "rows": dict(self.rows),
             "skipped": {split: len(problems) for split, problems in self.skipped.items()},
             "duplicates": {", ".join(pair): rows for pair, rows in self.duplicates.items()},

@@ -247,11 +247,12 @@ class Task:
                 raise DataError(f"The split {split!r} of the task {name!r} has no usable row: {reason}.")
             splits[split] = examples
             skipped |= {split: tuple(problems)} if problems else {}
+        seed = None
         if lone_train and set(splits) == {"train"}:
             seed, sizes = lone_train
             splits = dict(split_examples(splits["train"], seed=seed, sizes=sizes))
         counts = {split: len(examples) for split, examples in splits.items()}
-        report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits))
+        report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits), split_seed=seed)
         return cls(name, form, chosen, report, card, splits)
 
 

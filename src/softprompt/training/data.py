@@ -80,7 +80,7 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
     rooms = {len(ids) for ids in targets}
     longest = {room: _least(run.max_input_tokens, model.longest_input(run.name, room=room)) for room in rooms}
     bounded = [
-        replace(one, max_tokens=longest[len(ids)], truncate=run.truncate, place=example.source)
+        replace(one, max_tokens=longest[len(ids)], truncate=run.truncate, source=example.source)
         for one, ids, (example, _) in zip(given, targets, pairs, strict=True)
     ]
     inputs = encode_inputs(backbone, bounded)

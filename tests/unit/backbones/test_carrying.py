@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from tests.families import zoo
+import torch
 
-from softprompt.backbones.carrying import Carried, Recorder, Site, carried, carrying
+from softprompt.backbones.carrying import (
+    Carried,
+    Recorder,
+    Trace,
+    carried,
+    carrying,
+    repeat_rows,
+    without_recording,
+)
+from softprompt.errors import ShapeError
 
 
 def test_what_is_carried_ends_with_its_block():
@@ -23,9 +32,18 @@ def test_what_is_carried_ends_with_its_block():
     assert carried() is None
 
 
-def test_sites_are_told_in_order():
-    assert sorted(zoo.backbone("t5").sites.values()) == [
-        Site(stack, layer)
-        for stack, layers in (("cross", 2), ("decoder", 2), ("encoder", 3))
-        for layer in range(layers)
-    ]
+def test_a_recomputation_notes_nothing_again():
+    kept = torch.tensor([[True, False]])
+    load = without_recording(Carried(recorder=Recorder(), trace=Trace(), kept=kept))
+    assert (load.recorder, load.trace) == (None, None)
+    assert load.kept is kept
+    assert without_recording(None) is None
+
+
+def test_rows_are_repeated_side_by_side():
+    """As `generate` repeats them for beams."""
+    state = torch.tensor([3, 5])
+    assert repeat_rows(state, 2) is state
+    assert repeat_rows(state, 6).tolist() == [3, 3, 3, 5, 5, 5]
+    with pytest.raises(ShapeError, match="A batch of 3 rows is no multiple of the 2 rows"):
+        repeat_rows(state, 3)

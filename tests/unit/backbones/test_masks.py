@@ -7,9 +7,8 @@ import torch
 from tests.unit.backbones.injections import injection
 from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
-from softprompt.backbones.carrying import Carried, Injection, carrying
-from softprompt.backbones.masks import _additive, joint_mask
-from softprompt.errors import ShapeError
+from softprompt.backbones.carrying import Carried, carrying
+from softprompt.backbones.masks import additive_mask, joint_mask
 
 PROMPT = 4
 
@@ -58,29 +57,18 @@ def test_a_reader_of_both_directions_sees_its_own_prompt():
 
 
 def test_additive_masks_are_zero_or_the_lowest_number():
-    assert _additive(None, torch.float32) is None
-    got = _additive(torch.tensor([True, False]), torch.bfloat16)
-    assert got.tolist() == [0.0, torch.finfo(torch.bfloat16).min]
+    """And never left out, as those are that a kernel can do without."""
+    options = {"batch_size": 1, "q_length": 2, "kv_length": 2, "mask_function": causal_mask_function}
+    assert joint_mask(**options, allow_is_causal_skip=True, device=torch.device("cpu")) is None
+    got = additive_mask(**options, dtype=torch.bfloat16, device=torch.device("cpu"))
     assert got.dtype == torch.bfloat16
-
-
-def test_a_batch_must_be_a_multiple_of_the_rows():
-    columns = torch.ones(2, 1, dtype=torch.bool)
-    with (
-        carrying(Carried(injection=injection(columns, [0, 0]))),
-        pytest.raises(ShapeError, match="A batch of 3 rows is no multiple of the 2 rows"),
-    ):
-        joint_mask(batch_size=3, q_length=1, kv_length=1, device=torch.device("cpu"))
+    assert got[0, 0].tolist() == [[0.0, torch.finfo(torch.bfloat16).min], [0.0, 0.0]]
 
 
 def test_a_mask_on_another_device_is_a_mask():
     later = torch.device("meta")
     columns = torch.ones(2, PROMPT, dtype=torch.bool)
-    starts = torch.zeros(2, dtype=torch.long)
-    load = Injection(
-        keys={}, values={}, rows=starts, columns=columns, hidden={}, starts=starts, causal=True, sites={}
-    )  # fmt: skip
-    with carrying(Carried(injection=load)):
+    with carrying(Carried(injection=injection(columns, [0, 0]))):
         mask = joint_mask(batch_size=2, q_length=3, kv_length=3, mask_function=causal_mask_function, device=later)
     assert mask.device == later
     assert mask.shape == (2, 1, 3, PROMPT + 3)

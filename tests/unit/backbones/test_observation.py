@@ -8,6 +8,7 @@ from tests.families import zoo
 from transformers import BertConfig, BertForSequenceClassification, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from softprompt.backbones import Backbone
+from softprompt.backbones.carrying import Site
 from softprompt.backbones.observation import observe
 from softprompt.errors import BackboneError
 
@@ -67,3 +68,11 @@ def test_a_word_table_as_long_as_the_positions_is_no_position_table():
     config = BertConfig(**{**zoo.BERT, "vocab_size": zoo.POSITIONS, "max_position_embeddings": zoo.POSITIONS})
     seen = observe(BertForSequenceClassification(config).eval(), injectable=False)
     assert seen.spec.max_positions == zoo.POSITIONS
+
+
+def test_sites_are_told_in_order():
+    assert sorted(zoo.backbone("t5").sites.values()) == [
+        Site(stack, layer)
+        for stack, layers in (("cross", 2), ("decoder", 2), ("encoder", 3))
+        for layer in range(layers)
+    ]

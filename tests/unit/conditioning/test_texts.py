@@ -23,12 +23,12 @@ plain = FilledText.plain
 
 
 def encode_input(backbone: Backbone, given: FilledText | RenderedInput, **bounds: Any) -> EncodedInput:
-    rendered = given if isinstance(given, RenderedInput) else RenderedInput(given=given)
+    rendered = given if isinstance(given, RenderedInput) else RenderedInput(filled=given)
     return encode_inputs(backbone, [replace(rendered, **bounds)])[0]
 
 
 def encode_target(backbone: Backbone, before: str, target: str, *, chat: bool = False, end: bool = True) -> list[int]:
-    return encode_targets(backbone, [(RenderedInput(given=plain(before), chat=chat), target)], end=end)[0]
+    return encode_targets(backbone, [(RenderedInput(filled=plain(before), chat=chat), target)], end=end)[0]
 
 
 def words(backbone: Backbone, ids: list[int]) -> str:
@@ -125,8 +125,8 @@ def test_input_and_target_are_the_tokens_of_the_whole():
 
 def test_rendering():
     form = TextFormat(input="film: {text}", target="{label}")
-    assert render_input(DECODER, None, "as it is") == RenderedInput(given=plain("as it is"))
-    assert render_input(DECODER, form, "dull") == RenderedInput(given=FilledText("film: dull", ((6, 10),)))
+    assert render_input(DECODER, None, "as it is") == RenderedInput(filled=plain("as it is"))
+    assert render_input(DECODER, form, "dull") == RenderedInput(filled=FilledText("film: dull", ((6, 10),)))
     assert render_input(DECODER, form, {"text": "dull"}) == render_input(DECODER, form, "dull")
     with pytest.raises(DataError, match="Without a stored template an input is a text, but got dict"):
         render_input(DECODER, None, {"text": "dull"})
@@ -137,7 +137,7 @@ def test_a_chat_template_goes_around():
     with pytest.raises(ConfigError, match="asks for a chat template, but tiny gpt2 has none; set chat=False"):
         render_input(DECODER, form, "dull")
     given = FilledText("<s>film: dull</s><s>", ((9, 13),))
-    assert render_input(chatting(CHAT), form, "dull") == RenderedInput(given=given, chat=True)
+    assert render_input(chatting(CHAT), form, "dull") == RenderedInput(filled=given, chat=True)
 
 
 def chatting(template: str) -> Backbone:
@@ -217,6 +217,6 @@ def test_a_chat_keeps_its_turns(content):
 def test_a_chat_that_rewrites_its_input_is_not_cut():
     backbone = chatting(CHAT.replace("m.content", "m.content | upper"))
     given = render_input(backbone, TextFormat(input="film: {text}", target="{label}", chat=True), LONG)
-    assert given.given.fields == ()
+    assert given.filled.fields == ()
     with pytest.raises(LengthError, match="of them not from a column, but only 9 fit"):
         encode_input(backbone, given, max_tokens=9, truncate=True)
