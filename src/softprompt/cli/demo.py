@@ -20,7 +20,7 @@ def demo(
     test_rows: int = 1000,
     device: str = "cpu",
 ) -> None:
-    """Train three prompts in one session, compare them with what they must beat, and use them in one mixed batch.
+    """Train four prompts in one session, compare them with what they must beat, and use them in one mixed batch.
 
     Stopped, the same command goes on where it was.
 

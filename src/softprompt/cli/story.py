@@ -10,19 +10,23 @@ from softprompt.backbones import Backbone
 from softprompt.cli.tables import print_table
 from softprompt.evaluation import Evaluation, TextPrompt, evaluate_majority
 from softprompt.prompts import SoftPrompt
+from softprompt.tasks import Task
 from softprompt.training import Run
 
 __all__ = ["Comparison", "compare", "mixed_batch", "runs"]
 
 _TEXT_PROMPTS = {
     "subjectivity": "Say whether the sentence is subjective or objective.",
-    "sentiment": "Say whether the sentence about a film is negative or positive.",
+    "sentiment": "Say whether the film is good or bad.",
+    "topic": "Name the topic of the query.",
     "restaurant": "Write a sentence that says all of this about the restaurant.",
 }
 
 
 def runs(steps: int, rows: int) -> list[Run]:
-    """A classification by prompt tuning, sentiment and data-to-text by prefix tuning.
+    """Two classifications by prompt tuning, one by prefix tuning, and data-to-text by prefix tuning.
+
+    A model this small finds what a prompt says only when it stands close to the answer: rows are appended.
 
     Args:
         steps: Optimizer steps of each.
@@ -32,20 +36,32 @@ def runs(steps: int, rows: int) -> list[Run]:
         "optimizer": "adamw",
         "steps": steps,
         "schedule": "linear",
-        "warmup_steps": min(10, steps),
+        "warmup_steps": min(20, steps),
         "truncate": True,
         "evaluate_rows": min(rows, 50),
     }
-    words = sp.PromptTuning(length=20, init="class_labels", placement="append")
-    prefix = sp.PrefixTuning(length=10, hidden=None, init="vocab")
-    subjectivity, sentiment = sp.load_task("subj"), sp.load_task("sentence_polarity")
-    restaurant = sp.load_task("e2e_sample")
+    words = {**shared, "method": sp.PromptTuning(length=20, init="class_labels", placement="append"),
+             "learning_rate": 0.1, "batch_size": 16}  # fmt: skip
+    prefix = {**shared, "method": sp.PrefixTuning(length=10, hidden=None, init="vocab"), "learning_rate": 0.3}
+    topic, restaurant = sp.load_task("clinc150_domains"), sp.load_task("e2e_sample")
     return [
-        sp.Run(name="subjectivity", task=subjectivity, method=words, learning_rate=0.1, **shared),
-        sp.Run(name="sentiment", task=sentiment, method=prefix, learning_rate=0.2, **shared),
-        sp.Run(name="restaurant", task=restaurant, method=prefix, learning_rate=0.2, batch_size=16, max_new_tokens=64,
-               **shared),
-    ]  # fmt: skip
+        sp.Run(name="subjectivity", task=sp.load_task("subj"), **words),
+        sp.Run(name="sentiment", task=_films(), **words),
+        sp.Run(name="topic", task=topic, **prefix, batch_size=32),
+        sp.Run(name="restaurant", task=restaurant, **prefix, batch_size=16, max_new_tokens=64),
+    ]
+
+
+def _films() -> Task:
+    """Sentences from film reviews, asked for in words that a language model would go on with."""
+    task = sp.load_task("sentence_polarity")
+    return sp.Task.from_rows(
+        {split: [example.columns for example in task.examples(split)] for split in task.splits},
+        name="sentence_polarity",
+        input="{text}\n\nThis film is",
+        target="{label}",
+        label_words={"negative": "bad", "positive": "good"},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,5 +122,8 @@ def mixed_batch(backbone: Backbone, prompts: dict[str, SoftPrompt], asked_of: li
     print("\nOne batch, each row with its own prompt:\n")
     print_table(
         ("prompt", "input", "answer"),
-        [(name, example.input[:70], answer) for (name, example), answer in zip(asked, answers, strict=True)],
+        [
+            (name, " ".join(example.input.split())[:70], answer)
+            for (name, example), answer in zip(asked, answers, strict=True)
+        ],
     )
