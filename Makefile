@@ -15,7 +15,7 @@ DEV := $(VENV)/.dev-complete
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
-demo: $(RUNTIME) ## train, compare and use prompts on the bundled backbones, offline
+demo: $(RUNTIME) ## train, compare and use prompts on a bundled backbone, offline
 	@$(BIN)/softprompt demo
 
 test: $(DEV) ## all tests but the slow ones

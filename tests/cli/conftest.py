@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cli.films import TEMPLATES
 from tests.models import tiny_backbone
 
 from softprompt.cli import main
@@ -55,3 +56,18 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def trained(run, backbone, files, tmp_path):
+    """Folder of a session with one run."""
+    out = tmp_path / "session"
+    code, table, err = run(
+        "train", "--backbone", backbone, "--output_dir", str(out), "--name", "film", *TEMPLATES,
+        "--train_file", files["train"], "--validation_file", files["validation"],
+        "--length", "4", "--steps", "6", "--batch_size", "4", "--learning_rate", "0.5",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "film" in table
+    assert "accuracy" in table
+    return out

@@ -34,13 +34,13 @@ def demo(
     import softprompt as sp
     from softprompt.cli.story import compare, mixed_batch, runs
 
-    start_s = time.perf_counter()
     loaded = sp.Backbone.from_pretrained(backbone, device=device, dtype="float32")
     made = runs(steps, test_rows)
     print(f"Training {len(made)} prompts in one session on {backbone}, which stays frozen.\n", flush=True)
+    start_s = time.perf_counter()
     result = sp.train(loaded, made, sp.TrainConfig(output_dir=output_dir))
     trained_s = time.perf_counter() - start_s
-    print("\nScores on held-out rows, with 95 % intervals:\n", flush=True)
+    print("\nScores on held-out rows with 95 % intervals; labels are ranked, text is generated:\n", flush=True)
     compared = {run.name: compare(loaded, run, result[run.name].prompt, test_rows) for run in made}
     print_table(
         ("task", "metric", *compared[made[0].name].scores, "values"),
@@ -52,7 +52,9 @@ def demo(
     scores = _write_scores(Path(output_dir), {name: one.to_mapping() for name, one in compared.items()})
     mixed_batch(loaded, {name: one.prompt for name, one in result.items()}, made)
     total_s = time.perf_counter() - start_s
-    print(f"\nTraining took {trained_s:.0f} s, everything {total_s:.0f} s. The scores are in {scores}, the prompts in:")
+    print(
+        f"\nTraining took {trained_s:.0f} s, with scoring {total_s:.0f} s. The scores are in {scores}, the prompts in:"
+    )
     for name, one in result.items():
         size = sum(file.stat().st_size for file in Path(str(one.path)).iterdir())
         print(f"  {one.path}  {size / 1000:.0f} kB  {name}: {type(one.prompt.method).__name__}")

@@ -62,10 +62,11 @@ def evaluate_prompt(
         test_file: File of the test split.
         dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
         subset: Which of the data set's configurations.
-        splits: Our splits to the data set's, e.g. {"train": train, "validation": test}.
+        splits: Our splits to the data set's, e.g. {"train": train, "validation": validation_matched}.
         dataset_revision: The data set's branch, tag or commit on the hub.
         split_seed: Seed by which data that come in one piece are split in three; by default that of the prompt's
-            training, so that its test rows are none that it was trained on.
+            training, so that its test rows are none that it was trained on; without a prompt 0: give the prompt's seed
+            to score its rivals on the same rows.
         input: Template of the input over the data's columns, e.g. "{text}".
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import softprompt as sp
 from softprompt.backbones import Backbone
@@ -26,7 +26,7 @@ _TEXT_PROMPTS = {
 def runs(steps: int, rows: int) -> list[Run]:
     """Two classifications by prompt tuning, one by prefix tuning, and data-to-text by prefix tuning.
 
-    A model this small finds what a prompt says only when it stands close to the answer: rows are appended.
+    Rows of prompt tuning are appended: before the input they left this backbone at chance on `subj`.
 
     Args:
         steps: Optimizer steps of each.
@@ -64,6 +64,7 @@ def _films() -> Task:
     )
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A prompt and what it must beat, on the same held-out rows.
@@ -119,7 +120,7 @@ def mixed_batch(backbone: Backbone, prompts: dict[str, SoftPrompt], asked_of: li
     answers = model.generate(
         [example.columns for _, example in asked], prompts=[name for name, _ in asked], max_new_tokens=48
     )
-    print("\nOne batch, each row with its own prompt:\n")
+    print("\nOne batch, each row with its own prompt; answers are generated:\n")
     print_table(
         ("prompt", "input", "answer"),
         [

@@ -93,7 +93,7 @@ def train_prompts(
         test_file: File that is only read when it is evaluated on.
         dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
         subset: Which of the data set's configurations.
-        splits: Our splits to the data set's, e.g. {"train": train, "validation": test}.
+        splits: Our splits to the data set's, e.g. {"train": train, "validation": validation_matched}.
         dataset_revision: The data set's branch, tag or commit on the hub.
         split_seed: Seed by which data that come in one piece are split in three.
         input: Template of the input over the data's columns, e.g. "{text}".

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, final
 
 import torch
 from torch import nn
@@ -58,6 +58,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 )
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class UnequalSizes:
     """Which parameters are drawn larger or smaller than a matrix, and need steps in proportion.

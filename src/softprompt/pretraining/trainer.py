@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,8 @@ class _Run:
     def finish(self) -> dict[str, Any]:
         """Measure the trained model and write its folder."""
         held_out = self._measure()
-        config, architecture = self.config, find_architecture(self.config.preset)
+        architecture = find_architecture(self.config.preset)
+        config = replace(self.config, steps=self.counts.step)  # a constant rate may have gone on beyond them
         before = read_card(config.start_from) if config.start_from else None
         card = {
             "name": Path(config.output_dir).name,

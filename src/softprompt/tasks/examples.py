@@ -67,6 +67,8 @@ class TaskReport:
 
     def __str__(self) -> str:
         lines = [f"{split}: {rows:,} rows" for split, rows in self.rows.items()]
+        if self.split_seed is not None:
+            lines.append(f"split in three by the seed {self.split_seed}")
         for split, problems in self.skipped.items():
             lines.append(f"{split}: {len(problems):,} bad rows skipped")
             lines += [f"  {problem}" for problem in problems[:SHOWN]]

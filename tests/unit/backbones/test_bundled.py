@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import softprompt
 from softprompt.backbones import Backbone
-from softprompt.backbones.catalogue import bundled_names, card
+from softprompt.backbones.catalogue import bundled_names, card, resolve
 from softprompt.conditioning import Prompted
+from softprompt.config import from_mapping, to_mapping
+from softprompt.pretraining import PretrainConfig
+from softprompt.pretraining.card import SETTINGS
 
 NAMES = ("gpt-mini", "t5-mini")
 MEGABYTE = 10**6
@@ -41,6 +45,14 @@ def test_a_card_says_what_the_model_is(named):
     assert 3e6 <= facts["parameters"] <= 9e6
     assert all(source["sha256"] for source in facts["corpus"])
     assert "CC BY-SA" in facts["licence"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_settings_are_those_of_the_card(name):
+    file = Path(resolve(f"bundled:{name}")) / SETTINGS
+    config = from_mapping(PretrainConfig, yaml.safe_load(file.read_text(encoding="utf-8")))
+    assert to_mapping(config) == card(name)["settings"]
+    assert config.steps == card(name)["steps"]
 
 
 def test_its_tokenizer_loses_nothing(named):

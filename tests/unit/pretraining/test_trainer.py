@@ -161,6 +161,14 @@ def test_an_endless_schedule_may_be_cut_short_and_prolonged(settings: dict[str, 
     assert torch.equal(weights(whole)["model.norm.weight"], weights(short)["model.norm.weight"])
 
 
+def test_a_card_names_the_steps_that_were_taken(settings: dict[str, Any]) -> None:
+    """A run that had gone on beyond the steps it was then cut to named the lower number, which gives another model."""
+    config = PretrainConfig(**{**settings, "schedule": "constant", "checkpoint_every_s": 0.0})
+    trainer._Run(config, trainer.Progress()).train()
+    card = pretrain(replace(config, steps=config.steps - 2))
+    assert (card["steps"], card["settings"]["steps"]) == (config.steps, config.steps)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

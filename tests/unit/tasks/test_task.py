@@ -52,6 +52,8 @@ def test_a_lone_train_file_is_split_and_a_lone_test_file_is_not(files):
     task = Task.from_files(train=files["train"], **FORM, split_seed=3, split_sizes=(0.5, 0.3, 0.2))
     assert task.report.rows == {"train": 15, "validation": 9, "test": 6}
     assert task.report.duplicates == {}
+    assert "split in three by the seed 3" in str(task.report).splitlines()
+    assert task.report.counts()["split_seed"] == 3
     other = Task.from_files(train=files["train"], **FORM, split_seed=4, split_sizes=(0.5, 0.3, 0.2))
     assert {one.input for one in other.examples("test")} != {one.input for one in task.examples("test")}
     assert Task.from_files(test=files["test"], **FORM).report.rows == {"test": 5}

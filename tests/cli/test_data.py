@@ -1,0 +1,84 @@
+"""Where the commands' data come from, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.films import TEMPLATES
+
+import softprompt as sp
+from softprompt.evaluation import evaluate
+from softprompt.tasks import Task
+
+
+def test_a_data_set_of_the_hub(run, backbone, files, tmp_path, monkeypatch):
+    """As the hub keeps them: a folder of files that `datasets` loads; in one piece, so it is split in three.
+
+    A prompt is not tested on rows that it was trained on: what it stores says how its data were split.
+    """
+    data = tmp_path / "reviews"
+    data.mkdir()
+    Path(files["train"]).rename(data / "train.jsonl")
+    given = ("--backbone", backbone, "--dataset", str(data), *TEMPLATES, "--split_seed", "3")
+    seen = []
+    monkeypatch.setattr(
+        sp, "evaluate", lambda _, __, task, *a, **k: seen.append(task) or evaluate(_, __, task, *a, **k)
+    )
+    out = tmp_path / "session"
+    code, table, err = run("train", *given, "--output_dir", str(out), "--length", "3", "--steps", "1")
+    assert code == 0, err
+    assert table.splitlines()[-1].split()[0] == "reviews"
+    assert "  validation: 3 rows" in err.splitlines(), err
+    prompt = str(out / "prompts" / "reviews")
+    given = ("--backbone", backbone, "--prompt", prompt, "--dataset", str(data), "--split", "test")
+    for seed, same in (((), True), (("--split_seed", "0"), False)):
+        code, _, err = run("evaluate", *given, *seed)
+        assert code == 0, err
+        assert (seen[-1].examples("test") == trained_on(data, 3).examples("test")) == same
+    code, _, err = run("evaluate", *given, "--splits", '{"test": train}')
+    assert code == 0, err
+    assert len(seen[-1].examples("test")) == 24
+
+
+def trained_on(data, seed):
+    return Task.from_hub(
+        str(data), input="{text}", target="{label}", label_words={"0": "bad", "1": "good"}, split_seed=seed
+    )
+
+
+@pytest.mark.parametrize("flag", ["subset", "splits", "dataset_revision"])
+def test_an_option_of_a_data_set_needs_one(run, backbone, flag):
+    value = '{"train": train}' if flag == "splits" else "x"
+    code, _, err = run("evaluate", "--backbone", backbone, "--task", "subj", f"--{flag}", value)
+    assert code == 2
+    assert err == f"softprompt: --{flag} says something of a data set, but no --dataset is given.\n"
+
+
+def test_what_reading_found_is_told_and_stored(run, backbone, files, tmp_path):
+    """Bad rows were skipped without a word, and nobody saw that splits overlap."""
+    with open(files["train"], "a", encoding="utf-8") as file:
+        file.write('{"text": "the film was good"}\n{"text": "the same", "label": "1"}\n')
+    with open(files["validation"], "w", encoding="utf-8") as file:
+        file.write('{"text": "the same", "label": "1"}\n{"text": "another", "label": "0"}\n')
+    code, _, err = run(
+        "train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), "--name", "film", *TEMPLATES,
+        "--train_file", files["train"], "--validation_file", files["validation"], "--on-bad-row=skip",
+        "--length", "3", "--steps", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert err.splitlines()[:6] == [
+        "Data of train:",
+        "  train: 25 rows",
+        "  validation: 2 rows",
+        "  train: 1 bad rows skipped",
+        f"    {files['train']}:25: column 'label' is missing; the row has 'text'",
+        "  validation: 1 rows have an input that is also in train",
+    ]
+    facts = json.loads((tmp_path / "out" / "prompts" / "film" / "prompt.json").read_text())
+    assert facts["run"]["data"] == {
+        "rows": {"train": 25, "validation": 2},
+        "skipped": {"train": 1},
+        "duplicates": {"train, validation": 1},
+    }

@@ -1,0 +1,63 @@
+"""Prompts, tasks and backbones: looked at, exchanged, made."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from tests.cli.films import TEMPLATES
+
+
+def test_exchange_with_peft(run, trained, backbone, tmp_path):
+    prompt = str(trained / "prompts" / "film")
+    assert run("prompts", "export", "--path", prompt, "--output", str(tmp_path / "peft"))[0] == 0
+    code, out, err = run(
+        "prompts",
+        "import",
+        "--source",
+        str(tmp_path / "peft"),
+        "--backbone",
+        backbone,
+        "--output",
+        str(tmp_path / "back"),
+    )
+    assert code == 0, err
+    assert "4 virtual tokens, 96 values" in out
+    first, second = (Path(folder) / "prompt.safetensors" for folder in (prompt, tmp_path / "back"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_tasks_are_listed_and_shown(run):
+    code, table, _ = run("tasks", "list")
+    assert code == 0
+    assert "sentence_polarity" in table
+    code, card, _ = run("tasks", "show", "--name", "sst2")
+    assert code == 0
+    assert "Licence:" in card
+    code, _, err = run("tasks", "show", "--name", "sst3")
+    assert code == 2
+    assert "Did you mean 'sst2'?" in err
+
+
+def test_a_backbone_from_text_is_listed_and_can_be_prompted(run, files, tmp_path, monkeypatch):
+    text = resources.files("softprompt.tasks") / "data" / "subj" / "test.jsonl.gz"
+    made = tmp_path / "backbone"
+    code, table, err = run(
+        "pretrain", "--output_dir", str(made), "--train+", str(text), "--cache_dir", str(tmp_path / "cache"),
+        "--preset", "gpt-tiny", "--objective", "causal_lm", "--vocab_size", "600", "--window", "32", "--steps", "4",
+        "--warmup_steps", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "held_out_bits_per_byte" in table
+    monkeypatch.setattr("softprompt.backbones.catalogue._FOLDER", tmp_path)
+    code, table, err = run("backbones", "list")
+    assert code == 0, err
+    card = json.loads((made / "card.json").read_text())
+    shown = f"{card['parameters']:,}", "causal_lm", f"{card['tokens_seen']:,}", f"{card['held_out_bits_per_byte']:.2f}"
+    assert table.splitlines()[-1].split() == ["bundled:backbone", *shown]
+    code, _, err = run(
+        "train", "--backbone", str(made), "--output_dir", str(tmp_path / "session"), *TEMPLATES, "--steps", "1",
+        "--train_file", files["train"], "--length", "3",
+    )  # fmt: skip
+    assert code == 0, err
