@@ -26,7 +26,7 @@ _TEXT_PROMPTS = {
 def runs(steps: int, rows: int) -> list[Run]:
     """Two classifications by prompt tuning, one by prefix tuning, and data-to-text by prefix tuning.
 
-    Rows of prompt tuning are appended: before the input they left this backbone at chance on `subj`.
+    Rows of prompt tuning are appended, next to the answer, where they do more in a backbone this small.
 
     Args:
         steps: Optimizer steps of each.
