@@ -14,10 +14,9 @@ from softprompt import load_task
 TASKS = {
     "subjectivity": "subj",
     "sentiment": "sentence_polarity",
-    "topic": "clinc150_domains",
     "restaurant": "e2e_sample",
 }
-COLUMNS = {"subjectivity": "text", "sentiment": "text", "topic": "text", "restaurant": "table"}
+COLUMNS = {"subjectivity": "text", "sentiment": "text", "restaurant": "table"}
 RIVALS = ["most frequent answer", "bare backbone", "text prompt"]
 
 
