@@ -15,6 +15,7 @@ _HOMES = {
     "LengthError": "errors",
     "MismatchError": "errors",
     "MissingDependencyError": "errors",
+    "ModelTuning": "training",
     "NonFiniteError": "errors",
     "PrefixTuning": "prompts",
     "PromptTuning": "prompts",

@@ -55,12 +55,13 @@ class TrainRow:
         return sum(self.width)
 
 
-def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
+def encode_rows(model: Prompted, run: Run, prompt: str | None) -> list[TrainRow]:
     """Tokenize the rows that a run trains on; a row with several references is one row for each.
 
     Args:
-        model: The backbone with the run's prompt, under the run's name.
+        model: The backbone with the run's prompt.
         run: What is trained.
+        prompt: The name of its prompt; None where the backbone itself learns.
 
     Raises:
         LengthError: If an input is too long and may not be cut, or a target is longer than the decoder's positions.
@@ -78,7 +79,7 @@ def encode_rows(model: Prompted, run: Run) -> list[TrainRow]:
     else:
         targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])
     rooms = {len(ids) for ids in targets}
-    longest = {room: _least(run.max_input_tokens, model.longest_input(run.name, room=room)) for room in rooms}
+    longest = {room: _least(run.max_input_tokens, model.longest_input(prompt, room=room)) for room in rooms}
     bounded = [
         replace(one, max_tokens=longest[len(ids)], truncate=run.truncate, source=example.source)
         for one, ids, (example, _) in zip(given, targets, pairs, strict=True)

@@ -5,6 +5,7 @@ checkpoints/      complete states; the newest is continued from
 runs/NAME.jsonl   history, one line per step
 prompts/NAME/     the best prompt, once the session is over: a folder that can be served as it is; none of a run that
                   failed in its first step
+models/NAME/      likewise the best model, if the session tuned one
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.artefact import read_metadata
+from softprompt.backbones import Backbone
 from softprompt.errors import ArtefactError, ConfigError
 from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint, prune, save_checkpoint
-from softprompt.prompts import SoftPrompt
+from softprompt.training.learners import Learned, save_model
 from softprompt.training.run import TrainConfig
 
 __all__ = ["SessionFolder"]
@@ -83,16 +85,21 @@ class SessionFolder:
         lines = "".join(json.dumps(entry) + "\n" for entry in history)
         (self._root / "runs" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
-    def keep_prompts(self, prompts: Mapping[str, SoftPrompt]) -> dict[str, Path]:
-        """Write prompts, by their runs' names; one that cannot be written keeps no other from it.
+    def keep_learned(self, learned: Mapping[str, tuple[Learned, Mapping[str, Any]]]) -> dict[str, Path]:
+        """Write prompts or tuned models, with what is told of them, by their runs' names.
+
+        One that cannot be written keeps no other from it.
 
         Raises:
             ArtefactError: If one of them cannot be written, after all others are.
         """
         paths, errors = {}, []
-        for name, prompt in prompts.items():
+        for name, (one, told) in learned.items():
             try:
-                paths[name] = prompt.save(self._root / "prompts" / name)
+                if isinstance(one, Backbone):
+                    paths[name] = save_model(one, self._root / "models" / name, told)
+                else:
+                    paths[name] = one.save(self._root / "prompts" / name)
             except ArtefactError as error:
                 errors.append(str(error))
         if errors:

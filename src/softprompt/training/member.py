@@ -1,4 +1,4 @@
-"""One run inside a session: its prompt, optimizer, data position, and what it has reached."""
+"""One run inside a session: what it trains, its optimizer, data position, and what it has reached."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from softprompt.errors import NonFiniteError
 from softprompt.loop.optimizers import build_optimizer
 from softprompt.loop.schedules import build_schedule
-from softprompt.prompts import SoftPrompt
 from softprompt.training.data import Batches, TrainRow
+from softprompt.training.learners import Learned, Learner
 from softprompt.training.run import Run
 
 __all__ = ["Member", "Status"]
@@ -27,14 +27,14 @@ class Member:
 
     Args:
         run: Its settings.
-        prompt: Its untrained prompt, on the backbone's device.
+        learner: What it trains, on the backbone's device.
         rows: Its tokenized training rows.
     """
 
-    def __init__(self, run: Run, prompt: SoftPrompt, rows: list[TrainRow]) -> None:
+    def __init__(self, run: Run, learner: Learner, rows: list[TrainRow]) -> None:
         self.run = run
-        self.prompt = prompt
-        self._parameters = list(prompt.parameters())
+        self.learner = learner
+        self._parameters = list(learner.module.parameters())
         self._batches = Batches(rows, batch_size=run.batch_size, batch_tokens=run.batch_tokens, seed=run.seed)
         self._optimizer = build_optimizer(
             run.optimizer, self._parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
@@ -73,7 +73,7 @@ class Member:
         """Take the optimizer's step for gradients that were just added.
 
         Raises:
-            NonFiniteError: If the loss, the gradient, or what the step makes of the prompt is NaN or infinite.
+            NonFiniteError: If the loss, the gradient, or a value after the step is NaN or infinite.
         """
         norm = float(nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None))
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -88,7 +88,7 @@ class Member:
         self.step += 1
         self.history.append({"step": self.step, "loss": loss, "learning_rate": rate})
         if not all(bool(p.isfinite().all()) for p in self._parameters):
-            raise self._diverged(self.step, "the prompt becomes NaN or infinite")
+            raise self._diverged(self.step, "a value becomes NaN or infinite")
 
     def _diverged(self, step: int, how: str) -> NonFiniteError:
         clip = ", or set clip_norm" if self.run.clip_norm is None else f" or clip_norm={self.run.clip_norm}"
@@ -100,7 +100,7 @@ class Member:
         return [p.detach().clone() for p in self._parameters]
 
     def judge(self, metrics: Mapping[str, float]) -> None:
-        """Note an evaluation: keep the prompt if it is the best so far, and stop if it has not been for long.
+        """Note an evaluation: keep the values if they are the best so far, and stop if they have not been for long.
 
         Raises:
             NonFiniteError: If a score is NaN or infinite: no later one could be better, and it cannot be stored.
@@ -115,7 +115,7 @@ class Member:
         self.history[-1].update(metrics)
         if self._best is None or metrics[watched] > self.metrics[watched]:
             self.metrics, self.best_step, self._waited = dict(metrics), self.step, 0
-            self._best = copy.deepcopy(self.prompt.state_dict())
+            self._best = copy.deepcopy(self.learner.module.state_dict())
         else:
             self._waited += 1
         if self.run.patience is not None and self._waited >= self.run.patience and self.step < self.run.steps:
@@ -128,7 +128,7 @@ class Member:
             self.status = "finished"
 
     def fail(self, error: Exception) -> None:
-        """Close the run. Its last step led to what failed, so it is taken back; the best prompt so far remains."""
+        """Close the run. Its last step led to what failed, so it is taken back; the best so far remains."""
         self.status, self.reason = "failed", str(error)
         self.step = max(0, self.step - 1)
         with torch.no_grad():
@@ -140,27 +140,24 @@ class Member:
         """The step that the result is of."""
         return self.step if self._best is None else self.best_step
 
-    def result(self) -> SoftPrompt:
-        """The best prompt, or the last good one if it was never evaluated; any reparameterisation computed away.
-
-        It knows its task, its run's settings, and how the run ended: `status`, `reason` and `best_step`.
-        """
-        prompt = copy.deepcopy(self.prompt)
-        if self._best is not None:
-            prompt.load_state_dict(self._best)
+    def told(self) -> dict[str, Any]:
+        """What the result is to know: its task, its run's settings, its scores, and how the run ended."""
         end = {"status": self.status, "reason": self.reason, "best_step": self.result_step}
-        with torch.no_grad():
-            return prompt.fold().with_info(
-                task=self.run.task.name,
-                format=self.run.task.format.to_mapping(),
-                run={**self.run.settings(), **end},
-                metrics={"validation": self.metrics} if self.metrics else {},
-            )
+        return {
+            "task": self.run.task.name,
+            "format": self.run.task.format.to_mapping(),
+            "run": {**self.run.settings(), **end},
+            "metrics": {"validation": self.metrics} if self.metrics else {},
+        }
+
+    def result(self) -> Learned:
+        """What was learned: the best, or the last good one if it was never evaluated."""
+        return self.learner.finish(self._best, self.told())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continuation needs."""
         return {
-            "prompt": self.prompt.state_dict(),
+            "learner": self.learner.module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "batches": {"epoch": self._batches.epoch, "index": self._batches.index},
@@ -172,7 +169,7 @@ class Member:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.prompt.load_state_dict(state["prompt"])
+        self.learner.module.load_state_dict(state["learner"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._batches.go_to(**state["batches"])

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from softprompt.backbones import Backbone
 from softprompt.config import choose
+from softprompt.errors import ConfigError
 from softprompt.prompts import SoftPrompt
+from softprompt.training.learners import Learned
 from softprompt.training.member import Status
 
 __all__ = ["RunResult", "TrainResult"]
@@ -19,23 +22,45 @@ class RunResult:
     """What one run reached.
 
     Attributes:
-        prompt: The best prompt by the run's metric; the last good one if it was never evaluated.
-        metrics: That prompt's scores on the validation split.
+        learned: The best prompt, or tuned model, by the run's metric; the last good one if it was never evaluated.
+        metrics: Its scores on the validation split.
         history: One entry per step: `step`, `loss` (nats per token), `learning_rate`, and scores where it was
             evaluated.
-        best_step: The step that the prompt is of.
+        best_step: The step that it is of.
         status: `finished`, `stopped early` or `failed`.
         reason: Why it stopped early or failed.
-        path: The prompt's folder; None if nothing was written, as for a run that failed in its first step.
+        path: Its folder; None if nothing was written, as for a run that failed in its first step.
     """
 
-    prompt: SoftPrompt
+    learned: Learned
     metrics: Mapping[str, float]
     history: list[dict[str, float]]
     best_step: int
     status: Status
     reason: str
     path: Path | None
+
+    @property
+    def prompt(self) -> SoftPrompt:
+        """The prompt.
+
+        Raises:
+            ConfigError: If the run tuned the model.
+        """
+        if isinstance(self.learned, SoftPrompt):
+            return self.learned
+        raise ConfigError("This run tuned the model and has no prompt; take its .backbone.")
+
+    @property
+    def backbone(self) -> Backbone:
+        """The tuned model, frozen.
+
+        Raises:
+            ConfigError: If the run trained a prompt.
+        """
+        if isinstance(self.learned, Backbone):
+            return self.learned
+        raise ConfigError("This run trained a prompt and left the backbone as it was; take its .prompt.")
 
 
 @final

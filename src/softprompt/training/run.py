@@ -16,6 +16,7 @@ from softprompt.loop.optimizers import optimizer_names
 from softprompt.loop.schedules import schedule_names
 from softprompt.prompts.registry import Method, name_of
 from softprompt.tasks import Task
+from softprompt.training.learners import ModelTuning
 
 __all__ = ["Precision", "Run", "TrainConfig"]
 
@@ -25,13 +26,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training of one prompt: what may differ between the runs of a session.
+    """One training of one prompt, or of the model itself: what may differ between the runs of a session.
 
     The defaults are those of Lester et al. 2021, §3.1, at a tenth of their steps.
 
     Attributes:
         name: What results and folders call it: letters, digits, `_`, `.`, `-`.
-        method: How the prompt is made.
+        method: How the prompt is made; or `ModelTuning`, the baseline that trains all weights.
         task: What it learns; its `train` split is trained on.
         seed: Of the prompt's start and the order of the data.
         optimizer: Name of an optimizer.
@@ -58,7 +59,7 @@ class Run:
     """
 
     name: str
-    method: Method
+    method: Method | ModelTuning
     task: Task
     seed: int = 0
     optimizer: str = "adafactor"
@@ -121,7 +122,8 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Plain values: everything but the task's data, of which only counts are told."""
         plain = {key: value for key, value in vars(self).items() if key not in ("method", "task")}
-        method = {"name": name_of(self.method), **to_mapping(self.method)}
+        name = "model_tuning" if isinstance(self.method, ModelTuning) else name_of(self.method)
+        method = {"name": name, **to_mapping(self.method)}
         return to_mapping({**plain, "method": method, "task": self.task.name, "data": self.task.report.counts()})
 
 

@@ -1,4 +1,4 @@
-"""Training: K runs of prompts on one frozen backbone, in one session.
+"""Training: K runs of prompts on one frozen backbone, or one of the model itself, in one session.
 
 Each step draws a mini-batch for every live run, joins the rows into one forward and backward pass, and lets each
 run's own optimizer take a step. A run ends as if it had been trained alone, to rounding; the backbone is in memory
@@ -25,6 +25,7 @@ from softprompt.loop.interrupts import Interrupts
 from softprompt.tasks import compute_metrics
 from softprompt.training.data import digest, encode_rows
 from softprompt.training.folder import SessionFolder
+from softprompt.training.learners import Learner, ModelLearner, ModelTuning, PromptLearner
 from softprompt.training.member import Member
 from softprompt.training.reports import Reports
 from softprompt.training.results import RunResult, TrainResult
@@ -35,18 +36,19 @@ __all__ = ["train"]
 
 
 def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = None) -> TrainResult:
-    """Train prompts.
+    """Train prompts, or the baseline that they are measured against.
 
     Args:
-        backbone: The frozen model, which all runs share.
+        backbone: The frozen model, which all runs share; a run of `ModelTuning` trains a copy of it.
         runs: What to train, each under a name of its own.
         config: What the runs share.
 
     Returns:
-        By run, its best prompt, scores and history. A run that failed is among them with its reason.
+        By run, its best prompt (or tuned model), scores and history. A run that failed is among them with its reason.
 
     Raises:
-        ConfigError: If there are no runs, names repeat, or `output_dir` holds another session.
+        ConfigError: If there are no runs, names repeat, a run of `ModelTuning` is not the only one, or `output_dir`
+            holds another session.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
         NonFiniteError: If every run ended with a NaN or infinite loss or score.
         ArtefactError: If a run's folder cannot be written, or what `output_dir` holds is damaged.
@@ -65,15 +67,20 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
 class _Session:
     def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
         self.config = config
-        prompts = {run.name: run.method.build(backbone, run.task, run.seed) for run in runs}
+        learners = {run.name: _learner(backbone, run) for run in runs}
+        tuned = [one for one in learners.values() if isinstance(one, ModelLearner)]
+        if tuned and len(runs) > 1:
+            raise ConfigError(
+                "A run of ModelTuning trains weights that others rely on; train it in a session of its own."
+            )
         self.model = Prompted(
-            backbone,
-            prompts,
+            tuned[0].backbone if tuned else backbone,
+            {name: one.module for name, one in learners.items() if isinstance(one, PromptLearner)},
             conditioning=config.conditioning,
             gradient_checkpointing=config.gradient_checkpointing,
         )
-        rows = {run.name: encode_rows(self.model, run) for run in runs}
-        self.members = [Member(run, prompts[run.name], rows[run.name]) for run in runs]
+        rows = {run.name: encode_rows(self.model, run, learners[run.name].asked_as) for run in runs}
+        self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
         identity = {
@@ -82,14 +89,15 @@ class _Session:
             "runs": {run.name: {**run.settings(), "data": digest(rows[run.name])} for run in runs},
         }
         self.folder = SessionFolder(config, identity) if config.output_dir is not None else None
-        for run in runs:
-            self._check_evaluation(run)
+        for member in self.members:
+            self._check_evaluation(member)
 
-    def _check_evaluation(self, run: Run) -> None:
+    def _check_evaluation(self, member: Member) -> None:
         """Meet what evaluation would refuse now, not after the training."""
+        run = member.run
         if run.evaluate_every == 0:
             return
-        job = _job(run)
+        job = _job(member)
         examples = job.examples()
         encode = encode_to_rank if job.by == "rank" else encode_to_generate
         encode(self.model, job.queries(self.model.backbone, examples))
@@ -118,7 +126,7 @@ class _Session:
         live = [member for member in self.members if member.live]
         losses, self.pass_tokens = backward_in_memory(
             self.model,
-            {member.run.name: member.draw() for member in live},
+            {member.learner.asked_as: member.draw() for member in live},
             precision=self.config.precision,
             pass_tokens=self.pass_tokens,
             say=reports.say,
@@ -126,7 +134,7 @@ class _Session:
         self.step += 1
         for member in live:
             try:
-                member.advance(losses[member.run.name])
+                member.advance(losses[member.learner.asked_as])
             except NonFiniteError as error:
                 self._fail(member, error, reports)
         self._evaluate([member for member in live if member.live and member.due], reports)
@@ -139,7 +147,7 @@ class _Session:
         """Evaluate several runs in mixed batches; if one of them gives NaN, each by itself."""
         if not due:
             return
-        jobs = {member.run.name: _job(member.run) for member in due}
+        jobs = {member.run.name: _job(member) for member in due}
         try:
             scores = evaluate_many(self.model, jobs, limits=BatchLimits(tokens=self.config.evaluation_tokens))
         except NonFiniteError as error:
@@ -157,7 +165,7 @@ class _Session:
 
     def _fail(self, member: Member, error: NonFiniteError, reports: Reports) -> None:
         member.fail(error)
-        reports.say(f"{error} It keeps its last good prompt; other runs go on.")
+        reports.say(f"{error} It keeps its last good state; other runs go on.")
 
     def _interrupt(self) -> None:
         if self.folder is None:
@@ -183,16 +191,16 @@ class _Session:
             member.load_state_dict(state["runs"][member.run.name])
 
     def _result(self, seconds: float) -> TrainResult:
-        prompts = {member.run.name: member.result() for member in self.members}
+        learned = {member.run.name: member.result() for member in self.members}
         paths: dict[str, Path] = {}
         if self.folder is not None:
             for member in self.members:
                 self.folder.keep_history(member.run.name, member.history)
-            trained = [member.run.name for member in self.members if member.result_step > 0]
-            paths = self.folder.keep_prompts({name: prompts[name] for name in trained})
+            trained = {member.run.name: member.told() for member in self.members if member.result_step > 0}
+            paths = self.folder.keep_learned({name: (learned[name], told) for name, told in trained.items()})
         results = {
             member.run.name: RunResult(
-                prompt=prompts[member.run.name],
+                learned=learned[member.run.name],
                 metrics=member.metrics,
                 history=member.history,
                 best_step=member.result_step,
@@ -205,10 +213,17 @@ class _Session:
         return TrainResult(results, seconds=seconds, steps=self.step)
 
 
-def _job(run: Run) -> Job:
+def _learner(backbone: Backbone, run: Run) -> Learner:
+    if isinstance(run.method, ModelTuning):
+        return ModelLearner(backbone)
+    return PromptLearner(run.name, run.method.build(backbone, run.task, run.seed))
+
+
+def _job(member: Member) -> Job:
+    run = member.run
     return Job(
         task=run.task,
-        prompt=run.name,
+        prompt=member.learner.asked_as,
         by=run.evaluates_by,
         rows=run.evaluate_rows,
         max_new_tokens=run.max_new_tokens,

@@ -13,24 +13,24 @@ from softprompt.training.run import Precision
 
 __all__ = ["backward", "backward_in_memory", "cut_passes"]
 
-NamedRow = tuple[str, TrainRow]
+NamedRow = tuple[str | None, TrainRow]
 
 
-def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
-    """Add each run's gradient to its prompt's parameters.
+def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str | None, float]:
+    """Add each run's gradient to the parameters that it trains.
 
     A run's loss is the mean over the labelled tokens of its own rows, so its gradient does not depend on which
     other runs are in the step, nor on how the rows are cut into passes.
 
     Args:
-        model: The backbone with every run's prompt, under the run's name.
-        passes: The rows of the step, each with its run's name.
+        model: The backbone with every run's prompt.
+        passes: The rows of the step, each with the name of its run's prompt; None where the backbone itself learns.
         precision: In which the backbone's pass is computed.
 
     Returns:
-        Each run's loss, in nats per labelled token.
+        Each run's loss by that name, in nats per labelled token.
     """
-    counts: dict[str, int] = {}
+    counts: dict[str | None, int] = {}
     for name, row in (named for part in passes for named in part):
         counts[name] = counts.get(name, 0) + len(row.target)
     losses = dict.fromkeys(counts, 0.0)
@@ -53,17 +53,17 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
 
 def backward_in_memory(
     model: Prompted,
-    batches: Mapping[str, Sequence[TrainRow]],
+    batches: Mapping[str | None, Sequence[TrainRow]],
     *,
     precision: Precision,
     pass_tokens: int,
     say: Callable[[str], None],
-) -> tuple[dict[str, float], int]:
+) -> tuple[dict[str | None, float], int]:
     """`backward` in passes of a bounded size, which is halved whenever memory runs out.
 
     Args:
         model: As in `backward`.
-        batches: Each live run's rows.
+        batches: Each live run's rows, by the name of its prompt.
         precision: As in `backward`.
         pass_tokens: Most tokens of a pass, padding and inserted prompts included.
         say: Tells the user.
@@ -91,7 +91,8 @@ def backward_in_memory(
                 raise
         torch.cuda.empty_cache()  # only now: the error held the tensors of the failed pass
         for name in batches:
-            model.prompts[name].zero_grad(set_to_none=True)
+            learning = model.backbone.model if name is None else model.prompts[name]
+            learning.zero_grad(set_to_none=True)
         pass_tokens = max(padded_tokens(_widths(model, part)) for part in divisible) // 2
         say(f"Out of memory: going on with passes of {pass_tokens} tokens, whose gradients are added.")
 
@@ -107,7 +108,7 @@ def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> l
 def _widths(model: Prompted, rows: Sequence[NamedRow]) -> list[Width]:
     """Columns that rows take up, the prompts included that are inserted among them."""
     inserted = {
-        name: model.prompts[name].length if model.pass_of(name) == "concatenation" else 0
+        name: model.prompts[name].length if name is not None and model.pass_of(name) == "concatenation" else 0
         for name in {name for name, _ in rows}
     }
     return [(row.width[0] + inserted[name], row.width[1]) for name, row in rows]

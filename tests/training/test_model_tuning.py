@@ -1,0 +1,132 @@
+"""Model tuning: all weights of a copy of the backbone, by the same session that trains prompts."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+
+import pytest
+import torch
+from tests.training.sessions import calm_backbone, describing, sentiment, short_run, trained
+
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
+from softprompt.errors import ConfigError, TrainingInterrupted
+from softprompt.evaluation import evaluate
+from softprompt.loop.optimizers import register_optimizer
+from softprompt.training import ModelTuning, Run, TrainConfig, data, train
+from softprompt.training.member import Member
+
+
+def momentum(parameters, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Steps in proportion to the gradient: where that is rounding alone, Adam's steps are as large as anywhere."""
+    return torch.optim.SGD(parameters, lr=learning_rate, weight_decay=weight_decay, momentum=0.9)
+
+
+register_optimizer("momentum", momentum)
+KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
+
+
+def tuning(kind: str, **settings) -> Run:
+    settings = {"task": sentiment() if kind == "encoder-only" else describing(), "optimizer": "momentum", **settings}
+    return short_run(method=ModelTuning(), **{"learning_rate": 0.01, "weight_decay": 0.1, **settings})
+
+
+def weights(backbone: Backbone) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in backbone.model.state_dict().items()}
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def by_hand(kind: str, run: Run) -> dict[str, torch.Tensor]:
+    """The same training with nothing of softprompt's but the order of the rows."""
+    backbone = calm_backbone(kind)
+    model = copy.deepcopy(backbone.model).requires_grad_(True)
+    model.set_attn_implementation("eager")
+    batches = data.Batches(
+        data.encode_rows(Prompted(backbone), run, None), batch_size=run.batch_size, batch_tokens=None, seed=run.seed
+    )
+    optimizer = momentum(model.parameters(), learning_rate=run.learning_rate, weight_decay=run.weight_decay)
+    for _ in range(run.steps):
+        batch = data.collate(backbone, batches.draw())
+        model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"].long(), labels=batch["labels"]
+        ).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: value.detach() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_plain_training_of_the_model(kind):
+    run = tuning(kind, steps=5)
+    before = weights(calm_backbone(kind))
+    found = weights(trained(kind, [run])["a"].backbone)
+    assert largest_difference(found, by_hand(kind, run)) < 2e-5
+    assert largest_difference(found, before) > 0.01
+    assert largest_difference(weights(calm_backbone(kind)), before) == 0
+    assert not any(parameter.requires_grad for parameter in calm_backbone(kind).model.parameters())
+
+
+def test_the_result_is_a_frozen_backbone_of_the_best_step():
+    task = sentiment()
+    result = trained("decoder-only", [tuning("decoder-only", task=task, steps=30, evaluate_every=5)])["a"]
+    assert result.status == "finished"
+    assert result.metrics["accuracy"] == max(entry.get("accuracy", 0) for entry in result.history)
+    assert not any(parameter.requires_grad for parameter in result.backbone.model.parameters())
+    assert evaluate(result.backbone, None, task)["accuracy"] == result.metrics["accuracy"]
+    assert result.backbone.fingerprint != calm_backbone("decoder-only").fingerprint
+    with pytest.raises(ConfigError, match="tuned the model"):
+        result.prompt  # noqa: B018
+    with pytest.raises(ConfigError, match="left the backbone as it was"):
+        trained("decoder-only", [short_run()])["a"].backbone  # noqa: B018
+
+
+def test_the_stored_model_is_a_backbone(tmp_path):
+    task = sentiment()
+    run = tuning("encoder-decoder", task=task, steps=6, evaluate_every=None)
+    result = trained("encoder-decoder", [run], output_dir=tmp_path)["a"]
+    assert result.path == tmp_path / "models" / "a"
+    loaded = Backbone.from_pretrained(result.path, device="cpu")
+    assert largest_difference(weights(loaded), weights(result.backbone)) == 0
+    told = json.loads((result.path / "run.json").read_text())
+    assert told["run"]["method"] == {"name": "model_tuning"}
+    assert told["metrics"]["validation"] == result.metrics
+    again = trained("encoder-decoder", [run], output_dir=tmp_path)["a"]
+    assert largest_difference(weights(again.backbone), weights(result.backbone)) == 0
+
+
+def test_an_interrupted_session_goes_on(tmp_path, monkeypatch):
+    run = tuning("decoder-only", steps=6)
+    wanted = weights(trained("decoder-only", [run])["a"].backbone)
+    advance = Member.advance
+
+    def interrupted(self, loss):
+        advance(self, loss)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Member, "advance", interrupted)
+    with pytest.raises(TrainingInterrupted):
+        trained("decoder-only", [run], output_dir=tmp_path)
+    monkeypatch.undo()
+    found = weights(trained("decoder-only", [run], output_dir=tmp_path)["a"].backbone)
+    assert largest_difference(found, wanted) == 0
+
+
+def test_it_is_alone_in_its_session():
+    with pytest.raises(ConfigError, match="session of its own"):
+        trained("decoder-only", [tuning("decoder-only"), short_run("b")])
+
+
+def test_a_backbone_in_half_precision_is_tuned_in_float32():
+    backbone = calm_backbone("decoder-only")
+    half = Backbone.from_model(copy.deepcopy(backbone.model).bfloat16(), backbone.tokenizer, name="half")
+    result = train(half, [tuning("decoder-only")], TrainConfig(progress=False))["a"]
+    assert result.backbone.dtype == torch.float32
+    assert half.dtype == torch.bfloat16
