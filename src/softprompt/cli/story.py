@@ -52,13 +52,8 @@ def runs(steps: int, rows: int) -> list[Run]:
 
 def _films() -> Task:
     """Sentences from film reviews, asked for in words that a language model would go on with."""
-    task = sp.load_task("sentence_polarity")
-    return sp.Task.from_rows(
-        {split: [example.columns for example in task.examples(split)] for split in task.splits},
-        name="sentence_polarity",
-        input="{text}\n\nThis film is",
-        target="{label}",
-        label_words={"negative": "bad", "positive": "good"},
+    return sp.load_task("sentence_polarity").with_format(
+        input="{text}\n\nThis film is", label_words={"negative": "bad", "positive": "good"}
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 from softprompt.config import choose
-from softprompt.errors import DataError
+from softprompt.errors import ConfigError, DataError
 from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_duplicates, render_rows, split_examples
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.metrics import get_metric
@@ -59,6 +60,69 @@ class Task:
         if split not in self._examples:
             raise choose(f"split of the task {self.name}", split, self.splits)
         return self._examples[split]
+
+    def with_format(
+        self,
+        *,
+        input: str | None = None,
+        target: str | None = None,
+        label_words: Mapping[Any, str] | None = None,
+    ) -> Task:
+        """The same rows in other words.
+
+        Args:
+            input: Template of the input; the task's own if None.
+            target: Template of the target; the task's own if None.
+            label_words: Word for each value of the target's column; the task's own if None.
+
+        Raises:
+            ConfigError: If a template or label word cannot be used.
+            DataError: If a row lacks what a template names.
+        """
+        given: dict[str, Any] = {"input": input, "target": target, "label_words": label_words}
+        form = replace(self.format, **{key: value for key, value in given.items() if value is not None})
+        rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
+        made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, card=self.card)
+        found = replace(made.report, skipped=self.report.skipped, split_seed=self.report.split_seed)
+        return replace(made, report=found)
+
+    def validated_on_train(self, rows: int, *, seed: int = 0) -> Task:
+        """The task with some of its training rows as validation and its validation split as test.
+
+        For tasks whose published test split has no labels: what is reported is then never what was chosen on.
+
+        Args:
+            rows: How many training rows validate; the others are trained on.
+            seed: Of the draw.
+
+        Raises:
+            ConfigError: If there is no validation split, or there are not more training rows than that.
+        """
+        drawn, kept = self._drawn("validation_rows", rows, seed)
+        return self._with_splits({"train": kept, "validation": drawn, "test": self.examples("validation")})
+
+    def with_train_rows(self, rows: int, *, seed: int = 0) -> Task:
+        """The task with that many of its training rows, drawn by the seed, in the data's order.
+
+        Raises:
+            ConfigError: If there are not more training rows than that.
+        """
+        return self._with_splits({**self._examples, "train": self._drawn("train_rows", rows, seed)[0]})
+
+    def _drawn(self, what: str, rows: int, seed: int) -> tuple[list[Example], list[Example]]:
+        examples = self.examples("train")
+        if not 1 <= rows < len(examples):
+            raise ConfigError(
+                f"{what}={rows}: the training split of {self.name} has {len(examples)} rows; give 1 or more, and fewer."
+            )
+        chosen = set(random.Random(seed).sample(range(len(examples)), rows))
+        drawn = [example for place, example in enumerate(examples) if place in chosen]
+        return drawn, [example for place, example in enumerate(examples) if place not in chosen]
+
+    def _with_splits(self, splits: Mapping[str, Sequence[Example]]) -> Task:
+        counts = {split: len(examples) for split, examples in splits.items()}
+        report = replace(self.report, rows=counts, duplicates=count_duplicates(splits))
+        return replace(self, report=report, _examples=splits)
 
     @classmethod
     def from_files(

@@ -144,3 +144,46 @@ def test_a_data_set_that_cannot_be_loaded(tmp_path):
     (tmp_path / "torn" / "train.jsonl").write_text('{"text": "a"')
     with pytest.raises(DataError, match="torn' cannot be loaded"):
         Task.from_hub(str(tmp_path / "torn"), **FORM)
+
+
+def reviews() -> Task:
+    rows = {
+        "train": [{"text": f"film {number}", "label": str(number % 2)} for number in range(20)],
+        "validation": [{"text": f"book {number}", "label": "1"} for number in range(5)],
+    }
+    return Task.from_rows(rows, input="{text}", target="{label}", label_words={"0": "bad", "1": "good"}, name="reviews")
+
+
+def test_other_words_for_the_same_rows():
+    task = reviews().with_format(input="{text} . It is", label_words={"0": "poor", "1": "fine"})
+    assert (task.name, task.metrics, task.labels) == ("reviews", ("accuracy", "macro_f1"), ("poor", "fine"))
+    first = task.examples("train")[0]
+    assert (first.input, first.targets, first.source) == (
+        "film 0 . It is",
+        ("poor",),
+        reviews().examples("train")[0].source,
+    )
+    assert reviews().with_format().format == reviews().format
+    with pytest.raises(DataError, match="stars"):
+        reviews().with_format(target="{stars}", label_words={"0": "a", "1": "b"})
+
+
+def test_training_rows_that_validate():
+    task = reviews().validated_on_train(6, seed=3)
+    assert task.examples("test") == reviews().examples("validation")
+    drawn, kept = ([one.source for one in task.examples(split)] for split in ("validation", "train"))
+    whole = [one.source for one in reviews().examples("train")]
+    assert (len(drawn), sorted(drawn + kept)) == (6, sorted(whole))
+    assert [source for source in whole if source in kept] == kept
+    assert drawn != [one.source for one in reviews().validated_on_train(6, seed=4).examples("validation")]
+    assert task.report.rows == {"train": 14, "validation": 6, "test": 5}
+    with pytest.raises(ConfigError, match="20 rows"):
+        reviews().validated_on_train(20)
+
+
+def test_fewer_training_rows():
+    task = reviews().with_train_rows(4, seed=1)
+    assert {split: len(task.examples(split)) for split in task.splits} == {"train": 4, "validation": 5}
+    assert task.report.rows["train"] == 4
+    with pytest.raises(ConfigError, match="train_rows=0"):
+        reviews().with_train_rows(0)
