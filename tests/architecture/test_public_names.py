@@ -20,6 +20,7 @@ PUBLIC = [
     "LengthError",
     "MismatchError",
     "MissingDependencyError",
+    "ModelTuning",
     "NonFiniteError",
     "PrefixTuning",
     "PromptTuning",

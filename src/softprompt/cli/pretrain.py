@@ -17,7 +17,7 @@ def pretrain(
     cache_dir: str = ".cache/pretraining",
     tokenizer: str | None = None,
     vocab_size: int = 8192,
-    preset: str = "t5-mini",
+    preset: str = "t5-small",
     objective: str = "span_corruption",
     start_from: str | None = None,
     steps: int = 10_000,
@@ -36,18 +36,22 @@ def pretrain(
     checkpoint_every_s: float = 180.0,
     evaluate_every: int = 1000,
     held_out_windows: int = 256,
+    snapshots: list[int] | None = None,
     licence: str = "unknown",
 ) -> None:
     """Pre-train a small backbone on text, or go on where an interrupted run stopped.
 
+    `torchrun --nproc_per_node N -m softprompt pretrain ...` shares each batch between N processes; on several GPUs,
+    `accelerate launch -m softprompt pretrain ...` does too.
+
     Args:
         output_dir: Folder for the model, its tokenizer and its card; checkpoints lie in it until then.
-        train: Text files: .txt or .jsonl, plain or .gz, .xz, .zst.
+        train: Text files: .txt, .jsonl or .csv, plain or .gz, .xz, .zst; or .parquet.
         held_out: Text files to measure on; every hundredth training document if not given.
         cache_dir: Where tokens and a tokenizer that is trained here are kept.
         tokenizer: A tokenizer file; trained on the training files if not given.
         vocab_size: Pieces of a tokenizer that is trained here.
-        preset: Architecture and size, such as t5-mini or gpt-mini.
+        preset: Architecture and size, such as t5-small or gpt-mini.
         objective: span_corruption, prefix_lm (LM adaptation) or causal_lm.
         start_from: A pre-trained folder to go on from.
         steps: Optimizer steps.
@@ -66,13 +70,16 @@ def pretrain(
         checkpoint_every_s: Seconds between checkpoints.
         evaluate_every: Steps between measurements on held-out text.
         held_out_windows: Windows of held-out text to measure on.
+        snapshots: Steps after which the model is also written to a folder of its own.
         licence: Of the text, for the card.
     """
     settings = dict(locals())
     from softprompt.pretraining import PretrainConfig
     from softprompt.pretraining import pretrain as run
+    from softprompt.pretraining.processes import Processes
 
-    card = run(PretrainConfig(**{**settings, "held_out": held_out or ()}))
-    print_table(
-        ("fact", "value"), [(key, str(value)) for key, value in card.items() if not isinstance(value, dict | list)]
-    )
+    card = run(PretrainConfig(**{**settings, "held_out": held_out or (), "snapshots": snapshots or ()}))
+    if Processes().first:
+        print_table(
+            ("fact", "value"), [(key, str(value)) for key, value in card.items() if not isinstance(value, dict | list)]
+        )

@@ -50,10 +50,14 @@ class Shape:
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
-        "t5-tiny": Shape(dim=64, hidden=128, heads=2, layers=2),
-        "t5-mini": Shape(dim=192, hidden=512, heads=3, layers=4),
-        "gpt-tiny": Shape(dim=64, hidden=176, heads=2, layers=2),
-        "gpt-mini": Shape(dim=256, hidden=640, heads=4, layers=4),
+        "t5-tiny": Shape(dim=32, hidden=80, heads=2, layers=2),
+        "t5-mini": Shape(dim=96, hidden=256, heads=3, layers=3),
+        "t5-small": Shape(dim=192, hidden=512, heads=3, layers=4),
+        "t5-base": Shape(dim=384, hidden=1024, heads=6, layers=5),
+        "gpt-tiny": Shape(dim=48, hidden=128, heads=3, layers=3),
+        "gpt-mini": Shape(dim=128, hidden=352, heads=4, layers=5),
+        "gpt-small": Shape(dim=256, hidden=640, heads=4, layers=4),
+        "gpt-base": Shape(dim=448, hidden=1216, heads=7, layers=10),
     }
 )
 
@@ -85,7 +89,7 @@ class Architecture:
 
 
 def find_shape(name: str) -> Shape:
-    """The shape of a preset such as `t5-mini`.
+    """The shape of a preset such as `t5-small`.
 
     Raises:
         ConfigError: If there is no such preset.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 from collections.abc import Mapping
@@ -26,12 +27,12 @@ def write_model(
 
     Args:
         path: The folder.
-        model: Its weights are rounded to bfloat16 in place.
+        model: Left as it is: a copy of it is rounded.
         tokenizer: Saved beside the weights.
         card: Plain values.
     """
     path = Path(path)
-    model.to(torch.bfloat16).eval().save_pretrained(path)
+    copy.deepcopy(model).to(torch.bfloat16).eval().save_pretrained(path)
     tokenizer.save_pretrained(path)
     draft = path / f".{CARD}"
     draft.write_text(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Text for pre-training: files read as a stream, tokenised once, kept as one memory-mapped row of tokens.
+"""Text for pre-training: tokenised once, kept as one memory-mapped row of tokens.
 
 Documents are packed: they follow each other, `</s>` after each, and training cuts the row into windows of equal
 length, so that no token is padding.
@@ -6,37 +6,25 @@ length, so that no token is padding.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import html
 import itertools
 import json
-import lzma
 import os
-import re
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec  # type: ignore[import-untyped]
 import numpy as np
 from tokenizers import Tokenizer
 
-from softprompt.errors import ArtefactError, DataError, MissingDependencyError
+from softprompt.errors import ArtefactError, DataError
+from softprompt.pretraining.documents import read_documents
 from softprompt.pretraining.tokenizer import EOS, tokenizer_digest
 
-__all__ = ["Corpus", "PackedTokens", "file_digest", "prepare_corpus", "read_documents"]
+__all__ = ["Corpus", "PackedTokens", "file_digest", "prepare_corpus"]
 
-_COMPRESSIONS = {".xz": "xz", ".gz": "gzip", ".zst": "zstd"}
-_UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
-with contextlib.suppress(ImportError):  # optional: only `.zst` files need it
-    import zstandard  # type: ignore[import-not-found, unused-ignore]
-
-    _UNREADABLE += (zstandard.ZstdError,)
-_LINE_BREAK = re.compile(r"[ \t]*<br ?/?>[ \t]*")
 _DOCUMENTS_PER_BATCH = 512
 # Raised whenever the same files would give other tokens, so that an old cache is not taken for a new one.
 _CACHE_VERSION = 1
@@ -70,42 +58,6 @@ class Corpus:
     held_out: PackedTokens
     sources: tuple[dict[str, str], ...]
     """Of each file: its name, its SHA-256, and whether it was trained on or held out."""
-
-
-def read_documents(path: str | Path) -> Iterator[str]:
-    """Stream the documents of a file: the field `text` of each line of a `.jsonl` file, or a text file as a whole.
-
-    Both may be compressed (`.xz`, `.gz`, `.zst`). HTML line breaks and entities, which web corpora leave behind,
-    become what they stand for; empty documents are left out.
-
-    Raises:
-        DataError: If the file is missing, is cut off, is not UTF-8, or a line is no mapping with a `text`.
-        MissingDependencyError: If a `.zst` file is to be read without the package `zstandard`.
-    """
-    path = Path(path)
-    compression = _COMPRESSIONS.get(path.suffix)
-    kind = path.with_suffix("").suffix if compression else path.suffix
-    line = 0
-    try:
-        with fsspec.open(str(path), mode="rt", encoding="utf-8", newline="\n", compression=compression) as file:
-            if kind != ".jsonl":
-                yield from filter(None, [_clean(file.read())])
-                return
-            for line, text in enumerate(file, 1):  # noqa: B007  the number names the bad line below
-                if text.strip() and (document := _clean(json.loads(text)["text"])):
-                    yield document
-    except FileNotFoundError:
-        raise DataError(f"No text file at {path}; correct the path.") from None
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError):
-        raise DataError(f'{path}, line {line}: expected a JSON mapping with a string "text"; mend the line.') from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, after line {line}: not UTF-8 ({error.reason}); convert the file.") from None
-    except ValueError as error:
-        if compression == "zstd":
-            raise MissingDependencyError(f"{path} needs zstandard: pip install zstandard") from error
-        raise
-    except _UNREADABLE as error:
-        raise DataError(f"{path}, after line {line}: cannot be read ({error}); copy the file again.") from None
 
 
 def file_digest(path: str | Path) -> str:
@@ -173,10 +125,6 @@ def _packed(
     if not tokens.documents:
         raise DataError(f"{', '.join(map(str, paths))}: no documents to train on or to hold out; give more text.")
     return tokens
-
-
-def _clean(text: str) -> str:
-    return html.unescape(_LINE_BREAK.sub("\n", text)).strip()
 
 
 def _source(path: str | Path, use: str) -> dict[str, str]:

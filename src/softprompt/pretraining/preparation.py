@@ -18,7 +18,8 @@ from softprompt.errors import ConfigError, DataError
 from softprompt.loop.progress import Progress
 from softprompt.pretraining.architectures import build_model, find_architecture, find_shape
 from softprompt.pretraining.card import TOKENIZER, read_card
-from softprompt.pretraining.corpus import Corpus, file_digest, prepare_corpus, read_documents
+from softprompt.pretraining.corpus import Corpus, file_digest, prepare_corpus
+from softprompt.pretraining.documents import read_documents
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class PretrainConfig:
     """A tokenizer file; without one, it is taken from `start_from`, or trained on the training files."""
     vocab_size: int = 8192
     """Entries of a tokenizer that is trained here."""
-    preset: str = "t5-mini"
+    preset: str = "t5-small"
     objective: str = "span_corruption"
     start_from: str | None = None
     """A model folder that pre-training wrote, whose weights and tokenizer this one goes on with: LM adaptation."""
@@ -63,6 +64,8 @@ class PretrainConfig:
     evaluate_every: int = 1000
     """Steps between two measurements on the held-out text."""
     held_out_windows: int = 256
+    snapshots: Sequence[int] = ()
+    """Steps after which the model of that moment is written to a folder of its own, as if it were finished."""
     licence: str = "unknown"
     """Of the text, for the card."""
 
@@ -81,6 +84,7 @@ class PretrainConfig:
             raise ConfigError("train and held_out are lists of files; put the single file into a list.")
         object.__setattr__(self, "train", tuple(self.train))
         object.__setattr__(self, "held_out", tuple(self.held_out))
+        object.__setattr__(self, "snapshots", tuple(self.snapshots))
         if not self.train:
             raise ConfigError("train names no files; give at least one text file.")
         for name in ("steps", "batch_size", "learning_rate", "gradient_clip", "evaluate_every", "held_out_windows"):
@@ -94,6 +98,12 @@ class PretrainConfig:
             raise ConfigError(f"weight_decay must not be negative, but is {self.weight_decay}.")
         if self.vocab_size > 2**16:
             raise ConfigError(f"vocab_size must fit 16 bits (65536), not {self.vocab_size}.")
+        bounds = (0, *self.snapshots, self.steps)
+        if any(first >= second for first, second in itertools.pairwise(bounds)):
+            raise ConfigError(
+                f"snapshots must be ascending steps between 1 and {self.steps - 1}, before the last, not"
+                f" {list(self.snapshots)}."
+            )
         if self.start_from is not None and self.tokenizer is not None:
             raise ConfigError("start_from brings its own tokenizer; leave tokenizer out.")
 
@@ -101,3 +111,7 @@ class PretrainConfig:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return Path(self.output_dir) / "checkpoints"
+
+    def snapshot(self, step: int) -> Path:
+        """Folder of a snapshot."""
+        return Path(self.output_dir) / "snapshots" / f"step-{step}"

@@ -1,15 +1,15 @@
 """Pre-training: text in, a small backbone with a card out; interruptible, and resumed where it stopped.
 
-What a step sees depends on the seed and the step's number alone, so a checkpoint needs no random states, and a
-resumed run ends as if it had never stopped: bit-identically on a CPU.
+A resumed run ends as if it had never stopped: bit-identically on a CPU with as many processes as before.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from softprompt.config import to_mapping, write_yaml
 from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
-from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint, prune, save_checkpoint
 from softprompt.loop.interrupts import Interrupts
 from softprompt.loop.optimizers import build_optimizer
 from softprompt.loop.progress import Bar, Progress
@@ -36,7 +35,9 @@ from softprompt.pretraining.preparation import (
     prepare_text,
     prepare_tokenizer,
 )
+from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
+from softprompt.pretraining.state import State, decisive
 from softprompt.pretraining.tokenizer import (
     piece_bytes,
     save_tokenizer,
@@ -47,42 +48,28 @@ from softprompt.pretraining.tokenizer import (
 
 __all__ = ["pretrain"]
 
-# Settings that may differ between a run and its resumption: apart from rounding, which threads and compilation
-# change, they do not decide what is computed. Of files only the content counts, which is compared by digest.
-_FREE = {"output_dir", "cache_dir", "checkpoint_every_s", "threads", "compile", "train", "held_out", "tokenizer"}
-# Schedules that do not look at the number of steps: such a run may be ended early or prolonged.
-_ENDLESS = {"constant", "inverse_sqrt"}
 
-
-@dataclass
-class _Counts:
-    """What a run has done so far."""
-
-    step: int = 0
-    tokens: int = 0
-    """Tokens of text, each counted once whether it became input or target."""
-    flops: int = 0
-    seconds: float = 0.0
-
-
-def pretrain(config: PretrainConfig) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, *, command: str | None = None) -> dict[str, Any]:
     """Pre-train a small backbone, or go on where an interrupted run stopped.
 
-    The output folder then holds the model (bfloat16), its tokenizer, `card.json` and the resolved settings; a
-    folder that already has its card is left as it is.
+    The output folder then holds the model (bfloat16), its tokenizer, `card.json` and the resolved settings, and
+    `snapshots/step-N` with the same of the moments that were asked for; a folder that already has its card is left
+    as it is. Started by `accelerate launch` or `torchrun`, several processes share each batch.
 
     Args:
         config: The run.
+        command: What makes this model again, for the card; `softprompt pretrain` with the settings if not given.
 
     Returns:
         The card: parameters, tokens seen, held-out loss in nats per token, bits per byte, objective, corpus,
-        licence, seconds, machine, settings.
+        licence, seconds, tokens per second, machine, processes, settings, losses on the way.
 
     Raises:
-        ConfigError: If a checkpoint in the folder was made with other settings.
+        ConfigError: If a checkpoint in the folder was made with other settings, or processes cannot share a batch
+            evenly.
         DataError: If the text cannot be read, or fills no window.
         NonFiniteError: If the loss becomes NaN or infinite; the last checkpoint stays.
-        TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved.
+        TrainingInterrupted: After Ctrl-C or SIGTERM, in every process; the state is saved.
 
     References:
         Raffel et al. 2020, §3.1; Lester et al. 2021, §3.2 (LM adaptation, by `start_from` and `prefix_lm`).
@@ -91,8 +78,9 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         return card
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with Progress() as progress:
-        run = _Run(config, progress)
+    processes = Processes()
+    with Progress(stream=None if processes.first else io.StringIO()) as progress:
+        run = _Run(config, progress, processes, command or f"softprompt pretrain --config {SETTINGS}")
         run.train()
         return run.finish()
 
@@ -100,11 +88,16 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 class _Run:
     """One pre-training from its first or its last saved step to the finished folder."""
 
-    def __init__(self, config: PretrainConfig, progress: Progress) -> None:
-        self.config, self.progress = config, progress
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizer = prepare_tokenizer(config, progress)
-        self.corpus = prepare_text(config, self.tokenizer, progress)
+    def __init__(self, config: PretrainConfig, progress: Progress, processes: Processes, command: str) -> None:
+        if config.batch_size % processes.count:
+            raise ConfigError(
+                f"{processes.count} processes cannot share a batch of {config.batch_size} evenly; give a batch_size"
+                " that their number divides."
+            )
+        self.config, self.progress, self.processes, self.command = config, progress, processes, command
+        with processes.first_alone():
+            self.tokenizer = prepare_tokenizer(config, progress)
+            self.corpus = prepare_text(config, self.tokenizer, progress)
         self.objective = OBJECTIVES[config.objective]
         self.special = special_ids(self.tokenizer)
         self.batches = Batches(
@@ -115,29 +108,30 @@ class _Run:
             batch_size=config.batch_size,
             seed=config.seed,
         )
-        self.model = prepare_model(config, self.tokenizer).to(self.device)
-        if config.compile and self.device.type == "cpu":
+        model = prepare_model(config, self.tokenizer).to(processes.device)
+        if config.compile and processes.device.type == "cpu":
             # torch fuses plain attention into a step that is faster than with the CPU's attention kernel.
-            self.model.set_attn_implementation("eager")
-        self.loss = batch_loss(self.model, config.precision)
+            model.set_attn_implementation("eager")
+        self.loss = batch_loss(model, config.precision)
         self.step_loss = torch.compile(self.loss) if config.compile else self.loss
-        self.optimizer = build_optimizer(
+        optimizer = build_optimizer(
             config.optimizer,
-            parameter_groups(self.model, config),
+            parameter_groups(model, config),
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self.schedule = build_schedule(
-            config.schedule, self.optimizer, warmup_steps=config.warmup_steps, total_steps=config.steps
+        schedule = build_schedule(
+            config.schedule, optimizer, warmup_steps=config.warmup_steps, total_steps=config.steps
         )
-        self.counts = _Counts()
-        self.history: list[dict[str, float]] = []
+        self.state = State(model=model, optimizer=optimizer, schedule=schedule)
         self._flops: dict[tuple[int, int], int] = {}
-        self._resume()
+        self._made_with = decisive(config, self.corpus, self.tokenizer)
+        if path := self.state.resume(config, self._made_with):
+            progress.say(f"Going on from step {self.state.counts.step} ({path}).")
 
     def train(self) -> None:
         """Take the steps that are left."""
-        config, counts = self.config, self.counts
+        config, counts = self.config, self.state.counts
         bar = self.progress.add(Path(config.output_dir).name, total=config.steps, done=counts.step)
         began_s = saved_s = time.monotonic()
         seconds_before = counts.seconds
@@ -146,12 +140,13 @@ class _Run:
                 self._step(bar)
                 now_s = time.monotonic()
                 counts.seconds = seconds_before + now_s - began_s
-                if counts.step % config.evaluate_every == 0 and counts.step < config.steps:
-                    self._measure()
-                if interrupts.requested or now_s - saved_s >= config.checkpoint_every_s:
+                self._look(counts.step)
+                stop = self.processes.any(interrupts.requested)
+                if stop or now_s - saved_s >= config.checkpoint_every_s:
                     self._save()
                     saved_s = now_s
-                if interrupts.requested and counts.step < config.steps:
+                if stop and counts.step < config.steps:
+                    self.processes.wait()  # a process that ends first may take the one that saves with it
                     raise TrainingInterrupted(
                         f"Stopped after step {counts.step} of {config.steps}; the state is saved in"
                         f" {config.checkpoints}. Run the same command again to go on."
@@ -159,69 +154,54 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Measure the trained model and write its folder."""
-        held_out = self._measure()
-        architecture = find_architecture(self.config.preset)
-        config = replace(self.config, steps=self.counts.step)  # a constant rate may have gone on beyond them
-        before = read_card(config.start_from) if config.start_from else None
-        card = {
-            "name": Path(config.output_dir).name,
-            "preset": config.preset,
-            "kind": architecture.kind,
-            "objective": config.objective,
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "steps": self.counts.step,
-            "tokens_seen": self.counts.tokens,
-            "tokens_seen_before": before["tokens_seen"] + before["tokens_seen_before"] if before else 0,
-            "flops": self.counts.flops,
-            "held_out_loss_nats_per_token": round(held_out.loss, 4),
-            "held_out_bits_per_byte": round(held_out.bits_per_byte, 4),
-            "held_out_tokens": held_out.tokens,
-            "corpus": list(self.corpus.sources),
-            "licence": config.licence,
-            "tokenizer_sha256": tokenizer_digest(self.tokenizer),
-            "seconds": round(self.counts.seconds),
-            "machine": machine(self.device),
-            "torch": torch.__version__,
-            "settings": to_mapping(config),
-            "command": f"softprompt pretrain --config {SETTINGS}",
-            "started_from": before,
-            "history": self.history,
-        }
-        tokenizer = transformers_tokenizer(
-            self.tokenizer, append_eos=architecture.kind == "encoder-decoder", max_length=positions(config)
-        )
-        Path(config.output_dir).mkdir(parents=True, exist_ok=True)
-        write_yaml(to_mapping(config), Path(config.output_dir) / SETTINGS)
-        save_tokenizer(self.tokenizer, Path(config.output_dir) / TOKENIZER)
-        write_model(config.output_dir, self.model, tokenizer, card)
-        shutil.rmtree(config.checkpoints, ignore_errors=True)
+        return self.processes.from_first(self._finish() if self.processes.first else {})
+
+    def _finish(self) -> dict[str, Any]:
+        folder = Path(self.config.output_dir)
+        config = replace(self.config, steps=self.state.counts.step)  # a constant rate may have gone on beyond them
+        card = self._write(folder, self._measure(), name=folder.name, config=config)
+        shutil.rmtree(self.config.checkpoints, ignore_errors=True)
         return card
 
     def _step(self, bar: Bar) -> None:
-        batch = self.batches.at(self.counts.step)
+        config, state, began_s = self.config, self.state, time.monotonic()
+        batch = self.batches.at(state.counts.step)
         shape = (batch.inputs.shape[1], batch.targets.shape[1])
         if shape not in self._flops:
-            self._flops[shape] = flops_per_row(self.model, self.loss, inputs=shape[0], targets=shape[1])
-        loss = self.step_loss(self._tensor(batch.inputs), self._tensor(batch.targets))
+            self._flops[shape] = flops_per_row(state.model, self.loss, inputs=shape[0], targets=shape[1])
+        loss = self.step_loss(self._rows(batch.inputs), self._rows(batch.targets))
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip).item()
-        value = loss.item()
+        value = self.processes.average(state.model, loss).item()
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.gradient_clip).item()
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise NonFiniteError(
-                f"The loss is {value} and its gradient's norm {norm} at step {self.counts.step}. Lower learning_rate;"
-                f" the last checkpoint in {self.config.checkpoints} is from before."
+                f"The loss is {value} and its gradient's norm {norm} at step {state.counts.step}. Lower learning_rate;"
+                f" the last checkpoint in {config.checkpoints} is from before."
             )
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
-        self.counts.step += 1
-        self.counts.tokens += self.config.batch_size * self.config.window
-        self.counts.flops += self.config.batch_size * self._flops[shape]
+        rate = state.optimizer.param_groups[0]["lr"]
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.schedule.step()
+        state.losses.append(value)
+        state.counts.add(
+            tokens=config.batch_size * config.window,
+            flops=config.batch_size * self._flops[shape],
+            seconds=time.monotonic() - began_s,
+        )
         bar.advance(loss=value, rate=rate)
 
-    def _tensor(self, tokens: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
+    def _rows(self, tokens: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.processes.share(tokens))).to(self.processes.device)
+
+    def _look(self, step: int) -> None:
+        """Measure, and write a snapshot, where either is due."""
+        is_snapshot = step in self.config.snapshots
+        due = is_snapshot or (step % self.config.evaluate_every == 0 and step < self.config.steps)
+        if not (due and self.processes.first):
+            return
+        held_out = self._measure()
+        if is_snapshot:
+            self._write_snapshot(self.config.snapshot(step), held_out)
 
     def _measure(self) -> HeldOut:
         held_out = measure_held_out(
@@ -233,67 +213,62 @@ class _Run:
             window=self.config.window,
             windows=self.config.held_out_windows,
             batch_size=self.config.batch_size,
-            device=self.device,
+            device=self.processes.device,
         )
-        self.history.append(
-            {
-                "step": self.counts.step,
-                "tokens": self.counts.tokens,
-                "loss": held_out.loss,
-                "bits_per_byte": held_out.bits_per_byte,
-            }
-        )
+        self.state.record(held_out)
         self.progress.say(
-            f"step {self.counts.step}: held-out loss {held_out.loss:.4f} nats per token,"
+            f"step {self.state.counts.step}: held-out loss {held_out.loss:.4f} nats per token,"
             f" {held_out.bits_per_byte:.4f} bits per byte"
         )
         return held_out
 
     def _save(self) -> None:
-        state = {
-            "settings": _decisive(self.config),
-            "tokenizer": tokenizer_digest(self.tokenizer),
-            "sources": self._contents(),
-            "counts": asdict(self.counts),
-            "history": self.history,
-            "parameters": dict(self.model.named_parameters()),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+        if self.processes.first:
+            self.state.save(self.config, self._made_with)
+
+    def _write_snapshot(self, folder: Path, held_out: HeldOut) -> None:
+        """Write the model of this moment; the folder appears whole, also where one is replaced."""
+        draft = folder.with_name(f".{folder.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        self._write(draft, held_out, name=f"{Path(self.config.output_dir).name}-{folder.name}", config=self.config)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+
+    def _write(self, folder: Path, held_out: HeldOut, *, name: str, config: PretrainConfig) -> dict[str, Any]:
+        """Write the model of this moment with its card, which is returned."""
+        counts, architecture = self.state.counts, find_architecture(config.preset)
+        before = read_card(config.start_from) if config.start_from else None
+        card = {
+            "name": name,
+            "preset": config.preset,
+            "kind": architecture.kind,
+            "objective": config.objective,
+            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
+            "steps": counts.step,
+            "tokens_seen": counts.tokens,
+            "tokens_seen_before": before["tokens_seen"] + before["tokens_seen_before"] if before else 0,
+            "flops": counts.flops,
+            "held_out_loss_nats_per_token": round(held_out.loss, 4),
+            "held_out_bits_per_byte": round(held_out.bits_per_byte, 4),
+            "held_out_tokens": held_out.tokens,
+            "corpus": list(self.corpus.sources),
+            "licence": config.licence,
+            "tokenizer_sha256": tokenizer_digest(self.tokenizer),
+            "seconds": round(counts.seconds),
+            "tokens_per_second": round(counts.tokens_per_second),
+            "machine": machine(self.processes.device),
+            "processes": self.processes.count,
+            "torch": torch.__version__,
+            "settings": to_mapping(config),
+            "command": self.command,
+            "started_from": before,
+            "history": self.state.history,
         }
-        save_checkpoint(self.config.checkpoints, self.counts.step, state)
-        prune(self.config.checkpoints, keep=2)
-
-    def _contents(self) -> list[list[str]]:
-        return [[source["use"], source["sha256"]] for source in self.corpus.sources]
-
-    def _resume(self) -> None:
-        path = latest_checkpoint(self.config.checkpoints)
-        if path is None:
-            return
-        state = load_checkpoint(path)
-        expected = {
-            **_decisive(self.config),
-            "tokenizer": tokenizer_digest(self.tokenizer),
-            "sources": self._contents(),
-        }
-        found = {**state["settings"], "tokenizer": state["tokenizer"], "sources": state["sources"]}
-        for name, value in expected.items():
-            if found.get(name) != value:
-                raise ConfigError(
-                    f"{path} was made with {name} = {found.get(name)!r}, not {value!r}; use the same settings to go"
-                    " on, or another output_dir to start anew."
-                )
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.counts = _Counts(**state["counts"])
-        self.history = state["history"]
-        self.progress.say(f"Going on from step {self.counts.step} ({path}).")
-
-
-def _decisive(config: PretrainConfig) -> dict[str, Any]:
-    """The settings that decide what a run computes; of the files, only their content counts."""
-    free = _FREE | ({"steps"} if config.schedule in _ENDLESS else set())
-    return {name: value for name, value in to_mapping(config).items() if name not in free}
+        tokenizer = transformers_tokenizer(
+            self.tokenizer, append_eos=architecture.kind == "encoder-decoder", max_length=positions(config)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_yaml(to_mapping(config), folder / SETTINGS)
+        save_tokenizer(self.tokenizer, folder / TOKENIZER)
+        write_model(folder, self.state.model, tokenizer, card)
+        return card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,19 @@ def test_the_seed_decides_the_weights_and_torch_is_left_alone() -> None:
     first, same, other = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("family", [T5, GPT])
+def test_sizes_span_more_than_a_factor_of_twenty(family: list[str]) -> None:
+    """With the vocabulary of the bundled tokenizer; each size is at least twice the one before."""
+    sizes = []
+    for preset in family:
+        with torch.device("meta"):
+            shape = SHAPES[preset]
+            model = ARCHITECTURES[preset.partition("-")[0]].build(shape, 8192, 512)
+        sizes.append(sum(p.numel() for p in model.parameters()))
+    assert all(2 * small < large for small, large in itertools.pairwise(sizes))
+    assert sizes[-1] > 20 * sizes[0]
 
 
 def test_every_preset_belongs_to_an_architecture_and_fits_its_heads() -> None:

@@ -18,7 +18,10 @@ def test_weights_are_rounded_to_bfloat16_and_the_card_is_kept(tmp_path: Path, to
     model = build_model("gpt-tiny", vocab=700, max_length=32, seed=0)
     expected = {name: value.detach().to(torch.bfloat16).clone() for name, value in model.named_parameters()}
     dressed = transformers_tokenizer(tokenizer, append_eos=False, max_length=32)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
     write_model(tmp_path, model, dressed, {"name": "é", "parameters": 3})
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
     assert read_card(tmp_path) == {"name": "é", "parameters": 3}
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.dtype == torch.bfloat16

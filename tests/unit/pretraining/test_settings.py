@@ -14,15 +14,15 @@ GOOD = {"output_dir": "out", "train": ["a.txt"]}
 
 
 def test_defaults_are_fine_and_survive_a_file() -> None:
-    config = PretrainConfig(**GOOD)
-    assert from_mapping(PretrainConfig, to_mapping(config)) == config
+    for config in (PretrainConfig(**GOOD), PretrainConfig(**GOOD, snapshots=[1, 9_999])):
+        assert from_mapping(PretrainConfig, to_mapping(config)) == config
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"preset": "t5-mino"}, r"Unknown model preset 't5-mino'\. Did you mean 't5-mini'"),
-        ({"objective": "causal_lm"}, r"Unknown objective for t5-mini 'causal_lm'\. Known: prefix_lm, span_corruption"),
+        ({"objective": "causal_lm"}, r"Unknown objective for t5-small 'causal_lm'\. Known: prefix_lm, span_corruption"),
         ({"optimizer": "sgd"}, "Unknown optimizer 'sgd'"),
         ({"schedule": "cosinus"}, r"Unknown schedule 'cosinus'\. Did you mean 'cosine'"),
         ({"precision": "fp16"}, "Unknown precision 'fp16'.* Known: bf16, fp32"),
@@ -35,6 +35,10 @@ def test_defaults_are_fine_and_survive_a_file() -> None:
         ({"steps": 10, "warmup_steps": 11}, r"warmup_steps must lie between 0 and steps \(10\), not 11"),
         ({"weight_decay": -1.0}, r"weight_decay must not be negative, but is -1\.0"),
         ({"vocab_size": 70000}, r"vocab_size must fit 16 bits \(65536\), not 70000"),
+        ({"steps": 300, "snapshots": [0]}, r"snapshots must be ascending steps between 1 and 299, .* not \[0\]"),
+        ({"steps": 300, "snapshots": [5, 300]}, r"snapshots must be .* not \[5, 300\]"),
+        ({"snapshots": [7, 5]}, r"snapshots must be .* not \[7, 5\]"),
+        ({"snapshots": [5, 5]}, r"snapshots must be .* not \[5, 5\]"),
         ({"start_from": "a", "tokenizer": "b"}, "start_from brings its own tokenizer; leave tokenizer out"),
     ],
 )

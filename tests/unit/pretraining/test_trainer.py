@@ -22,6 +22,7 @@ from softprompt.config import from_mapping
 from softprompt.errors import ConfigError, DataError, NonFiniteError, TrainingInterrupted
 from softprompt.loop.checkpoints import latest_checkpoint
 from softprompt.pretraining import preparation, trainer
+from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.trainer import pretrain
 
@@ -46,6 +47,11 @@ def settings(tmp_path: Path, corpus_dir: Path) -> dict[str, Any]:
     }
 
 
+def a_run(config: PretrainConfig) -> trainer._Run:
+    """A run before its first step, or after the step of its last checkpoint."""
+    return trainer._Run(config, trainer.Progress(), Processes(), "")
+
+
 def weights(config: PretrainConfig) -> dict[str, torch.Tensor]:
     return load_file(Path(config.output_dir) / "model.safetensors")
 
@@ -56,7 +62,7 @@ def assert_same(a: PretrainConfig, b: PretrainConfig) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     cards = [json.loads((Path(config.output_dir) / "card.json").read_text()) for config in (a, b)]
     for card in cards:
-        del card["seconds"], card["settings"], card["name"]
+        del card["seconds"], card["tokens_per_second"], card["settings"], card["name"]
     assert cards[0] == cards[1]
 
 
@@ -71,6 +77,11 @@ def test_it_learns_and_writes_a_model_that_loads(settings: dict[str, Any], prese
     assert [entry["step"] for entry in card["history"]] == [20, 40, 60]
     losses = [entry["loss"] for entry in card["history"]]
     assert losses[-1] < losses[0]
+    training = [entry["training_loss"] for entry in card["history"]]
+    assert training[-1] < training[0]
+    assert training[-1] == pytest.approx(losses[-1], rel=0.1)
+    assert (card["processes"], card["command"]) == (1, "softprompt pretrain --config pretrain.yaml")
+    assert card["tokens_per_second"] > 0.5 * card["tokens_seen"] / max(1, card["seconds"])
     assert card["held_out_loss_nats_per_token"] == pytest.approx(losses[-1], abs=1e-4)
     assert card["tokens_seen"] == 60 * 4 * 32
     assert (card["objective"], card["licence"], card["preset"]) == (objective, "CC0", preset)
@@ -93,6 +104,97 @@ def test_a_finished_run_is_not_run_again(settings: dict[str, Any], monkeypatch: 
     assert pretrain(PretrainConfig(**settings)) == card
 
 
+def test_the_history_tells_the_loss_in_training(settings: dict[str, Any]) -> None:
+    run = a_run(PretrainConfig(**settings))
+    run.train()
+    assert len(run.state.losses) == 2
+    last = sum(run.state.losses) / 2
+    history = run.finish()["history"]
+    assert [entry["step"] for entry in history] == [5, 10, 12]
+    assert history[-1]["training_loss"] == pytest.approx(last)
+    assert history[0]["training_loss"] > history[1]["training_loss"] > last
+
+
+def test_a_card_names_the_command_it_was_given(settings: dict[str, Any]) -> None:
+    assert pretrain(PretrainConfig(**settings), command="make it")["command"] == "make it"
+
+
+def folder_of(config: PretrainConfig, step: int) -> PretrainConfig:
+    """Settings whose output is a snapshot of others."""
+    return replace(config, output_dir=str(config.snapshot(step)))
+
+
+def test_snapshots_are_models_of_their_moment(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Rounding the weights that are trained on to write them would change the run: they end as without snapshots."""
+    settings |= {"schedule": "constant", "preset": "t5-tiny", "objective": "span_corruption"}
+    plain, short = PretrainConfig(**settings), PretrainConfig(**{**settings, "output_dir": str(tmp_path / "short")})
+    pretrain(plain)
+    pretrain(replace(short, steps=5))
+    config = replace(plain, output_dir=str(tmp_path / "shot"), snapshots=(3, 5))
+    card = pretrain(config)
+    assert all(torch.equal(value, weights(plain)[name]) for name, value in weights(config).items())
+    assert [entry["step"] for entry in card["history"]] == [3, 5, 10, 12]
+    assert sorted(path.name for path in (tmp_path / "shot" / "snapshots").iterdir()) == ["step-3", "step-5"]
+    shot = json.loads((config.snapshot(5) / "card.json").read_text())
+    assert (shot["name"], shot["steps"], shot["tokens_seen"]) == ("shot-step-5", 5, 5 * 4 * 32)
+    assert shot["history"] == card["history"][:2]
+    assert from_mapping(PretrainConfig, yaml.safe_load((config.snapshot(5) / "pretrain.yaml").read_text())) == config
+    assert all(torch.equal(value, weights(short)[name]) for name, value in weights(folder_of(config, 5)).items())
+    assert AutoModelForSeq2SeqLM.from_pretrained(config.snapshot(5)).dtype == torch.bfloat16
+    assert len(AutoTokenizer.from_pretrained(config.snapshot(5))) == 700
+    start = {"tokenizer": None, "start_from": str(config.snapshot(5)), "objective": "prefix_lm"}
+    adapted = pretrain(replace(plain, output_dir=str(tmp_path / "adapted"), **start))
+    assert adapted["tokens_seen_before"] == 5 * 4 * 32
+
+
+def test_a_snapshot_after_the_last_checkpoint_is_written_again(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = PretrainConfig(**settings, snapshots=(3, 6))
+    pretrain(whole)
+    broken = replace(whole, output_dir=str(tmp_path / "broken"))
+    step = trainer._Run._step
+
+    def failing(run: trainer._Run, bar: Any) -> None:
+        step(run, bar)
+        if run.state.counts.step == 4:
+            run._save()
+        if run.state.counts.step == 8:
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "_step", failing)
+        with pytest.raises(MemoryError):
+            pretrain(broken)
+    kept = (broken.snapshot(3) / "card.json").stat().st_mtime_ns
+    (broken.snapshot(6) / "model.safetensors").write_bytes(b"of other settings")
+    (broken.snapshot(6).with_name(".step-6")).mkdir()
+    pretrain(broken)
+    assert_same(whole, broken)
+    for number in (3, 6):
+        shots = weights(folder_of(whole, number)), weights(folder_of(broken, number))
+        assert all(torch.equal(value, shots[1][name]) for name, value in shots[0].items())
+    assert (broken.snapshot(3) / "card.json").stat().st_mtime_ns == kept
+    assert sorted(path.name for path in broken.snapshot(6).parent.iterdir()) == ["step-3", "step-6"]
+
+
+def test_a_snapshot_that_was_missed_is_refused(settings: dict[str, Any]) -> None:
+    config = PretrainConfig(**{**settings, "checkpoint_every_s": 0.0})
+    a_run(config).train()
+    with pytest.raises(ConfigError, match=r"comes after step 7, of which no snapshot was asked for then; leave it out"):
+        pretrain(replace(config, snapshots=(7,)))
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = Processes()
+    monkeypatch.setattr(processes, "count", 3)
+    monkeypatch.setattr(trainer, "Processes", lambda: processes)
+    with pytest.raises(ConfigError, match=r"3 processes cannot share a batch of 4 evenly; give a batch_size that"):
+        pretrain(PretrainConfig(**settings))
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 @pytest.mark.parametrize(("preset", "objective"), TASKS)
 def test_an_interrupted_run_ends_as_if_it_had_never_stopped(
@@ -111,7 +213,7 @@ def test_an_interrupted_run_ends_as_if_it_had_never_stopped(
 
     def stopping(run: Any, bar: Any) -> None:
         step(run, bar)
-        if run.counts.step == 7:
+        if run.state.counts.step == 7:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
@@ -131,12 +233,13 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(settings: dict[str, An
     killed = replace(whole, output_dir=str(tmp_path / "killed"))
     script = textwrap.dedent("""
         import json, os, signal, sys
-        from softprompt.pretraining import preparation, trainer
+        from softprompt.loop.checkpoints import latest_checkpoint
+        from softprompt.pretraining import trainer
         from softprompt.pretraining.settings import PretrainConfig
         step = trainer._Run._step
         def dying(run, bar):
             step(run, bar)
-            if run.counts.step >= 17 and trainer.latest_checkpoint(run.config.checkpoints):
+            if run.state.counts.step >= 17 and latest_checkpoint(run.config.checkpoints):
                 os.kill(os.getpid(), signal.SIGKILL)
         trainer._Run._step = dying
         trainer.pretrain(PretrainConfig(**json.loads(sys.argv[1])))
@@ -155,7 +258,7 @@ def test_an_endless_schedule_may_be_cut_short_and_prolonged(settings: dict[str, 
     whole = PretrainConfig(**settings)
     pretrain(whole)
     short = replace(whole, output_dir=str(tmp_path / "short"), steps=8)
-    run = trainer._Run(short, trainer.Progress())
+    run = a_run(short)
     run.train()
     pretrain(replace(short, steps=12))
     assert torch.equal(weights(whole)["model.norm.weight"], weights(short)["model.norm.weight"])
@@ -164,7 +267,7 @@ def test_an_endless_schedule_may_be_cut_short_and_prolonged(settings: dict[str, 
 def test_a_card_names_the_steps_that_were_taken(settings: dict[str, Any]) -> None:
     """A run that had gone on beyond the steps it was then cut to named the lower number, which gives another model."""
     config = PretrainConfig(**{**settings, "schedule": "constant", "checkpoint_every_s": 0.0})
-    trainer._Run(config, trainer.Progress()).train()
+    a_run(config).train()
     card = pretrain(replace(config, steps=config.steps - 2))
     assert (card["steps"], card["settings"]["steps"]) == (config.steps, config.steps)
 
@@ -179,7 +282,7 @@ def test_a_card_names_the_steps_that_were_taken(settings: dict[str, Any]) -> Non
 )
 def test_other_settings_do_not_go_on(settings: dict[str, Any], change: dict[str, Any], message: str) -> None:
     config = PretrainConfig(**settings)
-    trainer._Run(config, trainer.Progress())._save()
+    a_run(config)._save()
     with pytest.raises(ConfigError, match=message):
         pretrain(replace(config, **change))
 
@@ -190,9 +293,9 @@ def test_lm_adaptation_starts_from_the_weights_of_span_corruption(settings: dict
     second = replace(
         first, output_dir=str(tmp_path / "adapted"), objective="prefix_lm", tokenizer=None, start_from=first.output_dir
     )
-    run = trainer._Run(second, trainer.Progress())
+    run = a_run(second)
     stored = weights(first)
-    for name, parameter in run.model.named_parameters():
+    for name, parameter in run.state.model.named_parameters():
         assert parameter.dtype == torch.float32
         assert torch.equal(parameter, stored[name].float())
     card = pretrain(second)
@@ -221,9 +324,9 @@ def test_a_bad_start_is_refused(settings: dict[str, Any], tmp_path: Path) -> Non
 
 def test_each_size_of_parameters_has_its_own_settings(settings: dict[str, Any]) -> None:
     t5 = PretrainConfig(**{**settings, "preset": "t5-tiny", "objective": "prefix_lm", "learning_rate": 0.01})
-    run = trainer._Run(t5, trainer.Progress())
-    names = {id(parameter): name for name, parameter in run.model.named_parameters()}
-    groups = run.optimizer.param_groups
+    run = a_run(t5)
+    names = {id(parameter): name for name, parameter in run.state.model.named_parameters()}
+    groups = run.state.optimizer.param_groups
     matrices, norms, table, queries = ([names[id(p)] for p in group["params"]] for group in groups)
     assert table == ["shared.weight"]
     assert all(name.endswith("norm.weight") for name in norms)
@@ -233,7 +336,7 @@ def test_each_size_of_parameters_has_its_own_settings(settings: dict[str, Any]) 
     # an optimizer's state is stored by position: once, a resumed run gave queries each other's
     assert all(group == [name for name in names.values() if name in group] for group in (matrices, norms, queries))
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0, 0.0, 0.1]
-    assert [group["initial_lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.08, 0.01 / 32**0.5])
+    assert [group["initial_lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.01 * 32**0.5, 0.01 / 16**0.5])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(settings: dict[str, Any]) -> None:

@@ -1,0 +1,65 @@
+"""Rows are shared and gradients averaged; several processes are in `tests/pretraining`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from softprompt.pretraining import processes as processes_module
+from softprompt.pretraining.processes import Processes
+
+
+def test_a_program_started_alone_is_the_only_one() -> None:
+    alone = Processes()
+    assert (alone.count, alone.first) == (1, True)
+    rows = np.arange(12).reshape(6, 2)
+    assert alone.share(rows).tolist() == rows.tolist()
+    assert [alone.any(flag) for flag in (True, False)] == [True, False]
+    assert alone.from_first({"a": 1}) == {"a": 1}
+    with alone.first_alone():
+        alone.wait()
+
+
+def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flattening and averaging would be a pass over all gradients for nothing."""
+    monkeypatch.setattr(processes_module, "reduce", lambda *args: pytest.fail("reduced"))
+    loss = torch.tensor(3.0)
+    assert Processes().average(torch.nn.Linear(2, 2), loss) is loss
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_shares_are_a_partition(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    rows = np.arange(12).reshape(6, 2)
+    one = Processes()
+    monkeypatch.setattr(one, "count", count)
+    shares = []
+    for index in range(count):
+        monkeypatch.setitem(one._state._shared_state, "process_index", index)
+        shares.append(one.share(rows))
+    assert np.concatenate(shares).tolist() == rows.tolist()
+    assert {len(share) for share in shares} == {6 // count}
+
+
+def test_gradients_and_loss_are_averaged_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process has twice this one's gradients and loss; a weight without a gradient stays without."""
+    calls: list[tuple[torch.Size, str]] = []
+
+    def reduce(tensor: torch.Tensor, reduction: str) -> Any:
+        calls.append((tensor.shape, reduction))
+        return (tensor + 2 * tensor) / 2
+
+    monkeypatch.setattr(processes_module, "reduce", reduce)
+    model = torch.nn.ModuleDict({"used": torch.nn.Linear(3, 2), "idle": torch.nn.Linear(2, 2)})
+    loss = model["used"](torch.ones(1, 3)).square().sum()
+    loss.backward()
+    alone = [parameter.grad.clone() for parameter in model["used"].parameters()]
+    both = Processes()
+    monkeypatch.setattr(both, "count", 2)
+    assert both.average(model, loss).item() == pytest.approx(1.5 * loss.item())
+    for parameter, gradient in zip(model["used"].parameters(), alone, strict=True):
+        torch.testing.assert_close(parameter.grad, 1.5 * gradient)
+    assert all(parameter.grad is None for parameter in model["idle"].parameters())
+    assert calls == [(torch.Size([3 * 2 + 2 + 1]), "mean")]
