@@ -1,1 +1,1 @@
-"""Benchmarks: softprompt and its peers on the same weights and rows, alternating in one run."""
+"""Benchmarks: softprompt beside its peers and beside the machine's own speed, alternating in one run."""

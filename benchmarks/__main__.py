@@ -1,5 +1,7 @@
 """`python -m benchmarks`: one training step of prompt tuning, softprompt against PEFT.
 
+`python -m benchmarks pretraining` is another one: see `benchmarks/pretraining.py`.
+
 Both train the same prompt on the same weights and the same batch; steps alternate, so that the machine's noise
 falls on both, and the ratio of the medians is what counts.
 """
@@ -11,6 +13,7 @@ import copy
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,7 @@ import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import softprompt as sp
+from benchmarks import pretraining
 
 LENGTH, BATCH, SEQ, LABELLED = 100, 16, 28, 2
 GOALS = {"gpt2": 6.0, "llama": 5.0}
@@ -116,4 +120,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["pretraining"]:
+        pretraining.main(sys.argv[2:])
+    else:
+        main()

@@ -54,7 +54,8 @@ def test_a_backbone_from_text_is_listed_and_can_be_prompted(run, files, tmp_path
     code, table, err = run("backbones", "list")
     assert code == 0, err
     card = json.loads((made / "card.json").read_text())
-    shown = f"{card['parameters']:,}", "causal_lm", f"{card['tokens_seen']:,}", f"{card['held_out_bits_per_byte']:.2f}"
+    losses = f"{card['held_out_loss_nats_per_token']:.2f}", f"{card['held_out_bits_per_byte']:.2f}"
+    shown = f"{card['parameters']:,}", "causal_lm", f"{card['tokens_seen']:,}", *losses
     assert table.splitlines()[-1].split() == ["bundled:backbone", *shown]
     code, _, err = run(
         "train", "--backbone", str(made), "--output_dir", str(tmp_path / "session"), *TEMPLATES, "--steps", "1",

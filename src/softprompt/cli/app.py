@@ -16,6 +16,7 @@ from softprompt.cli.demo import demo
 from softprompt.cli.evaluate import evaluate_prompt
 from softprompt.cli.predict import predict
 from softprompt.cli.pretrain import pretrain
+from softprompt.cli.study import run_study
 from softprompt.cli.train import train_prompts
 from softprompt.errors import ConfigError, SoftpromptError
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": evaluate_prompt,
     "predict": predict,
     "pretrain": pretrain,
+    "study": run_study,
     "prompts": {
         "_help": "Look at prompts, and exchange them with other libraries and the hub.",
         "list": prompts.list_prompts,
@@ -40,9 +42,13 @@ COMMANDS: dict[str, Any] = {
     },
     "tasks": {"_help": "Look at the tasks known by name.", "list": tasks.list_tasks, "show": tasks.show},
     "backbones": {
-        "_help": "Look at the backbones that come with softprompt.",
+        "_help": "Look at the backbones that come with softprompt, make their family anew, and check them.",
         "list": backbones.list_backbones,
         "show": backbones.show,
+        "recipes": backbones.recipes,
+        "make": backbones.make,
+        "check": backbones.check,
+        "curves": backbones.curves,
     },
 }
 """Every command, by name; a nested mapping is a group of them.

@@ -1,0 +1,259 @@
+"""A grid: backbones x tasks x methods x settings x seeds, from a YAML file to its cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from softprompt.config import check_types, choose, from_mapping
+from softprompt.errors import ConfigError
+from softprompt.prompts import registry
+from softprompt.tasks import Task, load_task
+from softprompt.training import ModelTuning, Run, TrainConfig
+
+__all__ = ["Cell", "Grid", "digest", "load_grid", "named_grids", "read_task"]
+
+_DATA = "{data}"
+_RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "seed"}
+_SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
+_OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
+_PATHS = ("data_dir", "train", "validation", "test")
+_OWN_TASK = ("task", "data_dir", "input", "target", "label_words", "metrics", "validation_rows", "train_rows", "seed")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        backbone: A hub id, a folder, or `bundled:NAME`.
+        task: The task's label in the grid.
+        words: The task's settings in the grid, but for where its files are.
+        method: The method's label in the grid.
+        settings: Plain settings of the method and of the run; the method's name is `method`.
+        seed: Of the run.
+        title: What progress calls it.
+    """
+
+    backbone: str
+    task: str
+    words: Mapping[str, Any]
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    title: str
+
+    @property
+    def identity(self) -> str:
+        """What a summary finds its row by: what the grid says of it. Models and data are not looked at."""
+        said = dataclasses.asdict(self)
+        del said["title"]
+        return digest(said)
+
+    def key(self, backbone_digest: str, task_digest: str) -> str:
+        """What keeps its row in a results table from being made twice: the same run on the same model and data.
+
+        Args:
+            backbone_digest: Digest of the backbone.
+            task_digest: Digest of the task's rows and words.
+        """
+        return digest([self.identity, backbone_digest, task_digest])
+
+    def run(self, name: str, task: Task) -> Run:
+        """The run that it stands for.
+
+        Raises:
+            ConfigError: If a setting is unknown or out of range.
+        """
+        own = {key: value for key, value in self.settings.items() if key in _RUN}
+        rest = {key: value for key, value in self.settings.items() if key not in _RUN and key != "method"}
+        kind = self.settings["method"]
+        method = from_mapping(ModelTuning, rest) if kind == "model_tuning" else registry.find(kind).from_settings(rest)
+        return Run(name=name, method=method, task=task, seed=self.seed, **own)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What a study compares; a setting with a list of values is an axis.
+
+    Attributes:
+        name: What tables and reports call it.
+        backbones: Hub ids, folders, or `bundled:NAME`.
+        tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
+            `Task.from_files`' own; besides, `validation_rows`: so many training rows validate, and the validation
+            split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
+        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`.
+        seeds: Of the runs.
+        run: Settings of every run.
+        session: Settings of every session.
+        tune: Axes whose value is chosen by the validation score, for each line of the summary by itself.
+        tune_seeds: Seeds that every value of these axes is run with; the chosen one is then run with the others. None
+            runs all values with all seeds.
+        runs_per_session: Most runs of a session; tuned models are always alone.
+        split: The split that results are reported on.
+        rows: Most rows of it; None takes all.
+
+    Raises:
+        ConfigError: If there is nothing to compare, or a setting is unknown.
+    """
+
+    name: str
+    backbones: Sequence[str]
+    tasks: Mapping[str, Mapping[str, Any]]
+    methods: Mapping[str, Mapping[str, Any]]
+    seeds: Sequence[int] = (0, 1, 2)
+    run: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, Any] = field(default_factory=dict)
+    tune: Sequence[str] = ("learning_rate",)
+    tune_seeds: Sequence[int] | None = None
+    runs_per_session: int = 8
+    split: str = "test"
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
+        for what in ("backbones", "tasks", "methods", "seeds"):
+            if not getattr(self, what):
+                raise ConfigError(f"The grid {self.name!r} has no {what}; name at least one.")
+        for name in self.session:
+            if name not in _SESSION:
+                raise choose(f"setting of a session in the grid {self.name!r}", name, _SESSION)
+        for label, method in self.methods.items():
+            if "method" not in method:
+                raise ConfigError(f"methods.{label} of the grid {self.name!r} lacks method: NAME.")
+            for name in ("seed", "task"):
+                if name in method or name in self.run:
+                    raise ConfigError(f"{name} of methods.{label}: the grid {self.name!r} lists {name}s itself.")
+        if unknown := set(self.tune_seeds or ()) - set(self.seeds):
+            raise ConfigError(f"tune_seeds of the grid {self.name!r}: {min(unknown)} is none of its seeds.")
+        if self.runs_per_session < 1:
+            raise ConfigError(f"runs_per_session={self.runs_per_session}: expected at least 1.")
+
+    def cells(self) -> list[Cell]:
+        """Every run that there may be: backbone by backbone, task by task, method by method, seeds side by side."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        words = {
+            label: {key: value for key, value in task.items() if key not in _PATHS}
+            for label, task in self.tasks.items()
+        }
+        for backbone, task, (method, given) in itertools.product(self.backbones, self.tasks, self.methods.items()):
+            settings = {**self.run, **given}
+            axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
+            for values in itertools.product(*axes.values()):
+                chosen = {**settings, **dict(zip(axes, values, strict=True))}
+                for seed in self.seeds:
+                    yield Cell(
+                        backbone=backbone,
+                        task=task,
+                        words=words[task],
+                        method=method,
+                        settings=chosen,
+                        seed=seed,
+                        title=_title([task, method, *values, f"seed{seed}"]),
+                    )
+
+    def with_data(self, folder: str | Path | None) -> Grid:
+        """The same grid with a folder in place of `{data}` in the paths of its tasks.
+
+        Raises:
+            ConfigError: If a task says `{data}` and there is no folder.
+        """
+
+        def placed(label: str, value: Any) -> Any:
+            if not isinstance(value, str) or _DATA not in value:
+                return value
+            if folder is None:
+                raise ConfigError(f"The task {label!r} of the grid {self.name!r} needs data: give data_dir.")
+            return value.replace(_DATA, str(folder))
+
+        tasks = {
+            label: {key: placed(label, value) if key in _PATHS else value for key, value in task.items()}
+            for label, task in self.tasks.items()
+        }
+        return dataclasses.replace(self, tasks=tasks)
+
+
+def named_grids() -> tuple[str, ...]:
+    """The grids that come with softprompt."""
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml")))
+
+
+def load_grid(name: str | Path) -> Grid:
+    """Read a grid from a YAML file, or one that comes with softprompt by its name.
+
+    Raises:
+        ConfigError: If there is none, it is no YAML mapping, or a setting is unknown.
+    """
+    path = Path(name)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(name) in named_grids():
+        text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise choose("grid (nor is it a file)", str(name), named_grids())
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is no YAML: {error}") from None
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}: expected a mapping of settings of a grid; see `softprompt study --help`.")
+    return from_mapping(Grid, {"name": path.stem, **found})
+
+
+def read_task(label: str, settings: Mapping[str, Any]) -> Task:
+    """The task that a grid's settings stand for.
+
+    Raises:
+        ConfigError: If a setting is unknown, or the task cannot be found.
+        DataError: If its data cannot be read.
+    """
+    rest = dict(settings)
+    validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
+    if "task" in rest:
+        for key in rest:
+            if key not in _OWN_TASK:
+                raise choose(f"setting of the task {label!r}", key, _OWN_TASK)
+        task = load_task(rest.pop("task"), rest.pop("data_dir", None))
+        metrics = rest.pop("metrics", None)
+        if rest:
+            task = task.with_format(**rest)
+        if metrics:
+            task = dataclasses.replace(task, metrics=tuple(metrics))
+    else:
+        try:
+            task = Task.from_files(**{"name": label, **rest})
+        except TypeError as error:
+            raise ConfigError(f"The task {label!r}: {error}") from None
+    if validation_rows is not None:
+        task = task.validated_on_train(validation_rows, seed=seed or 0)
+    if train_rows is not None:
+        task = task.with_train_rows(train_rows, seed=seed or 0)
+    return dataclasses.replace(task, name=label)
+
+
+def digest(value: Any) -> str:
+    """Digest of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _title(parts: Sequence[Any]) -> str:
+    """Parts as a run's name may spell them."""
+    return "-".join(_OUTSIDE_NAMES.sub("_", str(part)).strip("_") or "_" for part in parts)[:80]
+
+
+def _folder() -> Any:
+    return files("softprompt.studies") / "named"

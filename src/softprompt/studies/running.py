@@ -1,0 +1,224 @@
+"""Running a grid: cells that are not in the table yet, packed into sessions that share a backbone.
+
+A session that was interrupted is finished first, from its checkpoint; its runs enter the table once they are scored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
+from softprompt.config import to_mapping
+from softprompt.errors import NonFiniteError
+from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
+from softprompt.inference import BatchLimits
+from softprompt.prompts import SoftPrompt
+from softprompt.studies.grid import Cell, Grid, digest, read_task
+from softprompt.studies.summary import wanted
+from softprompt.studies.table import ResultsTable
+from softprompt.studies.traces import traces
+from softprompt.tasks import Task
+from softprompt.training import Run, RunResult, TrainConfig, train
+
+__all__ = ["run_grid"]
+
+_CELLS = "cells.json"
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A cell with its key and its run."""
+
+    cell: Cell
+    key: str
+    run: Run
+
+    @property
+    def alone(self) -> bool:
+        """Whether it needs a session of its own."""
+        return self.cell.settings["method"] == "model_tuning"
+
+
+def run_grid(
+    grid: Grid,
+    output_dir: str | Path,
+    *,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> ResultsTable:
+    """Run every cell of a grid that has no row yet.
+
+    Args:
+        grid: What to compare.
+        output_dir: Holds `results.jsonl`, and the sessions that are not finished.
+        device: Where to compute.
+        say: Told how far it is.
+
+    Returns:
+        The table, rows of earlier calls included.
+
+    Raises:
+        ConfigError: If the grid names something unknown.
+        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
+    """
+    folder = Path(output_dir)
+    table = ResultsTable(folder / "results.jsonl")
+    tasks = {label: read_task(label, settings) for label, settings in grid.tasks.items()}
+    for cell in grid.cells():
+        cell.run("check", tasks[cell.task])  # what cannot run is met now, not after hours
+    for name in grid.backbones:
+        backbone = Backbone.from_pretrained(name, device=device, dtype="float32")
+        done = -1
+        while done < len(table):  # what is chosen by the first runs is run again with further seeds
+            done = len(table)
+            asked = [cell for cell in wanted(grid, table) if cell.backbone == name]
+            _run_cells(grid, backbone, asked, tasks, table, say)
+    return table
+
+
+def _run_cells(
+    grid: Grid,
+    backbone: Backbone,
+    cells: Sequence[Cell],
+    tasks: Mapping[str, Task],
+    table: ResultsTable,
+    say: Callable[[str], None],
+) -> None:
+    """Run those cells of a backbone that have no row yet."""
+    planned = _plan(backbone, cells, tasks)
+    pending = {one.key: one for one in planned if one.key not in table}
+    say(f"{backbone.name}: {len(planned) - len(pending)} of {len(planned)} runs are in {table.path}.")
+    folder = table.path.parent / "sessions"
+    sessions = _pack(pending, folder, grid.runs_per_session)
+    for number, session in enumerate(sessions, 1):
+        say(f"{backbone.name}: session {number} of {len(sessions)}, {len(session)} run{'s' * (len(session) > 1)}.")
+        _run_session(grid, backbone, session, folder, table)
+
+
+def _plan(backbone: Backbone, cells: Sequence[Cell], tasks: Mapping[str, Task]) -> list[_Planned]:
+    backbone_digest = digest(backbone.fingerprint.to_mapping())
+    digests = {label: _task_digest(task) for label, task in tasks.items()}
+    planned = []
+    for cell in cells:
+        key = cell.key(backbone_digest, digests[cell.task])
+        planned.append(_Planned(cell, key, cell.run(f"{cell.title}-{key[:6]}", tasks[cell.task])))
+    return planned
+
+
+def _pack(pending: Mapping[str, _Planned], folder: Path, most: int) -> list[list[_Planned]]:
+    """Sessions of at most `most` runs: those that were begun as they were, then the rest in the grid's order."""
+    left = dict(pending)
+    sessions = []
+    for begun in sorted(folder.glob(f"*/{_CELLS}")):
+        keys = json.loads(begun.read_text(encoding="utf-8"))
+        if all(key in left for key in keys):
+            sessions.append([left.pop(key) for key in keys])
+    together = [one for one in left.values() if not one.alone]
+    sessions += [together[start : start + most] for start in range(0, len(together), most)]
+    return sessions + [[one] for one in left.values() if one.alone]
+
+
+def _run_session(
+    grid: Grid, backbone: Backbone, session: Sequence[_Planned], folder: Path, table: ResultsTable
+) -> None:
+    """Train and score some runs, enter them into the table, and remove what only a resumption needs."""
+    place = folder / digest([one.key for one in session])
+    place.mkdir(parents=True, exist_ok=True)
+    (place / _CELLS).write_text(json.dumps([one.key for one in session]), encoding="utf-8")
+    config = TrainConfig(**{**grid.session, "output_dir": place / "session"})
+    results: Mapping[str, RunResult] = {}
+    seconds, reason = 0.0, ""
+    try:
+        results = trained = train(backbone, [one.run for one in session], config)
+        seconds = trained.seconds
+    except NonFiniteError as error:  # every run diverged: that is a result too
+        reason = str(error)
+    scores = _score(grid, backbone, session, results, config)
+    shared = {"session_runs": len(session), "session_seconds": round(seconds, 1), **traces(backbone.device)}
+    for one in session:
+        if one.key not in table:
+            row = _row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name), reason)
+            table.append({**row, **shared})
+    shutil.rmtree(place)
+
+
+def _score(
+    grid: Grid,
+    backbone: Backbone,
+    session: Sequence[_Planned],
+    results: Mapping[str, RunResult],
+    config: TrainConfig,
+) -> dict[str, Evaluation]:
+    """The reported split's scores of what the runs learned, prompts in mixed batches."""
+    learned = {one.run.name: results[one.run.name].learned for one in session if one.run.name in results}
+    jobs = {
+        one.run.name: Job(
+            task=one.run.task,
+            split=grid.split,
+            prompt=one.run.name if isinstance(learned[one.run.name], SoftPrompt) else None,
+            by=one.run.by,
+            rows=grid.rows,
+            max_new_tokens=one.run.max_new_tokens,
+            max_input_tokens=one.run.max_input_tokens,
+            truncate=one.run.truncate,
+        )
+        for one in session
+        if one.run.name in learned and results[one.run.name].status != "failed"
+    }
+    prompts = {name: value for name, value in learned.items() if isinstance(value, SoftPrompt) and name in jobs}
+    tuned = [value for name, value in learned.items() if isinstance(value, Backbone) and name in jobs]
+    model = Prompted(tuned[0] if tuned else backbone, prompts)
+    return evaluate_many(model, jobs, limits=BatchLimits(tokens=config.evaluation_tokens)) if jobs else {}
+
+
+def _row(
+    grid: Grid, backbone: Backbone, one: _Planned, result: RunResult | None, scores: Evaluation | None, reason: str
+) -> dict[str, Any]:
+    """What the table keeps of a run."""
+    cell, run = one.cell, one.run
+    row: dict[str, Any] = {
+        "key": one.key,
+        "cell": cell.identity,
+        "study": grid.name,
+        "backbone": cell.backbone,
+        "backbone_parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
+        "task": cell.task,
+        "label": cell.method,
+        **to_mapping(dict(cell.settings)),
+        "seed": cell.seed,
+        "metric": run.watches,
+        "status": result.status if result else "failed",
+        "reason": result.reason if result else reason,
+    }
+    if result is None or scores is None:
+        return row
+    row["best_step"] = result.best_step
+    row["parameters"] = _size(result)
+    row |= {f"validation_{name}": score for name, score in result.metrics.items()}
+    for name, score in scores.items():
+        low, high = scores.intervals[name]
+        row |= {f"{grid.split}_{name}": score, f"{grid.split}_{name}_low": low, f"{grid.split}_{name}_high": high}
+    majority = evaluate_majority(run.task, grid.split, rows=grid.rows)
+    row[f"{grid.split}_majority"] = majority[run.watches]
+    row[f"{grid.split}_rows"] = len(scores.predictions)
+    return row
+
+
+def _size(result: RunResult) -> int:
+    learned = result.learned
+    if isinstance(learned, SoftPrompt):
+        return learned.num_parameters()
+    return sum(parameter.numel() for parameter in learned.model.parameters())
+
+
+def _task_digest(task: Task) -> str:
+    """Digest of everything that a run reads of a task."""
+    rows: Iterable[Any] = ((split, [(one.input, one.targets) for one in task.examples(split)]) for split in task.splits)
+    return digest([task.metrics, task.format.to_mapping(), list(rows)])

@@ -1,0 +1,176 @@
+"""From a results table to lines: what is tuned chosen on validation, the reported score as mean and deviation."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from softprompt.studies.grid import Cell, Grid
+
+__all__ = ["Line", "summarise", "wanted"]
+
+Row = Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A method on a task and a backbone.
+
+    Attributes:
+        backbone: The backbone's name.
+        backbone_parameters: Its parameters.
+        task: The task's label.
+        method: The method's label.
+        axes: The values of the grid's other axes.
+        metric: The metric that was watched and is reported.
+        chosen: The values of what was tuned; empty if none finished for every seed that tunes.
+        scores: Reported scores in percent, one for each seed that finished.
+        majority: The score of the most frequent training answer.
+        parameters: Values that were learned.
+        failed: Runs that diverged, whatever their values.
+        missing: Runs that are still to come, as far as is known: what is chosen may be run with further seeds.
+    """
+
+    backbone: str
+    backbone_parameters: int | None
+    task: str
+    method: str
+    axes: Mapping[str, Any]
+    metric: str
+    chosen: Mapping[str, Any]
+    scores: tuple[float, ...]
+    majority: float | None
+    parameters: int | None
+    failed: int
+    missing: int
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the scores; None without any."""
+        return statistics.fmean(self.scores) if self.scores else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over seeds (of the sample); None with fewer than two."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+
+@final
+@dataclass(frozen=True)
+class _Compared:
+    """The cells of a line, by the values of what is tuned."""
+
+    candidates: dict[tuple[Any, ...], list[Cell]]
+
+    @property
+    def first(self) -> Cell:
+        """Any of them."""
+        return next(iter(self.candidates.values()))[0]
+
+
+def wanted(grid: Grid, rows: Iterable[Row]) -> list[Cell]:
+    """The cells that are to be run, as far as the rows tell: all values for `tune_seeds`, then the chosen ones.
+
+    Args:
+        grid: What was asked for.
+        rows: Of a results table, in its order.
+    """
+    found = _by_cell(rows)
+    asked = []
+    for line in _compared(grid):
+        chosen = _choose(grid, line, found)
+        for tuned, cells in line.candidates.items():
+            asked += [cell for cell in cells if tuned == chosen or _tunes(grid, cell)]
+    return asked
+
+
+def summarise(grid: Grid, rows: Iterable[Row]) -> list[Line]:
+    """One line per backbone, task, method and axis that is not tuned.
+
+    A value of what is tuned can be chosen once it was run with every seed of `tune_seeds` and never failed; among
+    several, the highest mean of the watched metric on validation wins.
+
+    Args:
+        grid: What was asked for; rows that belong to none of its cells are left out.
+        rows: Of a results table, in its order.
+    """
+    rows = list(rows)
+    found, asked = _by_cell(rows), {cell.identity for cell in wanted(grid, rows)}
+    axes = _axes(grid)
+    return [_line(grid, line, axes, found, asked) for line in _compared(grid)]
+
+
+def _by_cell(rows: Iterable[Row]) -> dict[str, Row]:
+    return {row["cell"]: row for row in rows}  # of several rows of a cell, the last counts
+
+
+def _tunes(grid: Grid, cell: Cell) -> bool:
+    return grid.tune_seeds is None or cell.seed in grid.tune_seeds
+
+
+def _compared(grid: Grid) -> list[_Compared]:
+    lines: dict[tuple[Any, ...], _Compared] = {}
+    for cell in grid.cells():
+        free = {key: value for key, value in cell.settings.items() if key not in grid.tune}
+        tuned = _plain({key: value for key, value in cell.settings.items() if key in grid.tune})
+        line = lines.setdefault((cell.backbone, cell.task, cell.method, *_plain(free)), _Compared({}))
+        line.candidates.setdefault(tuned, []).append(cell)
+    return list(lines.values())
+
+
+def _choose(grid: Grid, line: _Compared, found: Mapping[str, Row]) -> tuple[Any, ...] | None:
+    """The values with the best validation score, if any was run with every seed that tunes."""
+    scores = {}
+    for tuned, cells in line.candidates.items():
+        rows = [found.get(cell.identity) for cell in cells if _tunes(grid, cell)]
+        whole = [row for row in rows if row is not None and row["status"] != "failed"]
+        if len(whole) == len(rows):
+            scores[tuned] = statistics.fmean(row[f"validation_{row['metric']}"] for row in whole)
+    return max(scores, key=scores.__getitem__) if scores else None
+
+
+def _line(
+    grid: Grid, line: _Compared, axes: Mapping[str, Sequence[str]], found: Mapping[str, Row], asked: set[str]
+) -> Line:
+    cells = [cell for several in line.candidates.values() for cell in several]
+    known = [found[cell.identity] for cell in cells if cell.identity in found]
+    chosen = _choose(grid, line, found)
+    reported = [
+        row
+        for cell in (line.candidates[chosen] if chosen is not None else ())
+        if (row := found.get(cell.identity)) is not None and row["status"] != "failed"
+    ]
+    metric = known[0]["metric"] if known else ""
+    return Line(
+        backbone=line.first.backbone,
+        backbone_parameters=known[0]["backbone_parameters"] if known else None,
+        task=line.first.task,
+        method=line.first.method,
+        axes={name: line.first.settings[name] for name in axes[line.first.method]},
+        metric=metric,
+        chosen=dict(chosen or ()),
+        scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
+        majority=reported[0][f"{grid.split}_majority"] if reported else None,
+        parameters=reported[0]["parameters"] if reported else None,
+        failed=sum(row["status"] == "failed" for row in known),
+        missing=sum(cell.identity in asked and cell.identity not in found for cell in cells),
+    )
+
+
+def _axes(grid: Grid) -> dict[str, list[str]]:
+    """By method, the settings with several values that are not tuned."""
+    return {
+        label: [
+            name
+            for name, value in {**grid.run, **method}.items()
+            if isinstance(value, list | tuple) and name not in grid.tune
+        ]
+        for label, method in grid.methods.items()
+    }
+
+
+def _plain(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted(settings.items()))

@@ -1,0 +1,100 @@
+"""What a grid stands for."""
+
+from __future__ import annotations
+
+import pytest
+from tests.studies.grids import small_grid
+
+from softprompt.errors import ConfigError
+from softprompt.prompts import PromptTuning
+from softprompt.studies import load_grid, named_grids
+from softprompt.studies.grid import read_task
+from softprompt.training import ModelTuning
+
+
+def test_lists_are_axes(tmp_path):
+    cells = small_grid(tmp_path).cells()
+    assert [(cell.method, cell.settings["learning_rate"], cell.seed) for cell in cells] == [
+        ("prompt tuning", 0.1, 0),
+        ("prompt tuning", 0.1, 1),
+        ("prompt tuning", 0.3, 0),
+        ("prompt tuning", 0.3, 1),
+        ("model tuning", 0.01, 0),
+        ("model tuning", 0.01, 1),
+    ]
+    assert len({cell.identity for cell in cells}) == len(cells)
+
+
+def test_a_cell_is_a_run(tmp_path):
+    grid = small_grid(tmp_path)
+    task = read_task("reviews", grid.tasks["reviews"])
+    run = grid.cells()[3].run("a", task)
+    assert run.method == PromptTuning(length=3, init="vocab")
+    assert (run.learning_rate, run.seed, run.steps, run.optimizer) == (0.3, 1, 4, "adamw")
+    assert grid.cells()[-1].run("b", task).method == ModelTuning()
+
+
+def test_keys_tell_models_and_data_apart(tmp_path):
+    cell = small_grid(tmp_path).cells()[0]
+    assert len({cell.key("a", "a"), cell.key("a", "b"), cell.key("b", "a")}) == 3
+    moved = small_grid(tmp_path).with_data("elsewhere").cells()[0]
+    assert moved.key("a", "a") == cell.key("a", "a")
+
+
+def test_what_is_reported_is_not_what_is_chosen_on(tmp_path):
+    grid = small_grid(tmp_path)
+    task = read_task("reviews", grid.tasks["reviews"])
+    assert {split: len(task.examples(split)) for split in task.splits} == {"train": 32, "validation": 8, "test": 10}
+    trained = {example.source for example in task.examples("train")}
+    assert not trained & {example.source for example in task.examples("validation")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbones": []}, "no backbones"),
+        ({"seeds": []}, "no seeds"),
+        ({"session": {"precison": "bf16"}}, "Did you mean 'precision'"),
+        ({"methods": {"a": {"length": 3}}}, "lacks method"),
+        ({"methods": {"a": {"method": "prompt_tuning", "seed": 1}}}, "lists seeds itself"),
+        ({"runs_per_session": 0}, "at least 1"),
+        ({"tune_seeds": [0, 7]}, "7 is none of its seeds"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        small_grid(tmp_path, **changes)
+
+
+def test_data_must_be_given(tmp_path):
+    grid = small_grid(tmp_path, tasks={"sst2": {"task": "sst2", "data_dir": "{data}/sst2"}})
+    assert grid.tasks["sst2"]["data_dir"] == f"{tmp_path / 'data'}/sst2"
+    with pytest.raises(ConfigError, match="data_dir"):
+        load_grid("backbones").with_data(None)
+
+
+@pytest.mark.parametrize("name", named_grids())
+def test_every_named_grid_is_whole(name):
+    assert len({cell.identity for cell in load_grid(name).cells()}) == len(load_grid(name).cells())
+
+
+def test_an_unknown_grid_names_the_known_ones(tmp_path):
+    with pytest.raises(ConfigError, match=r"Known: .*backbones"):
+        load_grid("backbone")
+    broken = tmp_path / "grid.yaml"
+    broken.write_text("[1, 2", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no YAML"):
+        load_grid(broken)
+    broken.write_text("method: {}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="Did you mean 'methods'"):
+        load_grid(broken)
+
+
+def test_settings_of_a_task_are_checked():
+    with pytest.raises(ConfigError, match="setting of the task 'a'"):
+        read_task("a", {"task": "subj", "inputs": "{text}"})
+    with pytest.raises(ConfigError, match="The task 'a'"):
+        read_task("a", {"train": "a.jsonl", "input": "{text}", "target": "{label}", "sizes": 3})
+    task = read_task("a", {"task": "subj", "input": "{text} It is", "train_rows": 20, "seed": 1})
+    assert len(task.examples("train")) == 20
+    assert task.examples("train")[0].input.endswith("It is")

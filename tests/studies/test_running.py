@@ -1,0 +1,126 @@
+"""A grid is run once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+
+import pytest
+from tests.studies.grids import small_grid
+from tests.training.sessions import calm_backbone
+
+from softprompt.errors import TrainingInterrupted
+from softprompt.evaluation import evaluate
+from softprompt.studies import ResultsTable, run_grid, summarise
+from softprompt.studies.grid import read_task
+from softprompt.training import TrainConfig, train
+from softprompt.training.member import Member
+
+# What a machine and a moment decide.
+PASSING = ("session_seconds", "peak_memory_bytes", "finished", "commit")
+
+
+def ran(grid, folder, **options):
+    return run_grid(grid, folder, device="cpu", say=lambda line: None, **options)
+
+
+def lasting(table):
+    return {row["key"]: {k: v for k, v in row.items() if k not in PASSING} for row in table}
+
+
+def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
+    grid = small_grid(tmp_path)
+    table = ran(grid, tmp_path / "out")
+    assert [row["session_runs"] for row in table] == [3, 3, 3, 1, 1, 1]
+    assert not list((tmp_path / "out" / "sessions").iterdir())
+    task = read_task("reviews", grid.tasks["reviews"])
+    rows = {row["cell"]: row for row in table}
+    for cell in (grid.cells()[2], grid.cells()[5]):
+        learned = train(calm_backbone("decoder-only"), [cell.run("a", task)], TrainConfig(progress=False))["a"].learned
+        prompt = cell.settings["method"] == "prompt_tuning"
+        model, asked = (calm_backbone("decoder-only"), learned) if prompt else (learned, None)
+        alone = evaluate(model, asked, task, split="test")
+        row = rows[cell.identity]
+        assert row["test_accuracy"] == alone["accuracy"]
+        assert (row["test_accuracy_low"], row["test_accuracy_high"]) == tuple(alone.intervals["accuracy"])
+        assert row["test_rows"] == 10
+        assert row["parameters"] == (3 * 24 if prompt else sum(p.numel() for p in learned.model.parameters()))
+
+
+def test_an_interrupted_grid_goes_on_and_repeats_nothing(tmp_path, monkeypatch):
+    grid = small_grid(tmp_path)
+    wanted = lasting(ran(grid, tmp_path / "whole"))
+    advance, steps = Member.advance, []
+
+    def interrupted(self, loss):
+        advance(self, loss)
+        steps.append(self.run.name)
+        if len(steps) in (7, 20):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Member, "advance", interrupted)
+    for _ in range(2):
+        with pytest.raises(TrainingInterrupted):
+            ran(grid, tmp_path / "cut")
+    table = ran(grid, tmp_path / "cut")
+    assert lasting(table) == wanted
+    assert len(steps) == 6 * 4
+    assert lasting(ran(grid, tmp_path / "cut")) == wanted
+    assert len(steps) == 6 * 4
+
+
+def test_a_grid_that_grew_runs_what_is_new(tmp_path):
+    grid = small_grid(tmp_path)
+    before = [row["key"] for row in ran(grid, tmp_path / "out")]
+    grown = dataclasses.replace(grid, seeds=(0, 1, 2))
+    after = [row["key"] for row in ran(grown, tmp_path / "out")]
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 3
+
+
+def test_runs_that_diverge_are_results(tmp_path):
+    methods = {
+        "prompt tuning": {"method": "prompt_tuning", "length": 3, "init": "vocab", "learning_rate": [0.1, 1e30]},
+        "model tuning": {"method": "model_tuning", "learning_rate": 1e30},
+    }
+    grid = small_grid(tmp_path, methods=methods)
+    table = ran(grid, tmp_path / "out")
+    assert [row["status"] for row in table] == ["finished"] * 2 + ["failed"] * 4
+    assert all("lower learning_rate" in row["reason"] for row in table if row["status"] == "failed")
+    prompts, model = summarise(grid, ResultsTable(table.path))
+    assert (prompts.chosen, prompts.failed, len(prompts.scores)) == ({"learning_rate": 0.1}, 2, 2)
+    assert (model.chosen, model.failed, model.mean) == ({}, 2, None)
+
+
+def test_the_summary_chooses_on_validation(tmp_path):
+    grid = small_grid(tmp_path)
+    scores = {0.1: (60.0, 70.0), 0.3: (50.0, 90.0), 0.01: (80.0, 80.0)}
+    rows = []
+    for cell in grid.cells():
+        validation, test = scores[cell.settings["learning_rate"]]
+        row = {"metric": "accuracy", "status": "finished", "backbone_parameters": 9, "parameters": 3}
+        row |= {"validation_accuracy": validation, "test_accuracy": test + 2 * cell.seed, "test_majority": 50.0}
+        rows.append({**row, "cell": cell.identity})
+    prompts, model = summarise(grid, rows)
+    assert (prompts.chosen, prompts.scores, prompts.mean) == ({"learning_rate": 0.1}, (70.0, 72.0), 71.0)
+    assert prompts.deviation == pytest.approx(2**0.5)
+    assert (prompts.majority, prompts.missing, prompts.failed) == (50.0, 0, 0)
+    lacking = summarise(grid, rows[1:])[0]
+    assert (lacking.chosen, lacking.missing) == ({"learning_rate": 0.3}, 1)
+    assert summarise(grid, [])[1].missing == 2
+    assert model.mean == 81.0
+
+
+def test_only_what_is_chosen_is_run_with_every_seed(tmp_path):
+    grid = small_grid(tmp_path, tune_seeds=[1], seeds=[0, 1, 2])
+    table = ran(grid, tmp_path / "out")
+    prompts, model = summarise(grid, table)
+    ran_with = [(row["learning_rate"], row["seed"]) for row in table if row["label"] == "prompt tuning"]
+    chosen = prompts.chosen["learning_rate"]
+    assert sorted(ran_with) == sorted([(0.1, 1), (0.3, 1), (chosen, 0), (chosen, 2)])
+    assert (len(prompts.scores), prompts.missing, len(model.scores), model.missing) == (3, 0, 3, 0)
+    scores = {row["learning_rate"]: row["validation_accuracy"] for row in table if row["seed"] == 1}
+    assert scores[chosen] == max(scores[0.1], scores[0.3])
+    before = [row["key"] for row in table]
+    assert [row["key"] for row in ran(grid, tmp_path / "out")] == before
