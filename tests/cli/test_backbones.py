@@ -107,12 +107,12 @@ def test_a_backbone_is_checked(run, models):
 
 def test_curves_are_drawn(run, models, tmp_path):
     output = str(tmp_path / "curves.svg")
-    both = f"[{models / 'spans'}, bundled:gpt-mini]"
+    both = f"[{models / 'spans'}, bundled:gpt-small]"
     code, _, err = run("backbones", "curves", "--backbones", both, "--output", output)
     assert (code, err) == (0, f"{output}\n")
     drawn = Path(output).read_text(encoding="utf-8")
     assert ">spans</text>" in drawn
-    assert ">gpt-mini</text>" in drawn
+    assert ">gpt-small</text>" in drawn
 
 
 def test_recipes_list_members_and_text(run):
@@ -124,15 +124,15 @@ def test_recipes_list_members_and_text(run):
 
 
 def test_a_bundled_backbone_goes_by_either_name(run):
-    code, shown, _ = run("backbones", "show", "--name", "t5-mini")
+    code, shown, _ = run("backbones", "show", "--name", "t5-small")
     assert code == 0
-    assert run("backbones", "show", "--name", "bundled:t5-mini")[1] == shown
+    assert run("backbones", "show", "--name", "bundled:t5-small")[1] == shown
 
 
 def test_what_is_no_finished_backbone_is_named(run, tmp_path):
-    code, _, err = run("backbones", "show", "--name", "t5-mni")
+    code, _, err = run("backbones", "show", "--name", "t5-smll")
     assert code == 2
-    assert err.startswith("softprompt: Unknown folder or bundled backbone 't5-mni'. Did you mean 't5-mini'?")
+    assert err.startswith("softprompt: Unknown folder or bundled backbone 't5-smll'. Did you mean 't5-small'?")
     code, _, err = run("backbones", "show", "--name", str(tmp_path))
     assert code == 1
     message = f"{tmp_path} holds no finished backbone (no card.json); finish its pre-training first."

@@ -177,7 +177,7 @@ def curves(
     """Draw held-out loss against tokens seen, one line per backbone.
 
     Args:
-        backbones: Bundled backbones or finished folders: one, or several as '[bundled:t5-mini, models/t5-small]'.
+        backbones: Bundled backbones or finished folders: one, or several as '[bundled:t5-small, models/t5-small]'.
         output: The file: .svg or .png.
         measure: Bits per byte of text, or nats per token.
     """

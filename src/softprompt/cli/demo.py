@@ -14,7 +14,7 @@ __all__ = ["demo"]
 
 def demo(
     *,
-    backbone: str = "bundled:gpt-mini",
+    backbone: str = "bundled:gpt-small",
     output_dir: str = "runs/demo",
     steps: int = 300,
     test_rows: int = 1000,

@@ -17,7 +17,7 @@ from softprompt.config import from_mapping, to_mapping
 from softprompt.pretraining import PretrainConfig
 from softprompt.pretraining.card import SETTINGS
 
-NAMES = ("gpt-mini", "t5-mini")
+NAMES = ("gpt-small", "t5-small")
 MEGABYTE = 10**6
 SENTENCES = (
     "The village is located in the north of the country, near the border with the United States.",
