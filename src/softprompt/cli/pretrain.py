@@ -49,7 +49,7 @@ def pretrain(
         train: Text files: .txt, .jsonl or .csv, plain or .gz, .xz, .zst; or .parquet.
         held_out: Text files to measure on; every hundredth training document if not given.
         cache_dir: Where tokens and a tokenizer that is trained here are kept.
-        tokenizer: A tokenizer file; trained on the training files if not given.
+        tokenizer: A tokenizer's file, a finished model's folder or bundled:NAME; trained if not given.
         vocab_size: Pieces of a tokenizer that is trained here.
         preset: Architecture and size, such as t5-small or gpt-mini.
         objective: span_corruption, prefix_lm (LM adaptation) or causal_lm.

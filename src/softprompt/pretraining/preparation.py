@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
+from softprompt.backbones.catalogue import resolve
 from softprompt.errors import ConfigError, DataError
 from softprompt.loop.progress import Progress
 from softprompt.pretraining.architectures import build_model, find_architecture, find_shape
@@ -39,7 +40,7 @@ def prepare_tokenizer(config: PretrainConfig, progress: Progress) -> Tokenizer:
     if config.start_from:
         return load_tokenizer(Path(config.start_from) / TOKENIZER)
     if config.tokenizer:
-        return load_tokenizer(config.tokenizer)
+        return load_tokenizer(_tokenizer_file(config.tokenizer))
     key = json.dumps([config.vocab_size, [file_digest(path) for path in config.train]])
     path = Path(config.cache_dir) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
     if not path.is_file():
@@ -115,6 +116,12 @@ def parameter_groups(model: PreTrainedModel, config: PretrainConfig) -> list[dic
         groups.append({"params": own["table"], "lr": rate * math.sqrt(shape.dim), "weight_decay": 0.0})
         groups.append({"params": own["queries"], "lr": rate / math.sqrt(shape.head_dim), "weight_decay": decay})
     return groups
+
+
+def _tokenizer_file(name: str) -> Path:
+    """A tokenizer's file: itself, or that of a finished model."""
+    path = Path(resolve(name))
+    return path / TOKENIZER if path.is_dir() else path
 
 
 def _sample(paths: Sequence[str]) -> list[str]:

@@ -15,11 +15,10 @@ from typing import Any
 
 import yaml
 
-from softprompt.backbones import catalogue
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError, DataError
 from softprompt.loop.progress import Progress
-from softprompt.pretraining.card import TOKENIZER, read_card
+from softprompt.pretraining.card import read_card
 from softprompt.pretraining.corpus import file_digest
 from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
@@ -160,7 +159,7 @@ def member_config(
     if start := settings.get("start_from"):
         settings["start_from"] = str(Path(output_dir) / start)
     elif tokenizer != CORPUS_TOKENIZER:
-        settings["tokenizer"] = tokenizer or str(Path(catalogue.resolve(_recipes()["tokenizer"])) / TOKENIZER)
+        settings["tokenizer"] = tokenizer or _recipes()["tokenizer"]
     paths = {"output_dir": str(Path(output_dir) / name), "cache_dir": str(cache_dir)}
     return from_mapping(PretrainConfig, {**settings, **paths, "train": text.train, "held_out": text.held_out})
 

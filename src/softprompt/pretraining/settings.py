@@ -29,13 +29,13 @@ class PretrainConfig:
     output_dir: str
     """Folder of the finished model; checkpoints lie in it until then."""
     train: Sequence[str]
-    """Text files; see `softprompt.pretraining.corpus.read_documents`."""
+    """Text files; see `softprompt.pretraining.documents.read_documents`."""
     held_out: Sequence[str] = ()
     """Text files to measure on; without any, every hundredth training document is held out."""
     cache_dir: str = ".cache/pretraining"
     """Where tokens and a tokenizer that is trained here are kept."""
     tokenizer: str | None = None
-    """A tokenizer file; without one, it is taken from `start_from`, or trained on the training files."""
+    """A tokenizer's file, a finished model's folder or `bundled:NAME`; that of `start_from`, or a new one, if None."""
     vocab_size: int = 8192
     """Entries of a tokenizer that is trained here."""
     preset: str = "t5-small"
