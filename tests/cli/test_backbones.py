@@ -119,7 +119,7 @@ def test_recipes_list_members_and_text(run):
     code, shown, err = run("backbones", "recipes")
     assert code == 0, err
     rows = [line.split() for line in shown.splitlines()]
-    assert ["t5-mini", "t5-mini-span", "prefix_lm", "2,600", "24", "128", "0.0015", "8"] in rows
+    assert ["t5-mini", "t5-mini-span", "prefix_lm", "2,600", "24", "128", "0.003", "8"] in rows
     assert all(entry.sha256 in shown for entry in recipes.text_files())
 
 

@@ -10,6 +10,7 @@ from softprompt.backbones import Backbone
 from softprompt.cli.tables import print_table
 from softprompt.evaluation import Evaluation, TextPrompt, evaluate_majority
 from softprompt.prompts import SoftPrompt
+from softprompt.prompts.registry import Method
 from softprompt.tasks import Task
 from softprompt.training import Run
 
@@ -22,32 +23,29 @@ _TEXT_PROMPTS = {
 }
 
 
-def runs(steps: int, rows: int) -> list[Run]:
+def runs(steps: int | None, rows: int) -> list[Run]:
     """A classification by prompt tuning, sentiment and data-to-text by prefix tuning.
 
     Rows of prompt tuning are appended, next to the answer, where they do more in a backbone this small.
 
     Args:
-        steps: Optimizer steps of each; sentiment, which is learned slowest, takes 7/3 as many.
+        steps: Most optimizer steps of each; None takes all that it needs.
         rows: Most validation rows to evaluate on.
     """
-    shared: dict[str, Any] = {
-        "optimizer": "adamw",
-        "schedule": "linear",
-        "warmup_steps": min(20, steps),
-        "truncate": True,
-        "evaluate_rows": min(rows, 50),
-    }
+
+    def run(name: str, task: Task, method: Method, *, rate: float, batch: int, needs: int, **own: Any) -> Run:
+        taken = needs if steps is None else min(steps, needs)
+        return sp.Run(name=name, task=task, method=method, learning_rate=rate, batch_size=batch, steps=taken,
+                      warmup_steps=min(20, taken), optimizer="adamw", schedule="linear", truncate=True,
+                      evaluate_rows=min(rows, 50), **own)  # fmt: skip
+
     words = sp.PromptTuning(length=20, init="class_labels", placement="append")
     keys, activations = (sp.PrefixTuning(length=10, hidden=None, init=init) for init in ("random", "vocab"))
     return [
-        sp.Run(name="subjectivity", task=sp.load_task("subj"), method=words, learning_rate=0.1, batch_size=16,
-               steps=steps, **shared),
-        sp.Run(name="sentiment", task=_films(), method=keys, learning_rate=0.05, batch_size=32, steps=7 * steps // 3,
-               **shared),
-        sp.Run(name="restaurant", task=sp.load_task("e2e_sample"), method=activations, learning_rate=0.3,
-               batch_size=16, steps=steps, max_new_tokens=64, **shared),
-    ]  # fmt: skip
+        run("subjectivity", sp.load_task("subj"), words, rate=0.1, batch=16, needs=300),
+        run("sentiment", _films(), keys, rate=0.05, batch=16, needs=700),
+        run("restaurant", sp.load_task("e2e_sample"), activations, rate=0.1, batch=8, needs=700, max_new_tokens=64),
+    ]
 
 
 def _films() -> Task:
