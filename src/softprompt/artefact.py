@@ -23,7 +23,7 @@ from torch import Tensor
 
 from softprompt.errors import ArtefactError
 
-__all__ = ["read_folder", "read_metadata", "write_folder"]
+__all__ = ["read_folder", "read_metadata", "replace_folder", "write_folder"]
 
 
 def write_folder(
@@ -74,7 +74,7 @@ def write_folder(
         for file in draft.iterdir():
             file.chmod(0o644)  # safetensors makes its files readable by their owner alone
             _flush(file)
-        _replace(draft, path)
+        replace_folder(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -143,8 +143,8 @@ def _flush(file: Path) -> None:
         os.close(descriptor)
 
 
-def _replace(draft: Path, path: Path) -> None:
-    """Put `draft` where `path` is. A crash between the two renames leaves the old folder as `.NAME.old.*`."""
+def replace_folder(draft: Path, path: Path) -> None:
+    """Put the folder `draft` in `path`'s place. A crash between the two renames leaves the old one as `.NAME.old.*`."""
     if not path.exists():
         os.rename(draft, path)
         return

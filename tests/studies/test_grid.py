@@ -37,6 +37,9 @@ def test_a_cell_is_a_run(tmp_path):
 def test_keys_tell_models_and_data_apart(tmp_path):
     cell = small_grid(tmp_path).cells()[0]
     assert len({cell.key("a", "a"), cell.key("a", "b"), cell.key("b", "a")}) == 3
+    for other in ({"rows": 5}, {"split": "validation"}, {"session": {"precision": "bf16"}}):
+        assert small_grid(tmp_path, **other).cells()[0].key("a", "a") != cell.key("a", "a")
+    assert small_grid(tmp_path, session={}).cells()[0].key("a", "a") == cell.key("a", "a")
     moved = small_grid(tmp_path).with_data("elsewhere").cells()[0]
     assert moved.key("a", "a") == cell.key("a", "a")
 
@@ -58,6 +61,10 @@ def test_what_is_reported_is_not_what_is_chosen_on(tmp_path):
         ({"methods": {"a": {"length": 3}}}, "lacks method"),
         ({"methods": {"a": {"method": "prompt_tuning", "seed": 1}}}, "lists seeds itself"),
         ({"runs_per_session": 0}, "at least 1"),
+        ({"backbones": "bundled:t5-small"}, "is a list"),
+        ({"tune_seeds": []}, "tune_seeds of the grid 'small' is empty"),
+        ({"tune": ["learning_rat"]}, "Did you mean 'learning_rate'"),
+        ({"rows": 0}, "rows=0"),
         ({"tune_seeds": [0, 7]}, "7 is none of its seeds"),
     ],
 )

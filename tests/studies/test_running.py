@@ -7,10 +7,10 @@ import os
 import signal
 
 import pytest
-from tests.studies.grids import small_grid
+from tests.studies.grids import small_grid, stored_task
 from tests.training.sessions import calm_backbone
 
-from softprompt.errors import TrainingInterrupted
+from softprompt.errors import ConfigError, TrainingInterrupted
 from softprompt.evaluation import evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
 from softprompt.studies.grid import read_task
@@ -18,7 +18,7 @@ from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
 
 # What a machine and a moment decide.
-PASSING = ("session_seconds", "peak_memory_bytes", "finished", "commit")
+PASSING = ("session_seconds", "process_peak_memory_bytes", "finished", "commit")
 
 
 def ran(grid, folder, **options):
@@ -101,13 +101,16 @@ def test_the_summary_chooses_on_validation(tmp_path):
         validation, test = scores[cell.settings["learning_rate"]]
         row = {"metric": "accuracy", "status": "finished", "backbone_parameters": 9, "parameters": 3}
         row |= {"validation_accuracy": validation, "test_accuracy": test + 2 * cell.seed, "test_majority": 50.0}
+        row |= {"backbone": cell.backbone, "task": cell.task, "backbone_digest": "a", "task_digest": "a"}
         rows.append({**row, "cell": cell.identity})
     prompts, model = summarise(grid, rows)
     assert (prompts.chosen, prompts.scores, prompts.mean) == ({"learning_rate": 0.1}, (70.0, 72.0), 71.0)
     assert prompts.deviation == pytest.approx(2**0.5)
     assert (prompts.majority, prompts.missing, prompts.failed) == (50.0, 0, 0)
     lacking = summarise(grid, rows[1:])[0]
-    assert (lacking.chosen, lacking.missing) == ({"learning_rate": 0.3}, 1)
+    assert (lacking.chosen, lacking.missing) == ({}, 1)
+    remade = summarise(grid, [*rows, {**rows[0], "backbone_digest": "b"}])[0]
+    assert (remade.chosen, remade.missing) == ({}, 3)
     assert summarise(grid, [])[1].missing == 2
     assert model.mean == 81.0
 
@@ -124,3 +127,51 @@ def test_only_what_is_chosen_is_run_with_every_seed(tmp_path):
     assert scores[chosen] == max(scores[0.1], scores[0.3])
     before = [row["key"] for row in table]
     assert [row["key"] for row in ran(grid, tmp_path / "out")] == before
+
+
+def test_a_kill_between_rows_loses_and_repeats_nothing(tmp_path, monkeypatch):
+    grid = small_grid(tmp_path)
+    wanted = lasting(ran(grid, tmp_path / "whole"))
+    append = ResultsTable.append
+
+    def killed(self, row):
+        append(self, row)
+        if len(self) in (2, 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResultsTable, "append", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            ran(grid, tmp_path / "cut")
+    monkeypatch.undo()
+    assert lasting(ran(grid, tmp_path / "cut")) == wanted
+    assert not list((tmp_path / "cut" / "sessions").iterdir())
+
+
+def test_what_cannot_be_reported_is_refused_before_it_is_trained(tmp_path):
+    tasks = {"reviews": {key: value for key, value in stored_task(tmp_path).items() if key != "validation_rows"}}
+    with pytest.raises(ConfigError, match="no test split to report on; give it validation_rows"):
+        ran(small_grid(tmp_path, tasks=tasks), tmp_path / "out")
+    run = {"optimizer": "adamw", "steps": 4, "evaluate_every": 0}
+    with pytest.raises(ConfigError, match="no validation score"):
+        ran(small_grid(tmp_path, run=run), tmp_path / "out")
+
+
+def test_what_is_chosen_does_not_depend_on_a_stop(tmp_path, monkeypatch):
+    """A rate that leads while others are still to come is not run with further seeds."""
+    methods = {"rows": {"method": "prompt_tuning", "length": 3, "init": "vocab", "learning_rate": [0.01, 0.1, 0.3]}}
+    grid = small_grid(tmp_path, methods=methods, seeds=[0, 1, 2], tune_seeds=[0], runs_per_session=1)
+    wanted = lasting(ran(grid, tmp_path / "whole"))
+    append = ResultsTable.append
+
+    def killed(self, row):
+        append(self, row)
+        if len(self) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResultsTable, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ran(grid, tmp_path / "cut")
+    monkeypatch.undo()
+    assert lasting(ran(grid, tmp_path / "cut")) == wanted
+    assert len(wanted) == 5

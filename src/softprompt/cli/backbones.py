@@ -199,25 +199,22 @@ def _line(name: str, card: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _folder(name: str) -> Path:
-    """The folder of a finished backbone: a bundled one, with or without `bundled:`, or any other.
+    """The folder of a backbone: a bundled one, with or without `bundled:`, or any other.
 
     Raises:
         ConfigError: If there is no bundled backbone and no folder of that name.
-        ArtefactError: If the folder holds no finished backbone.
     """
     from softprompt.backbones import catalogue
     from softprompt.config import choose
-    from softprompt.errors import ArtefactError
 
     bundled = catalogue.bundled_names()
     folder = Path(catalogue.resolve(f"bundled:{name}" if name in bundled else name))
     if not folder.is_dir():
         raise choose("folder or bundled backbone", name, bundled)
-    if not (folder / "card.json").is_file():
-        raise ArtefactError(f"{folder} holds no finished backbone (no card.json); finish its pre-training first.")
     return folder
 
 
 def _card(name: str) -> dict[str, Any]:
-    card: dict[str, Any] = json_format.loads((_folder(name) / "card.json").read_text(encoding="utf-8"))
-    return card
+    from softprompt.pretraining.card import need_card
+
+    return need_card(_folder(name))

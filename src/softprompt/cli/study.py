@@ -40,7 +40,8 @@ def run_study(
     if backbones:
         asked = replace(asked, backbones=tuple(backbones))
     if seeds:
-        asked = replace(asked, seeds=tuple(seeds))
+        kept = [seed for seed in asked.tune_seeds or () if seed in seeds]
+        asked = replace(asked, seeds=tuple(seeds), tune_seeds=(kept or seeds[:1]) if asked.tune_seeds else None)
     if summary:
         table = ResultsTable(Path(output_dir) / "results.jsonl")
     else:

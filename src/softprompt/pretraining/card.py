@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CARD", "SETTINGS", "TOKENIZER", "machine", "read_card", "write_model"]
+from softprompt.errors import ArtefactError
+
+__all__ = ["CARD", "SETTINGS", "TOKENIZER", "machine", "need_card", "read_card", "write_model"]
 
 CARD = "card.json"
 SETTINGS = "pretrain.yaml"
@@ -43,6 +45,18 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     """The card of a finished model, or None where there is none."""
     file = Path(path) / CARD
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def need_card(path: str | Path) -> dict[str, Any]:
+    """The card of a finished model.
+
+    Raises:
+        ArtefactError: If there is none.
+    """
+    card = read_card(path)
+    if card is None:
+        raise ArtefactError(f"{path} holds no finished backbone (no {CARD}); finish its pre-training first.")
+    return card
 
 
 def machine(device: torch.device) -> str:

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softprompt.backbones.backbone import Backbone
-from softprompt.errors import ArtefactError, DataError
+from softprompt.errors import DataError
 from softprompt.pretraining.architectures import find_architecture
-from softprompt.pretraining.card import CARD, TOKENIZER, read_card
+from softprompt.pretraining.card import TOKENIZER, need_card
 from softprompt.pretraining.corpus import PackedTokens, file_digest, prepare_corpus
 from softprompt.pretraining.measure import LossFunction, batch_loss, measure_held_out
 from softprompt.pretraining.objectives import OBJECTIVES, SpecialIds
@@ -90,9 +90,7 @@ def check_backbone(
         BackboneError: If its weights cannot be loaded.
         DataError: If a file cannot be read or was trained on, or the text fills no window.
     """
-    card = read_card(folder)
-    if card is None:
-        raise ArtefactError(f"{folder} holds no finished backbone (no {CARD}); finish its pre-training first.")
+    card = need_card(folder)
     _refuse_trained(card, held_out)
     settings, tokenizer = card["settings"], load_tokenizer(Path(folder) / TOKENIZER)
     text = prepare_corpus(held_out, held_out, tokenizer, cache_dir=cache_dir).held_out

@@ -27,7 +27,7 @@ __all__ = ["Corpus", "PackedTokens", "file_digest", "prepare_corpus"]
 
 _DOCUMENTS_PER_BATCH = 512
 # Raised whenever the same files would give other tokens, so that an old cache is not taken for a new one.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softprompt.artefact import replace_folder
 from softprompt.config import to_mapping, write_yaml
 from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from softprompt.loop.interrupts import Interrupts
@@ -231,8 +232,7 @@ class _Run:
         draft = folder.with_name(f".{folder.name}")
         shutil.rmtree(draft, ignore_errors=True)
         self._write(draft, held_out, name=f"{Path(self.config.output_dir).name}-{folder.name}", config=self.config)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
+        replace_folder(draft, folder)
 
     def _write(self, folder: Path, held_out: HeldOut, *, name: str, config: PretrainConfig) -> dict[str, Any]:
         """Write the model of this moment with its card, which is returned."""

@@ -19,7 +19,7 @@ from softprompt.config import check_types, choose, from_mapping
 from softprompt.errors import ConfigError
 from softprompt.prompts import registry
 from softprompt.tasks import Task, load_task
-from softprompt.training import ModelTuning, Run, TrainConfig
+from softprompt.training import MODEL_TUNING, ModelTuning, Run, TrainConfig
 
 __all__ = ["Cell", "Grid", "digest", "load_grid", "named_grids", "read_task"]
 
@@ -28,6 +28,8 @@ _RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "s
 _SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
 _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
+# Settings of a session that change nothing that a run learns or scores.
+_COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
 _OWN_TASK = ("task", "data_dir", "input", "target", "label_words", "metrics", "validation_rows", "train_rows", "seed")
 
 
@@ -43,6 +45,7 @@ class Cell:
         method: The method's label in the grid.
         settings: Plain settings of the method and of the run; the method's name is `method`.
         seed: Of the run.
+        measured: How: the split and its rows, and what a session decides.
         title: What progress calls it.
     """
 
@@ -52,6 +55,7 @@ class Cell:
     method: str
     settings: Mapping[str, Any]
     seed: int
+    measured: Mapping[str, Any]
     title: str
 
     @property
@@ -79,8 +83,13 @@ class Cell:
         own = {key: value for key, value in self.settings.items() if key in _RUN}
         rest = {key: value for key, value in self.settings.items() if key not in _RUN and key != "method"}
         kind = self.settings["method"]
-        method = from_mapping(ModelTuning, rest) if kind == "model_tuning" else registry.find(kind).from_settings(rest)
+        method = from_mapping(ModelTuning, rest) if self.tunes_model else registry.find(kind).from_settings(rest)
         return Run(name=name, method=method, task=task, seed=self.seed, **own)
+
+    @property
+    def tunes_model(self) -> bool:
+        """Whether it trains the model itself."""
+        return bool(self.settings["method"] == MODEL_TUNING)
 
 
 @final
@@ -92,8 +101,8 @@ class Grid:
         name: What tables and reports call it.
         backbones: Hub ids, folders, or `bundled:NAME`.
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
-            `Task.from_files`' own; besides, `validation_rows`: so many training rows validate, and the validation
-            split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
+            `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
+            validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
         methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`.
         seeds: Of the runs.
         run: Settings of every run.
@@ -124,9 +133,20 @@ class Grid:
 
     def __post_init__(self) -> None:
         check_types(type(self), vars(self))
+        for what in ("backbones", "seeds", "tune", "tune_seeds"):
+            if isinstance(getattr(self, what), str | int):
+                raise ConfigError(f"{what} of the grid {self.name!r} is a list; put the single value into one.")
         for what in ("backbones", "tasks", "methods", "seeds"):
             if not getattr(self, what):
                 raise ConfigError(f"The grid {self.name!r} has no {what}; name at least one.")
+        known = set(self.run).union(*self.methods.values())
+        for name in self.tune:
+            if name not in known and name != "learning_rate":
+                raise choose(f"setting to tune in the grid {self.name!r}", name, known)
+        if self.rows is not None and self.rows < 1:
+            raise ConfigError(f"rows={self.rows}: expected at least 1, or none for all.")
+        if self.tune_seeds is not None and not self.tune_seeds:
+            raise ConfigError(f"tune_seeds of the grid {self.name!r} is empty; name a seed, or leave it out for all.")
         for name in self.session:
             if name not in _SESSION:
                 raise choose(f"setting of a session in the grid {self.name!r}", name, _SESSION)
@@ -146,6 +166,8 @@ class Grid:
         return list(self._cells())
 
     def _cells(self) -> Iterator[Cell]:
+        decisive = {name: value for name, value in self.session.items() if name not in _COSMETIC}
+        measured = {"split": self.split, "rows": self.rows, **decisive}
         words = {
             label: {key: value for key, value in task.items() if key not in _PATHS}
             for label, task in self.tasks.items()
@@ -163,6 +185,7 @@ class Grid:
                         method=method,
                         settings=chosen,
                         seed=seed,
+                        measured=measured,
                         title=_title([task, method, *values, f"seed{seed}"]),
                     )
 

@@ -16,14 +16,14 @@ from typing import Any
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
-from softprompt.errors import NonFiniteError
+from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.grid import Cell, Grid, digest, read_task
 from softprompt.studies.summary import wanted
 from softprompt.studies.table import ResultsTable
-from softprompt.studies.traces import traces
+from softprompt.studies.traces import reset_memory, traces
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult, TrainConfig, train
 
@@ -43,7 +43,7 @@ class _Planned:
     @property
     def alone(self) -> bool:
         """Whether it needs a session of its own."""
-        return self.cell.settings["method"] == "model_tuning"
+        return self.cell.tunes_model
 
 
 def run_grid(
@@ -71,16 +71,37 @@ def run_grid(
     folder = Path(output_dir)
     table = ResultsTable(folder / "results.jsonl")
     tasks = {label: read_task(label, settings) for label, settings in grid.tasks.items()}
-    for cell in grid.cells():
-        cell.run("check", tasks[cell.task])  # what cannot run is met now, not after hours
+    for cell in grid.cells():  # what cannot run is met now, not after hours
+        _check(grid, cell, tasks[cell.task])
+    digests = {label: _task_digest(task) for label, task in tasks.items()}
     for name in grid.backbones:
         backbone = Backbone.from_pretrained(name, device=device, dtype="float32")
         done = -1
         while done < len(table):  # what is chosen by the first runs is run again with further seeds
             done = len(table)
-            asked = [cell for cell in wanted(grid, table) if cell.backbone == name]
+            known = [row for row in table if row["backbone_digest"] == digest(backbone.fingerprint.to_mapping())]
+            known = [row for row in known if row["task_digest"] == digests.get(row["task"])]
+            asked = [cell for cell in wanted(grid, known) if cell.backbone == name]
             _run_cells(grid, backbone, asked, tasks, table, say)
     return table
+
+
+def _check(grid: Grid, cell: Cell, task: Task) -> None:
+    """Refuse a cell that could not be trained, scored or compared.
+
+    Raises:
+        ConfigError: If a setting cannot be used, the task lacks the split to report on, or nothing is evaluated.
+    """
+    run = cell.run("check", task)
+    if grid.split not in task.splits:
+        raise ConfigError(
+            f"The task {cell.task!r} has no {grid.split} split to report on; give it validation_rows, or the grid"
+            " another split."
+        )
+    if run.evaluate_every == 0:
+        raise ConfigError(
+            f"{cell.method!r} with evaluate_every=0 has no validation score to be chosen by; leave it out."
+        )
 
 
 def _run_cells(
@@ -92,11 +113,11 @@ def _run_cells(
     say: Callable[[str], None],
 ) -> None:
     """Run those cells of a backbone that have no row yet."""
-    planned = _plan(backbone, cells, tasks)
-    pending = {one.key: one for one in planned if one.key not in table}
-    say(f"{backbone.name}: {len(planned) - len(pending)} of {len(planned)} runs are in {table.path}.")
+    planned = {one.key: one for one in _plan(backbone, cells, tasks)}
+    done = sum(key in table for key in planned)
+    say(f"{backbone.name}: {done} of {len(planned)} runs are in {table.path}.")
     folder = table.path.parent / "sessions"
-    sessions = _pack(pending, folder, grid.runs_per_session)
+    sessions = _pack(planned, table, folder, grid.runs_per_session)
     for number, session in enumerate(sessions, 1):
         say(f"{backbone.name}: session {number} of {len(sessions)}, {len(session)} run{'s' * (len(session) > 1)}.")
         _run_session(grid, backbone, session, folder, table)
@@ -112,14 +133,17 @@ def _plan(backbone: Backbone, cells: Sequence[Cell], tasks: Mapping[str, Task]) 
     return planned
 
 
-def _pack(pending: Mapping[str, _Planned], folder: Path, most: int) -> list[list[_Planned]]:
+def _pack(planned: Mapping[str, _Planned], table: ResultsTable, folder: Path, most: int) -> list[list[_Planned]]:
     """Sessions of at most `most` runs: those that were begun as they were, then the rest in the grid's order."""
-    left = dict(pending)
+    left = {key: one for key, one in planned.items() if key not in table}
     sessions = []
     for begun in sorted(folder.glob(f"*/{_CELLS}")):
         keys = json.loads(begun.read_text(encoding="utf-8"))
-        if all(key in left for key in keys):
-            sessions.append([left.pop(key) for key in keys])
+        if all(key in table for key in keys):  # stopped between the last row and the folder's removal
+            shutil.rmtree(begun.parent)
+        elif all(key in planned for key in keys):
+            sessions.append([planned[key] for key in keys])
+            left = {key: one for key, one in left.items() if key not in keys}
     together = [one for one in left.values() if not one.alone]
     sessions += [together[start : start + most] for start in range(0, len(together), most)]
     return sessions + [[one] for one in left.values() if one.alone]
@@ -131,7 +155,11 @@ def _run_session(
     """Train and score some runs, enter them into the table, and remove what only a resumption needs."""
     place = folder / digest([one.key for one in session])
     place.mkdir(parents=True, exist_ok=True)
-    (place / _CELLS).write_text(json.dumps([one.key for one in session]), encoding="utf-8")
+    resumed = (place / _CELLS).is_file()
+    draft = place / f".{_CELLS}"
+    draft.write_text(json.dumps([one.key for one in session]), encoding="utf-8")
+    draft.replace(place / _CELLS)
+    reset_memory(backbone.device)
     config = TrainConfig(**{**grid.session, "output_dir": place / "session"})
     results: Mapping[str, RunResult] = {}
     seconds, reason = 0.0, ""
@@ -141,7 +169,8 @@ def _run_session(
     except NonFiniteError as error:  # every run diverged: that is a result too
         reason = str(error)
     scores = _score(grid, backbone, session, results, config)
-    shared = {"session_runs": len(session), "session_seconds": round(seconds, 1), **traces(backbone.device)}
+    spent = None if resumed else round(seconds, 1)  # what was spent before a stop is not known
+    shared = {"session_runs": len(session), "session_seconds": spent, **traces(backbone.device)}
     for one in session:
         if one.key not in table:
             row = _row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name), reason)
@@ -186,6 +215,8 @@ def _row(
     row: dict[str, Any] = {
         "key": one.key,
         "cell": cell.identity,
+        "backbone_digest": digest(backbone.fingerprint.to_mapping()),
+        "task_digest": _task_digest(run.task),
         "study": grid.name,
         "backbone": cell.backbone,
         "backbone_parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),

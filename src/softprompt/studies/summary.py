@@ -90,8 +90,8 @@ def wanted(grid: Grid, rows: Iterable[Row]) -> list[Cell]:
 def summarise(grid: Grid, rows: Iterable[Row]) -> list[Line]:
     """One line per backbone, task, method and axis that is not tuned.
 
-    A value of what is tuned can be chosen once it was run with every seed of `tune_seeds` and never failed; among
-    several, the highest mean of the watched metric on validation wins.
+    A value of what is tuned is chosen once all of them were run with every seed of `tune_seeds`: that with the
+    highest mean of the watched metric on validation, among those that never failed.
 
     Args:
         grid: What was asked for; rows that belong to none of its cells are left out.
@@ -104,7 +104,14 @@ def summarise(grid: Grid, rows: Iterable[Row]) -> list[Line]:
 
 
 def _by_cell(rows: Iterable[Row]) -> dict[str, Row]:
-    return {row["cell"]: row for row in rows}  # of several rows of a cell, the last counts
+    """Rows by cell; of a backbone or a task that changed since, those of its last state alone."""
+    several = list(rows)
+    states = {(row["backbone"], row["task"]): (row["backbone_digest"], row["task_digest"]) for row in several}
+    return {
+        row["cell"]: row
+        for row in several
+        if states[row["backbone"], row["task"]] == (row["backbone_digest"], row["task_digest"])
+    }
 
 
 def _tunes(grid: Grid, cell: Cell) -> bool:
@@ -122,13 +129,15 @@ def _compared(grid: Grid) -> list[_Compared]:
 
 
 def _choose(grid: Grid, line: _Compared, found: Mapping[str, Row]) -> tuple[Any, ...] | None:
-    """The values with the best validation score, if any was run with every seed that tunes."""
+    """The values with the best validation score, once all were run with every seed that tunes; None if all failed."""
     scores = {}
     for tuned, cells in line.candidates.items():
         rows = [found.get(cell.identity) for cell in cells if _tunes(grid, cell)]
-        whole = [row for row in rows if row is not None and row["status"] != "failed"]
-        if len(whole) == len(rows):
-            scores[tuned] = statistics.fmean(row[f"validation_{row['metric']}"] for row in whole)
+        known = [row for row in rows if row is not None]
+        if len(known) < len(rows):
+            return None
+        if all(row["status"] != "failed" for row in known):
+            scores[tuned] = statistics.fmean(row[f"validation_{row['metric']}"] for row in known)
     return max(scores, key=scores.__getitem__) if scores else None
 
 

@@ -86,38 +86,47 @@ class Task:
         found = replace(made.report, skipped=self.report.skipped, split_seed=self.report.split_seed)
         return replace(made, report=found)
 
-    def validated_on_train(self, rows: int, *, seed: int = 0) -> Task:
-        """The task with some of its training rows as validation and its validation split as test.
+    def validated_on_train(self, inputs: int, *, seed: int = 0) -> Task:
+        """The task with some of its training inputs as validation and its validation split as test.
 
         For tasks whose published test split has no labels: what is reported is then never what was chosen on.
 
         Args:
-            rows: How many training rows validate; the others are trained on.
+            inputs: How many distinct training inputs validate, each with all of its rows: where targets are free text
+                they are references of one example. The others are trained on.
             seed: Of the draw.
 
         Raises:
-            ConfigError: If there is no validation split, or there are not more training rows than that.
+            ConfigError: If there is a test split, no validation split, or there are not more training inputs than that.
         """
-        drawn, kept = self._drawn("validation_rows", rows, seed)
-        return self._with_splits({"train": kept, "validation": drawn, "test": self.examples("validation")})
+        if "test" in self.splits:
+            raise ConfigError(
+                f"The task {self.name} has a test split; choose on its validation split and report on that."
+            )
+        drawn, kept = self._drawn("validation_rows", inputs, seed)
+        held = drawn if self.labels is not None else _with_all_references(drawn)
+        return self._with_splits({"train": kept, "validation": held, "test": self.examples("validation")})
 
-    def with_train_rows(self, rows: int, *, seed: int = 0) -> Task:
-        """The task with that many of its training rows, drawn by the seed, in the data's order.
+    def with_train_rows(self, inputs: int, *, seed: int = 0) -> Task:
+        """The task with that many of its distinct training inputs, drawn by the seed, each with all of its rows.
 
         Raises:
-            ConfigError: If there are not more training rows than that.
+            ConfigError: If there are not more training inputs than that.
         """
-        return self._with_splits({**self._examples, "train": self._drawn("train_rows", rows, seed)[0]})
+        return self._with_splits({**self._examples, "train": self._drawn("train_rows", inputs, seed)[0]})
 
-    def _drawn(self, what: str, rows: int, seed: int) -> tuple[list[Example], list[Example]]:
+    def _drawn(self, what: str, inputs: int, seed: int) -> tuple[list[Example], list[Example]]:
+        """Training rows of that many distinct inputs, and those of the others."""
         examples = self.examples("train")
-        if not 1 <= rows < len(examples):
+        distinct = list(dict.fromkeys(example.input for example in examples))
+        if not 1 <= inputs < len(distinct):
             raise ConfigError(
-                f"{what}={rows}: the training split of {self.name} has {len(examples)} rows; give 1 or more, and fewer."
+                f"{what}={inputs}: {self.name} has {len(distinct)} distinct inputs to train on; give at least 1"
+                " and fewer than that."
             )
-        chosen = set(random.Random(seed).sample(range(len(examples)), rows))
-        drawn = [example for place, example in enumerate(examples) if place in chosen]
-        return drawn, [example for place, example in enumerate(examples) if place not in chosen]
+        chosen = set(random.Random(seed).sample(distinct, inputs))
+        drawn = [example for example in examples if example.input in chosen]
+        return drawn, [example for example in examples if example.input not in chosen]
 
     def _with_splits(self, splits: Mapping[str, Sequence[Example]]) -> Task:
         counts = {split: len(examples) for split, examples in splits.items()}
@@ -318,6 +327,16 @@ class Task:
         counts = {split: len(examples) for split, examples in splits.items()}
         report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits), split_seed=seed)
         return cls(name, form, chosen, report, card, splits)
+
+
+def _with_all_references(examples: Iterable[Example]) -> list[Example]:
+    """One example per input, whose targets are those of all its rows."""
+    grouped: dict[str, Example] = {}
+    for example in examples:
+        before = grouped.get(example.input)
+        targets = (*before.targets, *example.targets) if before else example.targets
+        grouped[example.input] = replace(before or example, targets=tuple(dict.fromkeys(targets)))
+    return list(grouped.values())
 
 
 def numbered(split: str, rows: Iterable[Mapping[str, Any]]) -> Iterable[Row]:

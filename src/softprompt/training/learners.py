@@ -13,13 +13,16 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
 from softprompt.errors import ArtefactError
 from softprompt.prompts import SoftPrompt
 
-__all__ = ["Learned", "Learner", "ModelLearner", "ModelTuning", "PromptLearner", "save_model"]
+__all__ = ["MODEL_TUNING", "Learned", "Learner", "ModelLearner", "ModelTuning", "PromptLearner", "save_model"]
 
 Learned = SoftPrompt | Backbone
+MODEL_TUNING = "model_tuning"
+"""What `ModelTuning` is called among the names of methods."""
 
 
 @final
@@ -91,7 +94,7 @@ class ModelLearner:
 
         Args:
             values: The best state; None takes the present one.
-            told: Of the run, a name for the model among it.
+            told: What a prompt would know; a model keeps nothing of it, and `save_model` writes it beside the weights.
         """
         if values is not None:
             self.module.load_state_dict(values)
@@ -114,9 +117,7 @@ def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:
         if backbone.tokenizer is not None:
             backbone.tokenizer.save_pretrained(draft)
         (draft / "run.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        draft.rename(path)
+        replace_folder(draft, path)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free some space or choose another folder.") from error
     return path

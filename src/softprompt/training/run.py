@@ -16,7 +16,7 @@ from softprompt.loop.optimizers import optimizer_names
 from softprompt.loop.schedules import schedule_names
 from softprompt.prompts.registry import Method, name_of
 from softprompt.tasks import Task
-from softprompt.training.learners import ModelTuning
+from softprompt.training.learners import MODEL_TUNING, ModelTuning
 
 __all__ = ["Precision", "Run", "TrainConfig"]
 
@@ -122,7 +122,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Plain values: everything but the task's data, of which only counts are told."""
         plain = {key: value for key, value in vars(self).items() if key not in ("method", "task")}
-        name = "model_tuning" if isinstance(self.method, ModelTuning) else name_of(self.method)
+        name = MODEL_TUNING if isinstance(self.method, ModelTuning) else name_of(self.method)
         method = {"name": name, **to_mapping(self.method)}
         return to_mapping({**plain, "method": method, "task": self.task.name, "data": self.task.report.counts()})
 

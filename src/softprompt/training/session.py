@@ -67,12 +67,12 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
 class _Session:
     def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
         self.config = config
-        learners = {run.name: _learner(backbone, run) for run in runs}
-        tuned = [one for one in learners.values() if isinstance(one, ModelLearner)]
-        if tuned and len(runs) > 1:
+        if len(runs) > 1 and any(isinstance(run.method, ModelTuning) for run in runs):
             raise ConfigError(
                 "A run of ModelTuning trains weights that others rely on; train it in a session of its own."
             )
+        learners = {run.name: _learner(backbone, run) for run in runs}
+        tuned = [one for one in learners.values() if isinstance(one, ModelLearner)]
         self.model = Prompted(
             tuned[0].backbone if tuned else backbone,
             {name: one.module for name, one in learners.items() if isinstance(one, PromptLearner)},

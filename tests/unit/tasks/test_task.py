@@ -177,8 +177,24 @@ def test_training_rows_that_validate():
     assert [source for source in whole if source in kept] == kept
     assert drawn != [one.source for one in reviews().validated_on_train(6, seed=4).examples("validation")]
     assert task.report.rows == {"train": 14, "validation": 6, "test": 5}
-    with pytest.raises(ConfigError, match="20 rows"):
+    with pytest.raises(ConfigError, match="20 distinct inputs to train on"):
         reviews().validated_on_train(20)
+    with pytest.raises(ConfigError, match="has a test split"):
+        task.validated_on_train(3)
+
+
+def test_rows_of_one_input_stay_together():
+    """Else a checkpoint would be chosen on inputs that were trained on, as E2E's with their many references."""
+    said = [{"table": f"name : {number // 3}", "said": f"text {number}"} for number in range(30)]
+    rows = {"train": said, "validation": said[:3]}
+    task = Task.from_rows(rows, input="{table}", target="{said}").validated_on_train(4)
+    trained = {example.input for example in task.examples("train")}
+    assert len(trained) == 6
+    assert len(task.examples("train")) == 18
+    held = task.examples("validation")
+    assert len(held) == 4
+    assert not trained & {example.input for example in held}
+    assert all(len(example.targets) == 3 for example in held)
 
 
 def test_fewer_training_rows():
