@@ -32,7 +32,7 @@ def spoil(monkeypatch, name, step, value=math.nan):
         advance(self, loss)
         if self.run.name == name and self.step == step:
             with torch.no_grad():
-                for parameter in self.prompt.parameters():
+                for parameter in self.learner.module.parameters():
                     parameter.fill_(value)
 
     monkeypatch.setattr(Member, "advance", spoiling)
@@ -67,7 +67,7 @@ def test_a_failed_run_keeps_the_prompt_from_before_the_step_that_spoiled_it(monk
     assert difference(found["a"].prompt, wanted) == 0
     assert found["a"].best_step == 1
     assert [entry["step"] for entry in found["a"].history] == [1, 2]
-    assert f"{found['a'].reason} It keeps its last good prompt; other runs go on." in capsys.readouterr().err
+    assert f"{found['a'].reason} It keeps its last good state; other runs go on." in capsys.readouterr().err
 
 
 def test_an_absurd_rate_fails_with_a_finite_prompt(tmp_path):
@@ -108,7 +108,7 @@ def test_a_last_step_that_leaves_infinity_fails(tmp_path):
     start = run.method.build(calm_backbone("decoder-only"), run.task, run.seed)
     found = trained("decoder-only", [run, short_run("b", steps=1)])
     assert found["a"].reason == (
-        "run 'a': at step 1 the prompt becomes NaN or infinite; lower learning_rate=3e+38, or set clip_norm."
+        "run 'a': at step 1 a value becomes NaN or infinite; lower learning_rate=3e+38, or set clip_norm."
     )
     assert difference(found["a"].prompt, start) == 0
     assert found["a"].best_step == 0

@@ -49,7 +49,9 @@ def test_exactly_the_prompt_is_trained(kind, method, names, monkeypatch):
 
     def compare(self):
         start = self.run.method.build(backbone, self.run.task, self.run.seed).state_dict()
-        changed.update({name: not torch.equal(value, start[name]) for name, value in self.prompt.state_dict().items()})
+        changed.update(
+            {name: not torch.equal(value, start[name]) for name, value in self.learner.module.state_dict().items()}
+        )
         finish(self)
 
     monkeypatch.setattr(Member, "finish", compare)

@@ -15,7 +15,8 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, TrainingInterrupted
 from softprompt.evaluation import evaluate
-from softprompt.loop.optimizers import register_optimizer
+from softprompt.loop import optimizers
+from softprompt.registry import Registry
 from softprompt.training import ModelTuning, Run, TrainConfig, data, train
 from softprompt.training.member import Member
 
@@ -25,7 +26,13 @@ def momentum(parameters, *, learning_rate: float, weight_decay: float) -> torch.
     return torch.optim.SGD(parameters, lr=learning_rate, weight_decay=weight_decay, momentum=0.9)
 
 
-register_optimizer("momentum", momentum)
+@pytest.fixture(autouse=True)
+def known_momentum(monkeypatch):
+    """The optimizer, known by name in these tests alone."""
+    known = {"adafactor": optimizers.adafactor, "adamw": optimizers.adamw, "momentum": momentum}
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", Registry("optimizer", "softprompt.optimizers", known))
+
+
 KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
 
 
@@ -114,7 +121,7 @@ def test_an_interrupted_session_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Member, "advance", interrupted)
     with pytest.raises(TrainingInterrupted):
         trained("decoder-only", [run], output_dir=tmp_path)
-    monkeypatch.undo()
+    monkeypatch.setattr(Member, "advance", advance)
     found = weights(trained("decoder-only", [run], output_dir=tmp_path)["a"].backbone)
     assert largest_difference(found, wanted) == 0
 

@@ -38,18 +38,23 @@ def demo(
     from softprompt.cli.story import compare, mixed_batch, runs
 
     loaded = sp.Backbone.from_pretrained(backbone, device=device, dtype="float32")
-    made = runs(steps, test_rows)
+    made = runs(steps)
     print(f"Training {len(made)} prompts in one session on {backbone}, which stays frozen.\n", flush=True)
     start_s = time.perf_counter()
     result = sp.train(loaded, made, sp.TrainConfig(output_dir=output_dir, pass_tokens=_PASS_TOKENS))
     trained_s = time.perf_counter() - start_s
-    print("\nScores on held-out rows with 95 % intervals; labels are ranked, text is generated:\n", flush=True)
+    print(
+        "\nScores on held-out rows with 95 % intervals; labels are ranked, text is generated. Text prompts are one"
+        " wording each:\n",
+        flush=True,
+    )
     compared = {run.name: compare(loaded, run, result[run.name].prompt, test_rows) for run in made}
     print_table(
-        ("task", "metric", *compared[made[0].name].scores, "values"),
+        ("prompt", "task", "metric", "rows", *compared[made[0].name].scores, "learned values"),
         [
-            (name, one.metric, *one.cells(), result[name].prompt.num_parameters())
-            for name, one in compared.items()
+            (run.name, run.task.name, compared[run.name].metric, compared[run.name].rows,
+             *compared[run.name].cells(), result[run.name].prompt.num_parameters())
+            for run in made
         ],
     )  # fmt: skip
     scores = _write_scores(Path(output_dir), {name: one.to_mapping() for name, one in compared.items()})

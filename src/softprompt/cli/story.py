@@ -21,30 +21,40 @@ _TEXT_PROMPTS = {
     "sentiment": "Say whether the film is good or bad.",
     "restaurant": "Write a sentence that says all of this about the restaurant.",
 }
+# Nothing is chosen by them; they show that it learns.
+_VALIDATION_ROWS = 50
+_NEW_TOKENS = 64
 
 
-def runs(steps: int | None, rows: int) -> list[Run]:
+def runs(steps: int | None) -> list[Run]:
     """A classification by prompt tuning, sentiment and data-to-text by prefix tuning.
 
     Rows of prompt tuning are appended, next to the answer, where they do more in a backbone this small.
 
     Args:
         steps: Most optimizer steps of each; None takes all that it needs.
-        rows: Most validation rows to evaluate on.
     """
 
     def run(name: str, task: Task, method: Method, *, rate: float, batch: int, needs: int, **own: Any) -> Run:
         taken = needs if steps is None else min(steps, needs)
         return sp.Run(name=name, task=task, method=method, learning_rate=rate, batch_size=batch, steps=taken,
                       warmup_steps=min(20, taken), optimizer="adamw", schedule="linear", truncate=True,
-                      evaluate_rows=min(rows, 50), **own)  # fmt: skip
+                      evaluate_rows=_VALIDATION_ROWS, **own)  # fmt: skip
 
     words = sp.PromptTuning(length=20, init="class_labels", placement="append")
     keys, activations = (sp.PrefixTuning(length=10, hidden=None, init=init) for init in ("random", "vocab"))
     return [
         run("subjectivity", sp.load_task("subj"), words, rate=0.1, batch=16, needs=300),
         run("sentiment", _films(), keys, rate=0.05, batch=16, needs=700),
-        run("restaurant", sp.load_task("e2e_sample"), activations, rate=0.1, batch=8, needs=700, max_new_tokens=64),
+        run(
+            "restaurant",
+            sp.load_task("e2e_sample"),
+            activations,
+            rate=0.1,
+            batch=8,
+            needs=700,
+            max_new_tokens=_NEW_TOKENS,
+        ),
     ]
 
 
@@ -68,6 +78,11 @@ class Comparison:
     metric: str
     scores: dict[str, Evaluation]
 
+    @property
+    def rows(self) -> int:
+        """Rows that each was scored on."""
+        return min(len(evaluation.predictions) for evaluation in self.scores.values())
+
     def cells(self) -> list[str]:
         """Each score with its 95 % interval."""
         return [_with_interval(evaluation, self.metric) for evaluation in self.scores.values()]
@@ -88,6 +103,9 @@ def compare(backbone: Backbone, run: Run, prompt: SoftPrompt, rows: int) -> Comp
         run: What was trained.
         prompt: What came of it.
         rows: Most rows to score on.
+
+    Returns:
+        The scores of the prompt and of its rivals.
     """
     count = min(rows, len(run.task.examples("test")))
     scores = {"most frequent answer": evaluate_majority(run.task, "test", rows=count)}
@@ -105,11 +123,17 @@ def _with_interval(evaluation: Evaluation, metric: str) -> str:
 
 
 def mixed_batch(backbone: Backbone, prompts: dict[str, SoftPrompt], asked_of: list[Run]) -> None:
-    """Answer one batch in which each row has another prompt, and print it."""
+    """Answer one batch in which each row has another prompt, and print it.
+
+    Args:
+        backbone: The frozen model.
+        prompts: The prompts by name.
+        asked_of: The runs whose prompts are asked, each for the first row of its task's test split.
+    """
     model = sp.Prompted(backbone, prompts)
     asked = [(run.name, run.task.examples("test")[0]) for run in asked_of]
     answers = model.generate(
-        [example.columns for _, example in asked], prompts=[name for name, _ in asked], max_new_tokens=48
+        [example.columns for _, example in asked], prompts=[name for name, _ in asked], max_new_tokens=_NEW_TOKENS
     )
     print("\nOne batch, each row with its own prompt; answers are generated:\n")
     print_table(
