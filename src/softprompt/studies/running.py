@@ -34,11 +34,13 @@ _CELLS = "cells.json"
 
 @dataclass(frozen=True)
 class _Planned:
-    """A cell with its key and its run."""
+    """A cell with its run, digests of the model and the data that it meets, and the key that follows from them."""
 
     cell: Cell
-    key: str
     run: Run
+    backbone_digest: str
+    task_digest: str
+    key: str
 
     @property
     def alone(self) -> bool:
@@ -76,13 +78,15 @@ def run_grid(
     digests = {label: _task_digest(task) for label, task in tasks.items()}
     for name in grid.backbones:
         backbone = Backbone.from_pretrained(name, device=device, dtype="float32")
+        own = digest(backbone.fingerprint.to_mapping())
         done = -1
         while done < len(table):  # what is chosen by the first runs is run again with further seeds
             done = len(table)
-            known = [row for row in table if row["backbone_digest"] == digest(backbone.fingerprint.to_mapping())]
+            known = [row for row in table if row["backbone_digest"] == own]
             known = [row for row in known if row["task_digest"] == digests.get(row["task"])]
             asked = [cell for cell in wanted(grid, known) if cell.backbone == name]
-            _run_cells(grid, backbone, asked, tasks, table, say)
+            planned = [_plan(cell, tasks[cell.task], own, digests[cell.task]) for cell in asked]
+            _run_planned(grid, backbone, planned, table, say)
     return table
 
 
@@ -104,16 +108,16 @@ def _check(grid: Grid, cell: Cell, task: Task) -> None:
         )
 
 
-def _run_cells(
-    grid: Grid,
-    backbone: Backbone,
-    cells: Sequence[Cell],
-    tasks: Mapping[str, Task],
-    table: ResultsTable,
-    say: Callable[[str], None],
+def _plan(cell: Cell, task: Task, backbone_digest: str, task_digest: str) -> _Planned:
+    key = cell.key(backbone_digest, task_digest)
+    return _Planned(cell, cell.run(f"{cell.title}-{key[:6]}", task), backbone_digest, task_digest, key)
+
+
+def _run_planned(
+    grid: Grid, backbone: Backbone, cells: Sequence[_Planned], table: ResultsTable, say: Callable[[str], None]
 ) -> None:
     """Run those cells of a backbone that have no row yet."""
-    planned = {one.key: one for one in _plan(backbone, cells, tasks)}
+    planned = {one.key: one for one in cells}
     done = sum(key in table for key in planned)
     say(f"{backbone.name}: {done} of {len(planned)} runs are in {table.path}.")
     folder = table.path.parent / "sessions"
@@ -121,16 +125,6 @@ def _run_cells(
     for number, session in enumerate(sessions, 1):
         say(f"{backbone.name}: session {number} of {len(sessions)}, {len(session)} run{'s' * (len(session) > 1)}.")
         _run_session(grid, backbone, session, folder, table)
-
-
-def _plan(backbone: Backbone, cells: Sequence[Cell], tasks: Mapping[str, Task]) -> list[_Planned]:
-    backbone_digest = digest(backbone.fingerprint.to_mapping())
-    digests = {label: _task_digest(task) for label, task in tasks.items()}
-    planned = []
-    for cell in cells:
-        key = cell.key(backbone_digest, digests[cell.task])
-        planned.append(_Planned(cell, key, cell.run(f"{cell.title}-{key[:6]}", tasks[cell.task])))
-    return planned
 
 
 def _pack(planned: Mapping[str, _Planned], table: ResultsTable, folder: Path, most: int) -> list[list[_Planned]]:
@@ -215,8 +209,8 @@ def _row(
     row: dict[str, Any] = {
         "key": one.key,
         "cell": cell.identity,
-        "backbone_digest": digest(backbone.fingerprint.to_mapping()),
-        "task_digest": _task_digest(run.task),
+        "backbone_digest": one.backbone_digest,
+        "task_digest": one.task_digest,
         "study": grid.name,
         "backbone": cell.backbone,
         "backbone_parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
