@@ -20,6 +20,7 @@ __all__ = ["read_documents"]
 _COMPRESSIONS = {".gz", ".xz", ".zst"}
 _LINE_BREAK = re.compile(r"[ \t]*<br ?/?>[ \t]*")
 _ROWS_PER_BATCH = 512
+_BYTES_PER_READ = 1 << 16
 
 
 def read_documents(path: str | Path) -> Iterator[str]:
@@ -40,6 +41,8 @@ def read_documents(path: str | Path) -> Iterator[str]:
         raise MissingDependencyError(f"{path} needs zstandard: pip install zstandard")
     kind = path.with_suffix("").suffix if path.suffix in _COMPRESSIONS else path.suffix
     try:
+        if path.suffix == ".zst":
+            _check_whole(path)
         for value in _READERS.get(kind, _whole_text)(path):
             row += 1
             if not isinstance(value, str):
@@ -53,6 +56,26 @@ def read_documents(path: str | Path) -> Iterator[str]:
     except Exception as error:  # every format and compression has errors of its own, some of them bare
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path}, after row {row}: cannot be read ({reason}); mend it or copy it again.") from None
+
+
+def _check_whole(path: Path) -> None:
+    """Read a `.zst` file to its end: its stream, unlike those of the other formats, ends silently where it is cut off.
+
+    Raises:
+        EOFError: If the last frame has no end.
+    """
+    import zstandard
+
+    frame, open_frame = zstandard.ZstdDecompressor().decompressobj(), False
+    with path.open("rb") as file:
+        while data := file.read(_BYTES_PER_READ):
+            while data:
+                frame.decompress(data)
+                data, open_frame = frame.unused_data, not frame.eof
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+    if open_frame:
+        raise EOFError("cut off before its end")
 
 
 def _whole_text(path: Path) -> Iterator[Any]:

@@ -20,8 +20,10 @@ from softprompt.errors import ConfigError, DataError
 from softprompt.loop.progress import Progress
 from softprompt.pretraining.card import read_card
 from softprompt.pretraining.corpus import file_digest
+from softprompt.pretraining.preparation import prepare_tokenizer
 from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
+from softprompt.pretraining.tokenizer import tokenizer_digest
 from softprompt.pretraining.trainer import pretrain
 
 __all__ = [
@@ -212,7 +214,7 @@ def make(
             threads=threads,
         )
         if card := read_card(config.output_dir):
-            _check_finished(card, config, found, member_recipe(name))
+            _check_finished(card, config, found, member_recipe(name), progress)
             progress.say(f"{name}: finished already, in {config.output_dir}.")
             cards[name] = card
         else:
@@ -258,7 +260,11 @@ def _other_text(folder: Path) -> FamilyText:
 
 
 def _check_finished(
-    card: Mapping[str, Any], config: PretrainConfig, text: FamilyText, recipe: Mapping[str, Any]
+    card: Mapping[str, Any],
+    config: PretrainConfig,
+    text: FamilyText,
+    recipe: Mapping[str, Any],
+    progress: Progress,
 ) -> None:
     """Refuse to take another model for the member of the family."""
     folder, settings = config.output_dir, card["settings"]
@@ -272,6 +278,17 @@ def _check_finished(
         raise ConfigError(
             f"{folder} holds a finished model of other text than this; give another output_dir, or remove the folder to"
             " make it anew."
+        )
+    before = read_card(config.start_from) if config.start_from else None  # its folder may be gone by now
+    if before is not None and card["started_from"] != before:
+        raise ConfigError(
+            f"{folder} holds a finished model that did not start from the one in {config.start_from}; remove the folder"
+            " to make it anew."
+        )
+    if config.tokenizer and tokenizer_digest(prepare_tokenizer(config, progress)) != card["tokenizer_sha256"]:
+        raise ConfigError(
+            f"{folder} holds a finished model of another tokenizer than {config.tokenizer}; give another output_dir, or"
+            " remove the folder to make it anew."
         )
 
 

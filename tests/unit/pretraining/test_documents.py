@@ -83,6 +83,13 @@ def test_zstandard_is_read_where_its_package_is(tmp_path: Path, monkeypatch: pyt
     file = tmp_path / "a.jsonl.zst"
     file.write_bytes(zstandard.compress(lines("one").encode()))
     assert list(read_documents(file)) == ["one"]
+    frames = [zstandard.compress(lines(*texts).encode()) for texts in (["one"], map(str, range(9999)))]
+    file.write_bytes(frames[0] + frames[1])
+    assert len(list(read_documents(file))) == 10_000
+    for cut in (len(frames[0]) - 3, len(frames[0]) + len(frames[1]) // 2):
+        file.write_bytes((frames[0] + frames[1])[:cut])
+        with pytest.raises(DataError, match=r"a\.jsonl\.zst, after row 0: cannot be read \(cut off before its end\)"):
+            list(read_documents(file))
     file.write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"a\.jsonl\.zst, after row 0: cannot be read"):
         list(read_documents(file))
