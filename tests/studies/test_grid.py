@@ -44,6 +44,19 @@ def test_keys_tell_models_and_data_apart(tmp_path):
     assert moved.key("a", "a") == cell.key("a", "a")
 
 
+def test_a_grid_is_narrowed_to_what_is_asked(tmp_path):
+    grid = small_grid(tmp_path, tune_seeds=[1])
+    assert grid.narrowed() == grid
+    narrowed = grid.narrowed(backbones=["other"], tasks=["reviews"], seeds=[1, 2])
+    assert (narrowed.backbones, list(narrowed.tasks)) == (("other",), ["reviews"])
+    assert (narrowed.seeds, narrowed.tune_seeds) == ((1, 2), (1,))
+    assert grid.narrowed(seeds=[7, 8]).tune_seeds == (7,)
+    assert small_grid(tmp_path).narrowed(seeds=[7]).tune_seeds is None
+    assert {cell.identity for cell in grid.narrowed(seeds=[1]).cells()} < {cell.identity for cell in grid.cells()}
+    with pytest.raises(ConfigError, match=r"Unknown task of the grid .*Did you mean 'reviews'"):
+        grid.narrowed(tasks=["review"])
+
+
 def test_what_is_reported_is_not_what_is_chosen_on(tmp_path):
     grid = small_grid(tmp_path)
     task = read_task("reviews", grid.tasks["reviews"])

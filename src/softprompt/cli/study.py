@@ -13,6 +13,7 @@ def run_study(
     output_dir: str,
     data_dir: str | None = None,
     backbones: list[str] | None = None,
+    tasks: list[str] | None = None,
     seeds: list[int] | None = None,
     device: str = "auto",
     summary: bool = False,
@@ -27,21 +28,16 @@ def run_study(
         output_dir: Folder of the results and of the sessions that are not finished.
         data_dir: Folder that stands for {data} in the grid's paths.
         backbones: Backbones instead of the grid's.
+        tasks: Those of the grid's tasks to run, instead of all.
         seeds: Seeds instead of the grid's.
         device: Where to compute.
         summary: Whether to print what is there and run nothing.
     """
-    from dataclasses import replace
     from pathlib import Path
 
     from softprompt.studies import ResultsTable, load_grid, run_grid, summarise
 
-    asked = load_grid(grid)
-    if backbones:
-        asked = replace(asked, backbones=tuple(backbones))
-    if seeds:
-        kept = [seed for seed in asked.tune_seeds or () if seed in seeds]
-        asked = replace(asked, seeds=tuple(seeds), tune_seeds=(kept or seeds[:1]) if asked.tune_seeds else None)
+    asked = load_grid(grid).narrowed(backbones=backbones, tasks=tasks, seeds=seeds)
     if summary:
         table = ResultsTable(Path(output_dir) / "results.jsonl")
     else:

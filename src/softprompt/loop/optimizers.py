@@ -39,12 +39,12 @@ def adafactor(parameters: Parameters, *, learning_rate: float, weight_decay: flo
 
 
 def adamw(parameters: Parameters, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW with torch's defaults.
+    """AdamW with torch's defaults, as one kernel: many small ones take a third of a small model's step on a CPU.
 
     References:
         Loshchilov and Hutter 2019, algorithm 2.
     """
-    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
 OPTIMIZERS: Registry[OptimizerFactory] = Registry(

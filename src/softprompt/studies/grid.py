@@ -189,6 +189,36 @@ class Grid:
                         title=_title([task, method, *values, f"seed{seed}"]),
                     )
 
+    def narrowed(
+        self,
+        *,
+        backbones: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Grid:
+        """The same grid on other backbones, on some of its tasks, or with other seeds.
+
+        Args:
+            backbones: Instead of the grid's.
+            tasks: Labels of those that stay.
+            seeds: Instead of the grid's; those among them that tune go on tuning, or the first where none does.
+
+        Raises:
+            ConfigError: If the grid has no such task.
+        """
+        changes: dict[str, Any] = {}
+        if backbones:
+            changes["backbones"] = tuple(backbones)
+        if tasks:
+            for label in tasks:
+                if label not in self.tasks:
+                    raise choose(f"task of the grid {self.name!r}", label, self.tasks)
+            changes["tasks"] = {label: task for label, task in self.tasks.items() if label in tasks}
+        if seeds:
+            tuning = tuple(seed for seed in self.tune_seeds or () if seed in seeds) or tuple(seeds[:1])
+            changes |= {"seeds": tuple(seeds), "tune_seeds": tuning if self.tune_seeds else None}
+        return dataclasses.replace(self, **changes)
+
     def with_data(self, folder: str | Path | None) -> Grid:
         """The same grid with a folder in place of `{data}` in the paths of its tasks.
 
