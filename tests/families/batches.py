@@ -19,6 +19,7 @@ METHODS: dict[str, PromptTuning | PrefixTuning] = {
     "longer than the window": PromptTuning(length=11, init="vocab"),
     "behind": PromptTuning(length=3, init="vocab", placement="append"),
     "inside": PromptTuning(length=4, init="vocab", placement="middle"),
+    "divided": PromptTuning(length=6, init="vocab", placement="template", segments=(2, 1, 3)),
     "prefix": PrefixTuning(length=4, hidden=None),
     "mlp": PrefixTuning(length=3, hidden=8),
     "longer prefix": PrefixTuning(length=9, hidden=None),
@@ -76,6 +77,7 @@ class Batch:
         names: A prompt's name for each row.
         rows: Each row's tokens.
         inputs: How many of them are input; the others are labelled.
+        marks: Where the parts of a divided prompt go in a row that has one.
         targets: What an encoder-decoder is to predict, for each row.
         classes: What an encoder-only model is to predict.
     """
@@ -83,6 +85,7 @@ class Batch:
     names: list[str | None]
     rows: list[Tensor]
     inputs: list[int]
+    marks: Tensor
     targets: list[Tensor]
     classes: Tensor
 
@@ -115,10 +118,16 @@ def batch(names: list[str | None]) -> Batch:
     def tokens(count: int) -> Tensor:
         return torch.randint(4, zoo.VOCAB, (count,), generator=generator)
 
+    inputs = [max(1, length // 2) for length in lengths]
+    marks = [
+        [0, (count + 1) // 2, count] if name == "divided" else [-1] * 3
+        for name, count in zip(everyone, inputs, strict=True)
+    ]
     return Batch(
         names=everyone,
         rows=[tokens(length) for length in lengths],
-        inputs=[max(1, length // 2) for length in lengths],
+        inputs=inputs,
+        marks=torch.tensor(marks),
         targets=[tokens(1 + i % 4) for i in range(len(everyone))],
         classes=torch.arange(len(everyone)) % zoo.CLASSES,
     )

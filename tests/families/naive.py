@@ -24,10 +24,11 @@ from softprompt.prompts import PromptTensors, SoftPrompt
 IGNORED = -100
 
 
-def place(prompt: SoftPrompt, inputs: int, mark: int) -> int:
-    """Before which of a row's tokens the prompt stands."""
-    half = mark if mark >= 0 else inputs // 2
-    return {"prepend": 0, "middle": half, "append": inputs}[prompt.placement]
+def places(prompt: SoftPrompt, inputs: int, marks: Sequence[int]) -> list[int]:
+    """Before which of a row's tokens each part of the prompt stands."""
+    if prompt.placement == "template":
+        return list(marks)
+    return [{"prepend": 0, "middle": inputs // 2, "append": inputs}[prompt.placement]]
 
 
 def logits(
@@ -36,7 +37,7 @@ def logits(
     prompt: SoftPrompt | None,
     *,
     inputs: int | None = None,
-    mark: int = -1,
+    marks: Sequence[int] = (),
     target: Tensor | None = None,
 ) -> Tensor:
     """What predicts the token after each of a row's tokens, `[seq, vocab]`; of a target's; or of each class.
@@ -46,31 +47,39 @@ def logits(
         ids: The row's real tokens, `[seq]`.
         prompt: Its prompt.
         inputs: How many of its tokens are input; all if None.
-        mark: Token index of a template's mark.
+        marks: Token indices of a template's marks.
         target: What the decoder of an encoder-decoder reads, `[target]`.
     """
     tensors = prompt() if prompt is not None else PromptTensors()
     inputs = len(ids) if inputs is None else inputs
-    at = place(prompt, inputs, mark) if prompt is not None else 0
+    at = places(prompt, inputs, marks) if prompt is not None else [0]
     if family.kind == "decoder-only" and tensors.keys_values:
-        return _after_cache(zoo.stock(family.name), ids, tensors.keys_values["decoder"], min(at, max(inputs - 1, 0)))
+        return _after_cache(zoo.stock(family.name), ids, tensors.keys_values["decoder"], min(at[0], max(inputs - 1, 0)))
     if family.kind == "encoder-only" and tensors.rows is not None:
-        at = max(at, 1)
+        at = [max(one, 1) for one in at]
     reads = {} if target is None else {"decoder_input_ids": target[None]}
     if tensors.keys_values:
         return _written_out(family.name)(ids[None], tensors.keys_values, **reads)
-    return _joined(family, ids, tensors.rows, at, reads)
+    if tensors.rows is None:
+        return zoo.stock(family.name)(ids[None], **reads).logits[0]
+    assert prompt is not None
+    return _joined(family, ids, list(zip(at, tensors.rows.split(prompt.segments), strict=True)), reads)
 
 
-def _joined(family: Family, ids: Tensor, rows: Tensor | None, at: int, reads: Mapping[str, Tensor]) -> Tensor:
+def _joined(family: Family, ids: Tensor, parts: Sequence[tuple[int, Tensor]], reads: Mapping[str, Tensor]) -> Tensor:
+    """The row's embeddings with each part of its prompt before the token that it stands before."""
     model = zoo.stock(family.name)
-    if rows is None:
-        return model(ids[None], **reads).logits[0]
     embedded = model.get_input_embeddings()(ids) * family.embedding_scale
-    made = model(inputs_embeds=torch.cat([embedded[:at], rows, embedded[at:]])[None], **reads).logits[0]
+    pieces: list[Tensor] = []
+    columns: list[int] = []
+    for i in range(len(ids) + 1):
+        pieces += [part for at, part in parts if at == i]
+        columns.append(sum(map(len, pieces)))
+        pieces.append(embedded[i : i + 1])
+    made = model(inputs_embeds=torch.cat(pieces)[None], **reads).logits[0]
     if family.kind != "decoder-only":
         return made
-    columns = [i if i < at else i + len(rows) for i in range(len(ids))]
+    columns = columns[:-1]
     return made[[column - 1 for column in columns[1:]] + [len(made) - 1]]
 
 
@@ -144,6 +153,7 @@ def batch_logits(
     prompts: Sequence[SoftPrompt | None],
     *,
     inputs: Sequence[int] | None = None,
+    marks: Tensor | None = None,
     targets: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """`logits` of each row."""
@@ -153,6 +163,7 @@ def batch_logits(
             row,
             prompts[i],
             inputs=None if inputs is None else inputs[i],
+            marks=() if marks is None else marks[i].tolist(),
             target=None if targets is None else targets[i],
         )
         for i, row in enumerate(rows)
@@ -164,15 +175,17 @@ def loss(predicted: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
     return nn.functional.cross_entropy(torch.cat(list(predicted)), torch.cat(list(labels)), ignore_index=IGNORED)
 
 
-def continuation(family: Family, ids: Tensor, prompt: SoftPrompt | None, count: int) -> list[int]:
+def continuation(
+    family: Family, ids: Tensor, prompt: SoftPrompt | None, count: int, *, marks: Sequence[int] = ()
+) -> list[int]:
     """The greedy continuation, by an argmax over the whole sequence for every token, up to the end token."""
     made: list[int] = []
     while len(made) < count and zoo.END not in made:
         new = torch.tensor(made, dtype=torch.long)
         if family.kind == "encoder-decoder":
             target = torch.cat([torch.tensor([zoo.PAD]), new])
-            predicted = logits(family, ids, prompt, target=target)
+            predicted = logits(family, ids, prompt, marks=marks, target=target)
         else:
-            predicted = logits(family, torch.cat([ids, new]), prompt, inputs=len(ids))
+            predicted = logits(family, torch.cat([ids, new]), prompt, inputs=len(ids), marks=marks)
         made.append(int(predicted[-1].argmax()))
     return made

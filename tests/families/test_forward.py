@@ -31,7 +31,7 @@ def forward(model: Prompted, family: Family, batch: Batch, side: batches.Side) -
     reads = {}
     if family.kind == "encoder-decoder":
         reads["decoder_input_ids"] = batches.pad(batch.reads(), "right", fill=zoo.PAD)[0]
-    made = model(input_ids=ids, attention_mask=mask, prompts=batch.names, **reads).logits
+    made = model(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, **reads).logits
     if family.kind == "encoder-only":
         return list(made)
     if family.kind == "encoder-decoder":
@@ -46,7 +46,7 @@ def reference(name: str) -> list[Tensor]:
     batch = batches.batch(list(made))
     targets = batch.reads() if family.kind == "encoder-decoder" else None
     rows = [made.get(row) for row in batch.names]
-    return [row.detach() for row in naive.batch_logits(family, batch.rows, rows, targets=targets)]
+    return [row.detach() for row in naive.batch_logits(family, batch.rows, rows, marks=batch.marks, targets=targets)]
 
 
 @every_family

@@ -28,11 +28,11 @@ def model(name: str, conditioning: str = "auto") -> tuple[Prompted, Batch]:
 
 
 def generated(
-    family: Family, prompted: Prompted, ids: Tensor, mask: Tensor | None, names, **options
+    family: Family, prompted: Prompted, ids: Tensor, mask: Tensor | None, names, marks: Tensor, **options
 ) -> list[list[int]]:
     """The new tokens of each row, up to its end."""
     options = {"max_new_tokens": NEW, "do_sample": False, **options}
-    made = prompted.generate(input_ids=ids, attention_mask=mask, prompts=names, **options)
+    made = prompted.generate(input_ids=ids, attention_mask=mask, prompts=names, marks=marks, **options)
     new = made[:, 1:] if family.kind == "encoder-decoder" else made[:, ids.shape[1] :]
     return [until_end(row) for row in new.tolist()]
 
@@ -43,13 +43,15 @@ def until_end(row: list[int]) -> list[int]:
 
 def in_batch(family: Family, side: batches.Side = "right", conditioning: str = "auto", **options) -> list[list[int]]:
     prompted, batch = model(family.name, conditioning)
-    return generated(family, prompted, *batch.padded(side), batch.names, **options)
+    return generated(family, prompted, *batch.padded(side), batch.names, batch.marks, **options)
 
 
 def alone(family: Family, **options) -> list[list[int]]:
     prompted, batch = model(family.name)
-    rows = zip(batch.rows, batch.names, strict=True)
-    return [generated(family, prompted, ids[None], None, [name], **options)[0] for ids, name in rows]
+    rows = zip(batch.rows, batch.names, batch.marks, strict=True)
+    return [
+        generated(family, prompted, ids[None], None, [name], marks[None], **options)[0] for ids, name, marks in rows
+    ]
 
 
 @functools.cache
@@ -57,8 +59,8 @@ def reference(name: str) -> list[list[int]]:
     family = zoo.BY_NAME[name]
     _, batch = model(name)
     prompts = batches.prompts(family)
-    rows = zip(batch.rows, batch.names, strict=True)
-    return [naive.continuation(family, ids, prompts.get(key), NEW) for ids, key in rows]
+    rows = zip(batch.rows, batch.names, batch.marks.tolist(), strict=True)
+    return [naive.continuation(family, ids, prompts.get(key), NEW, marks=marks) for ids, key, marks in rows]
 
 
 @every_family
@@ -129,8 +131,8 @@ def test_sampling_alone_is_sampling_in_a_mixed_batch(family):
     """Gumbel noise that all rows share makes an argmax of each row a draw from its own distribution."""
     prompted, batch = model(family.name)
     lone = [
-        generated(family, prompted, ids[None], None, [name], logits_processor=[Nudged()])[0]
-        for ids, name in zip(batch.rows, batch.names, strict=True)
+        generated(family, prompted, ids[None], None, [name], marks[None], logits_processor=[Nudged()])[0]
+        for ids, name, marks in zip(batch.rows, batch.names, batch.marks, strict=True)
     ]
     assert in_batch(family, "left", logits_processor=[Nudged()]) == lone
     assert lone != reference(family.name)
@@ -144,7 +146,7 @@ def test_several_samples_of_each_row(family):
     def samples(seed: int) -> Tensor:
         torch.manual_seed(seed)
         options = {"do_sample": True, "num_return_sequences": 3, "max_new_tokens": NEW}
-        return prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, **options)
+        return prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, **options)
 
     made = samples(0)
     assert made.shape[0] == 3 * len(ids)
@@ -185,10 +187,14 @@ def test_lengths_count_the_ids_and_no_virtual_tokens(family, conditioning, insid
     begun = 1 if family.kind == "encoder-decoder" else ids.shape[1]
     lengths = {"max_length": begun + 4, "min_length": begun + 4}
     options = {"generation_config": GenerationConfig(**lengths)} if inside else lengths
-    made = prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, do_sample=False, **options)
+    made = prompted.generate(
+        input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, do_sample=False, **options
+    )
     assert made.shape[1] == begun + 4
     same = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
-    assert made.equal(prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, **same))
+    assert made.equal(
+        prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, **same)
+    )
 
 
 @every_family
@@ -196,7 +202,9 @@ def test_settings_may_come_as_a_generation_config(family):
     prompted, batch = model(family.name)
     config = GenerationConfig(max_new_tokens=NEW, do_sample=False)
     ids, mask = batch.padded()
-    made = prompted.generate(input_ids=ids, attention_mask=mask, prompts=batch.names, generation_config=config)
+    made = prompted.generate(
+        input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, generation_config=config
+    )
     new = made[:, 1:] if family.kind == "encoder-decoder" else made[:, ids.shape[1] :]
     assert [until_end(row) for row in new.tolist()] == reference(family.name)
     assert config.eos_token_id is None  # the caller's own is left alone

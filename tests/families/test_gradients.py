@@ -27,7 +27,7 @@ def labelled(model: Prompted, family: Family, batch: Batch, side: batches.Side =
     labels = {"decoder-only": lambda: batch.labels(side), "encoder-decoder": batch.target_labels}.get(
         family.kind, lambda: batch.classes
     )()
-    return model(input_ids=ids, attention_mask=mask, prompts=batch.names, labels=labels, **options)
+    return model(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, labels=labels, **options)
 
 
 def gradients(prompts: dict[str, SoftPrompt]) -> Gradients:
@@ -54,15 +54,16 @@ def reference(name: str) -> tuple[Tensor, Gradients]:
     batch = batches.batch(list(prompts))
     rows = [prompts.get(row) for row in batch.names]
     if family.kind == "decoder-only":
-        made = naive.batch_logits(family, batch.rows, rows, inputs=batch.inputs)
+        made = naive.batch_logits(family, batch.rows, rows, inputs=batch.inputs, marks=batch.marks)
         predicted, labels = [row[:-1] for row in made], [row.clone() for row in batch.rows]
         for row, inputs in zip(labels, batch.inputs, strict=True):
             row[:inputs] = naive.IGNORED
         labels = [row[1:] for row in labels]
     elif family.kind == "encoder-decoder":
-        predicted, labels = naive.batch_logits(family, batch.rows, rows, targets=batch.reads()), batch.targets
+        predicted = naive.batch_logits(family, batch.rows, rows, marks=batch.marks, targets=batch.reads())
+        labels = batch.targets
     else:
-        predicted = [row[None] for row in naive.batch_logits(family, batch.rows, rows)]
+        predicted = [row[None] for row in naive.batch_logits(family, batch.rows, rows, marks=batch.marks)]
         labels = list(batch.classes[:, None])
     loss = naive.loss(predicted, labels)
     loss.backward()
@@ -169,7 +170,7 @@ def test_logits_beside_a_loss_are_those_without_labels(family):
         reads = {}
         if family.kind == "encoder-decoder":
             reads["decoder_input_ids"] = batches.pad(batch.reads(), "right", fill=zoo.PAD)[0]
-        want = model(input_ids=ids, attention_mask=mask, prompts=batch.names, **reads)
+        want = model(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, **reads)
         lone = labelled(model, family, batch)
     shapes = {"decoder-only": (*ids.shape, zoo.VOCAB), "encoder-only": (len(ids), zoo.CLASSES)}
     assert output.logits.shape == shapes.get(family.kind, (len(ids), batch.target_labels().shape[1], zoo.VOCAB))

@@ -25,7 +25,7 @@ def outcome(model: Prompted, family: Family, names: list[str | None], side: batc
     reads = {}
     if family.kind == "encoder-decoder":
         reads["decoder_input_ids"] = batches.pad(batch.reads(), "right", fill=zoo.PAD)[0]
-    return model(input_ids=ids, attention_mask=mask, prompts=batch.names, **reads).logits
+    return model(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, **reads).logits
 
 
 def learn(model: Prompted, family: Family, name: str) -> tuple[float, list[Tensor]]:
@@ -33,7 +33,7 @@ def learn(model: Prompted, family: Family, name: str) -> tuple[float, list[Tenso
     batch = batches.batch([name, name])
     ids, mask = batch.padded()
     labels = {"decoder-only": batch.labels(), "encoder-decoder": batch.target_labels()}.get(family.kind, batch.classes)
-    output = model(input_ids=ids, attention_mask=mask, prompts=batch.names, labels=labels)
+    output = model(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, labels=labels)
     return output.loss.item(), list(torch.autograd.grad(output.loss, list(model.prompts[name].parameters())))
 
 
@@ -61,10 +61,10 @@ def test_a_row_alone_is_the_row_in_a_batch(family):
     targets = batches.pad(batch.reads(), "right", fill=zoo.PAD)[0]
     with torch.no_grad():
         reads = {"decoder_input_ids": targets} if family.kind == "encoder-decoder" else {}
-        together = model(input_ids=ids, attention_mask=mask, prompts=batch.names, **reads).logits
+        together = model(input_ids=ids, attention_mask=mask, prompts=batch.names, marks=batch.marks, **reads).logits
         for i, (row, name) in enumerate(zip(batch.rows, batch.names, strict=True)):
             reads = {"decoder_input_ids": targets[i : i + 1]} if family.kind == "encoder-decoder" else {}
-            lone = model(input_ids=row[None], prompts=[name], **reads).logits[0]
+            lone = model(input_ids=row[None], prompts=[name], marks=batch.marks[i : i + 1], **reads).logits[0]
             assert relative_error(lone, together[i, -len(lone) :], together) <= 1e-5
 
 

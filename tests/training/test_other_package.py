@@ -64,7 +64,7 @@ def ones(materials):
 
 
 def second(lengths, marks):
-    return lengths.clamp(max=1)
+    return lengths[:, None].clamp(max=1)
 
 
 def length_share(predictions, references):
@@ -195,8 +195,8 @@ def test_a_prompt_stands_where_another_packages_placement_says():
     model = Prompted(backbone, {"theirs": prompt, "marked": marked})
     ids = torch.arange(5, 13).view(2, 4) % len(WORDS)
     theirs = model(ids, prompts="theirs").logits
-    torch.testing.assert_close(theirs, model(ids, prompts="marked", marks=torch.tensor([1, 1])).logits)
-    assert not torch.allclose(theirs, model(ids, prompts="marked", marks=torch.tensor([2, 2])).logits)
+    torch.testing.assert_close(theirs, model(ids, prompts="marked", marks=torch.tensor([[1], [1]])).logits)
+    assert not torch.allclose(theirs, model(ids, prompts="marked", marks=torch.tensor([[2], [2]])).logits)
 
 
 @pytest.mark.usefixtures("installed")

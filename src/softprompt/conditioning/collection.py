@@ -176,6 +176,7 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             Applied(
                 length=found.length,
                 placement=entry.prompt.placement,
+                segments=entry.prompt.segments,
                 rows=None if i in keys_values else found.rows,
                 keys_values=keys_values.get(i),
             )

@@ -25,15 +25,15 @@ def check_batch(ids: Int[Tensor, "batch seq"], mask: Tensor, marks: Tensor | Non
     Args:
         ids: Token ids.
         mask: 1 or True where a token is real.
-        marks: Token index of the template's mark in each row, or None.
+        marks: Token indices of the template's marks in each row, `[batch, marks]`, or None.
 
     Raises:
         ShapeError: If shapes differ, or a row has no tokens.
     """
     if mask.shape != ids.shape:
         raise ShapeError(f"attention_mask has shape {list(mask.shape)}, but input_ids {list(ids.shape)}.")
-    if marks is not None and marks.shape != ids.shape[:1]:
-        raise ShapeError(f"marks has shape {list(marks.shape)}; expected one for each row: {[ids.shape[0]]}.")
+    if marks is not None and (marks.ndim != 2 or len(marks) != len(ids)):
+        raise ShapeError(f"marks has shape {list(marks.shape)}; expected [batch, marks], {len(ids)} rows.")
     blank = (~mask.bool().any(-1)).nonzero().flatten().tolist()  # a masked pad token would be read in its place
     if blank:
         raise ShapeError(f"Row {blank[0]} has no tokens; give it at least one, or leave it out.")

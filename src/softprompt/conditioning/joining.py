@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Injection, Site
 from softprompt.conditioning.padding import Side, insert_prompt, repad, token_columns
-from softprompt.errors import LengthError
+from softprompt.errors import LengthError, ShapeError
 from softprompt.prompts import PromptTensors, placements
 
 __all__ = ["Applied", "Joined", "KeysValues", "Rows", "check_target", "join", "record_rows"]
@@ -36,12 +36,14 @@ class Applied:
     Attributes:
         length: Virtual tokens.
         placement: Name of its placement.
+        segments: Virtual tokens in each of its parts, if a template divides it.
         rows: Rows to insert, `[length, dim]`; None if it is injected.
         keys_values: What to inject; None if it is inserted.
     """
 
     length: int
     placement: str
+    segments: tuple[int, ...] = ()
     rows: Tensor | None = None
     keys_values: KeysValues | None = None
 
@@ -55,14 +57,14 @@ class Rows:
         mask: True where a token is real.
         index: Which of the batch's distinct prompts each row takes; -1 for none.
         inputs: How many of a row's tokens are input rather than target, `[batch]`.
-        marks: Token index of the template's mark, -1 for none, `[batch]`.
+        marks: Token indices of the template's marks, -1 where a row has fewer, `[batch, marks]`.
     """
 
     ids: Int[Tensor, "batch seq"]
     mask: Bool[Tensor, "batch seq"]
     index: Int[Tensor, " batch"]
     inputs: Int[Tensor, " batch"]
-    marks: Int[Tensor, " batch"]
+    marks: Int[Tensor, "batch marks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ def join(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, *, side: Si
 
     Raises:
         LengthError: If a row with its prompt is longer than the backbone's positions.
+        ShapeError: If a row has another number of marks than its prompt has parts.
     """
     _check_room(backbone, prompts, rows, room)
     inserted = [p if p.rows is not None else None for p in prompts]
@@ -194,21 +197,39 @@ def _insert(
     padded = nn.utils.rnn.pad_sequence([*parts, bank], batch_first=True)  # [prompts+1, prompt, dim]
     known = torch.tensor([*lengths, 0], device=rows.ids.device)
     mask = torch.arange(padded.shape[1], device=rows.ids.device) < known[rows.index, None]  # [batch, prompt]
-    at = _starts(prompts, rows)
+    at = _starts(prompts, rows, padded.shape[1])
     if backbone.spec.kind == "encoder-only":
         at = at.clamp(min=1)  # behind the token that the classification head reads
     prompt = padded.index_select(0, rows.index % len(padded))  # [batch, prompt, dim]
     return insert_prompt(prompt, mask, embedded, rows.mask, at=at, padding_side=side)
 
 
-def _starts(prompts: Sequence[Applied | None], rows: Rows) -> Int[Tensor, " batch"]:
-    """Before which of its tokens each row's prompt stands; 0 for rows without one."""
-    starts = torch.zeros_like(rows.inputs)
-    for name in {p.placement for p in prompts if p is not None}:
-        placed = placements.find(name)(rows.inputs, rows.marks)
-        mine = torch.tensor([*(p is not None and p.placement == name for p in prompts), False], device=starts.device)
-        starts = placed.where(mine[rows.index], starts)
+def _starts(prompts: Sequence[Applied | None], rows: Rows, width: int) -> Int[Tensor, "batch prompt"]:
+    """Before which of its row's tokens each virtual token stands; 0 where there is none."""
+    device = rows.inputs.device
+    starts = torch.zeros(len(rows.inputs), width, dtype=torch.long, device=device)
+    kinds = [None if p is None else (p.placement, p.segments if len(p.segments) > 1 else (width,)) for p in prompts]
+    for kind in dict.fromkeys(kinds):
+        if kind is None:
+            continue
+        placement, segments = kind
+        mine = torch.tensor([*(other == kind for other in kinds), False], device=device)[rows.index]  # [batch]
+        placed = placements.find(placement)(rows.inputs, rows.marks)  # [batch, parts]
+        _check_parts(placed[mine], len(segments))
+        parts = [part for part, length in enumerate(segments) for _ in range(length)]
+        at = placed[:, parts + parts[-1:] * (width - len(parts))]  # [batch, prompt]
+        starts = at.where(mine[:, None], starts)
     return starts
+
+
+def _check_parts(placed: Int[Tensor, "batch places"], parts: int) -> None:
+    """Refuse rows whose template has another number of places than their prompt has parts."""
+    found = (placed >= 0).sum(-1)
+    if bool((found != parts).any()):
+        raise ShapeError(
+            f"A prompt of {parts} parts meets rows with {sorted(set(found.tolist()))} marks; render them with the"
+            " template that it was made for, or give marks."
+        )
 
 
 def _inject(backbone: Backbone, prompts: Sequence[Applied | None], rows: Rows) -> Injection:
@@ -231,7 +252,7 @@ def _inject(backbone: Backbone, prompts: Sequence[Applied | None], rows: Rows) -
         if None in found[: len(present)] and site.stack not in hidden:
             has = torch.tensor([*(pair is not None for pair in found), False], device=device)
             hidden[site.stack] = columns & has[slots, None]
-    starts = _starts(prompts, rows)
+    starts = _starts(prompts, rows, widest)[:, 0]
     return Injection(
         keys=keys,
         values=values,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from softprompt.errors import ShapeError
 
-__all__ = ["Side", "insert_prompt", "last_column_before_next", "pad_rows", "repad", "token_columns"]
+__all__ = ["Side", "insert_prompt", "last_column_before_next", "pad_marks", "pad_rows", "repad", "token_columns"]
 
 Side = Literal["left", "right"]
 
@@ -21,7 +22,7 @@ def insert_prompt(
     inputs: Float[Tensor, "batch seq dim"],
     inputs_mask: Bool[Tensor, "batch seq"],
     *,
-    at: Int[Tensor, " batch"],
+    at: Int[Tensor, "batch prompt"],
     padding_side: Side = "right",
 ) -> tuple[Float[Tensor, "batch joined dim"], Bool[Tensor, "batch joined"], Int[Tensor, "batch seq"]]:
     """Insert one soft prompt per row, and move all padding to one side.
@@ -35,7 +36,8 @@ def insert_prompt(
         prompt_mask: True where a prompt vector is real.
         inputs: Embedded tokens, from the frozen embedding table.
         inputs_mask: True where a token is real.
-        at: Before which of its row's tokens each prompt goes: 0 prepends, the number of tokens appends.
+        at: Before which of its row's tokens each prompt vector goes: 0 prepends, the number of tokens appends. Those
+            before the same token keep their order.
         padding_side: Where padding ends up.
 
     Returns:
@@ -49,11 +51,11 @@ def insert_prompt(
         Lester et al. 2021, §2.
     """
     tokens = inputs_mask.sum(-1)  # [batch]
-    if bool(((at < 0) | (at > tokens)).any()):
+    if bool((((at < 0) | (at > tokens[:, None])) & prompt_mask).any()):
         raise ShapeError(f"A prompt can go before token 0 to {tokens.tolist()} of its row, but got {at.tolist()}.")
     mask = torch.cat([prompt_mask, inputs_mask], dim=1)  # [batch, prompt+seq]
     index = inputs_mask.long().cumsum(-1) - 1  # [batch, seq]: which token of its row
-    place = torch.cat([(2 * at)[:, None].expand_as(prompt_mask), 2 * index + 1], dim=1)
+    place = torch.cat([2 * at, 2 * index + 1], dim=1)
     order = _order(place, mask, padding_side)  # [batch, prompt+seq]
     width = int(mask.sum(-1).max())
     kept = order[:, order.shape[1] - width :] if padding_side == "left" else order[:, :width]
@@ -110,6 +112,13 @@ def last_column_before_next(
     following = torch.cat([later[:, 1:], torch.full_like(later[:, :1], width + 1)], dim=1)
     following = following.minimum(end[:, None])
     return (following - 1).where(columns >= 0, 0)
+
+
+def pad_marks(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch marks"]:
+    """The token indices of each row's marks as one tensor, -1 where a row has fewer than another."""
+    width = max(map(len, rows), default=0)
+    padded = [[*marks, *[-1] * (width - len(marks))] for marks in rows]
+    return torch.tensor(padded, dtype=torch.long).view(len(rows), width)
 
 
 def pad_rows(rows: list[list[int]], *, fill: int, side: Side = "right") -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ def _rows(backbone: Backbone, *, left: bool) -> Rows:
     index = torch.tensor([i if length else -1 for i, length in enumerate(_LENGTHS)])
     index = index.where(index < 1, 1)  # prompts 0 and 1; the row between them has none
     rows = Rows(ids=ids, mask=mask.flip(1) if left else mask, index=index, inputs=torch.tensor(_INPUTS),
-                marks=torch.full((len(_INPUTS),), -1))  # fmt: skip
+                marks=torch.full((len(_INPUTS), 1), -1))  # fmt: skip
     return Rows(**{name: value.to(backbone.device) for name, value in vars(rows).items()})
 
 

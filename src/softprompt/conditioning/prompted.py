@@ -102,7 +102,7 @@ class Prompted:
         labels: Tensor | None = None,
         decoder_input_ids: Int[Tensor, "batch target"] | None = None,
         return_logits: bool | None = None,
-        marks: Int[Tensor, " batch"] | None = None,
+        marks: Int[Tensor, "batch marks"] | None = None,
     ) -> Output:
         """One forward pass.
 
@@ -115,7 +115,8 @@ class Prompted:
                 `[batch]` class indices (encoder-only).
             decoder_input_ids: What the decoder reads; made from labels if None.
             return_logits: Whether to return logits although labels are given.
-            marks: Token index of a template's mark in each row, for `placement="middle"`; -1 for none.
+            marks: Token indices of a template's marks in each row, for `placement="middle"` and `"template"`; -1 where
+                a row has fewer than another.
 
         Raises:
             ShapeError: If shapes or devices do not fit each other, a row has no tokens, or no token is labelled.
@@ -144,7 +145,7 @@ class Prompted:
         input_ids: Int[Tensor, "batch seq"] | None = None,
         attention_mask: Tensor | None = None,
         prompts: PromptNames = None,
-        marks: Int[Tensor, " batch"] | None = None,
+        marks: Int[Tensor, "batch marks"] | None = None,
         raw: bool = False,
         truncate: bool = False,
         **options: Any,
@@ -238,7 +239,7 @@ class Prompted:
         targets: Sequence[Sequence[list[int]]],
         *,
         prompts: PromptNames = None,
-        marks: Int[Tensor, " batch"] | None = None,
+        marks: Int[Tensor, "batch marks"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
         """`score` for inputs and candidates that are token ids already.
 
@@ -264,7 +265,7 @@ class Prompted:
         raw: bool = False,
         truncate: bool = False,
         room: int = 0,
-    ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
+    ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, "batch marks"]]:
         """Tokenize inputs as `generate` and `score` do, padded on the right.
 
         Args:
@@ -275,7 +276,7 @@ class Prompted:
             room: Positions to leave free behind the input, in tokens.
 
         Returns:
-            Token ids, their mask, and the token index of each mark.
+            Token ids, their mask, and the token indices of the marks.
         """
         check_list("texts", texts)
         names = self._names(prompts, len(texts))
@@ -304,7 +305,7 @@ class Prompted:
 
     def _encode(
         self, rendered: Sequence[RenderedInput], names: Sequence[str | None], *, truncate: bool, room: int
-    ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
+    ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, "batch marks"]]:
         longest = {name: self.longest_input(name, room=room) for name in set(names)}
         bounded = [
             replace(one, max_tokens=longest[name], truncate=truncate) for one, name in zip(rendered, names, strict=True)
@@ -327,7 +328,7 @@ class Prompted:
         device = self.backbone.device
         index = torch.tensor([-1 if name is None else order[name] for name in names], device=device)
         if marks is None:
-            marks = torch.full_like(index, -1)
+            marks = torch.full_like(index, -1)[:, None]
         return Rows(ids=ids, mask=mask, index=index, inputs=forward.count_inputs(mask, labels), marks=marks)
 
     def _names(self, prompts: PromptNames, batch: int) -> list[str | None]:

@@ -1,16 +1,16 @@
-"""From texts to token ids: inputs with the mark of a placement, and targets as they continue an input."""
+"""From texts to token ids: inputs with the marks of a placement, and targets as they continue an input."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from softprompt.backbones import Backbone
-from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
 
@@ -32,7 +32,7 @@ class RenderedInput:
     """An input as text, and how long it may be.
 
     Attributes:
-        filled: The text, perhaps with the mark of the middle placement.
+        filled: The text, perhaps with marks where a prompt goes.
         chat: Whether a chat template stands around it, which brings its own special tokens.
         max_tokens: Most tokens that it may have; None is unbounded.
         truncate: Whether a longer one is shortened; otherwise it is an error.
@@ -52,11 +52,11 @@ class EncodedInput:
 
     Attributes:
         ids: Token ids, with what the tokenizer adds to a whole input.
-        mark: Token index of the template's mark, -1 for none.
+        marks: Token indices of the template's marks, in order: each is the number of tokens before it.
     """
 
     ids: list[int]
-    mark: int = -1
+    marks: tuple[int, ...] = ()
 
 
 def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> RenderedInput:
@@ -102,8 +102,8 @@ def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[E
     """Tokenize inputs.
 
     In a decoder-only model an input stays open, without the end token, and without trailing blanks, which
-    targets begin with. Where an input is shortened, what columns filled loses its end, the longest part first;
-    templates, text prompts and the turns of a chat stay whole.
+    targets begin with; nor are blanks kept before a mark. Where an input is shortened, what columns filled loses its
+    end, the longest part first; templates, text prompts and the turns of a chat stay whole.
 
     Args:
         backbone: Whose tokenizer to use.
@@ -114,33 +114,40 @@ def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[E
     """
     opened = backbone.spec.kind == "decoder-only"
     texts = [one.filled.text.rstrip(" ") if opened and not one.chat else one.filled.text for one in inputs]
-    parts = [text.partition(PROMPT_MARK) for text in texts]
-    heads = backbone.tokenize_all([before for before, _, _ in parts])
-    marked = [index for index, (_, mark, _) in enumerate(parts) if mark]
-    rests = dict(zip(marked, backbone.tokenize_all([parts[index][2] for index in marked]), strict=True))
+    parts = [_between_marks(text) for text in texts]
+    tokens = iter(backbone.tokenize_all([part for several in parts for part in several]))
     lead, tail = backbone.special_ends
     ends = (lead, [] if opened else tail)
     return [
         _assemble(
             backbone,
             replace(one, filled=FilledText(text, one.filled.fields)),
-            _Body(head, rests.get(index)),
+            _Body([next(tokens) for _ in several]),
             ([], []) if one.chat else ends,
         )
-        for index, (one, text, head) in enumerate(zip(inputs, texts, heads, strict=True))
+        for one, text, several in zip(inputs, texts, parts, strict=True)
     ]
+
+
+def _between_marks(text: str) -> list[str]:
+    *before, last = text.split(PROMPT_MARK)
+    return [*(part.rstrip(" ") for part in before), last]
 
 
 @dataclass(frozen=True)
 class _Body:
-    """A tokenized input without special tokens: what stands before and behind its mark; `rest` is None without."""
+    """A tokenized input without special tokens: its parts, between which its marks stand."""
 
-    head: list[int]
-    rest: list[int] | None
+    parts: list[list[int]]
 
     @property
     def ids(self) -> list[int]:
-        return [*self.head, *(self.rest or [])]
+        return [token for part in self.parts for token in part]
+
+    @property
+    def starts(self) -> list[int]:
+        """How many tokens stand before each part."""
+        return [0, *itertools.accumulate(map(len, self.parts[:-1]))]
 
 
 def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[list[int], list[int]]) -> EncodedInput:
@@ -162,18 +169,17 @@ def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[l
                 f"{one.max_tokens} fit beside the prompt and the target ({one.filled.text[:40]!r}…); {remedy}."
             )
         kept = _shortened(len(ids), spans, one.max_tokens - fixed)
-    mark = -1 if body.rest is None else len(lead) + sum(index < len(body.head) for index in kept)
-    return EncodedInput([*lead, *(ids[index] for index in kept), *tail], mark)
+    marks = tuple(len(lead) + sum(index < start for index in kept) for start in body.starts[1:])
+    return EncodedInput([*lead, *(ids[index] for index in kept), *tail], marks)
 
 
 def _spans(backbone: Backbone, given: FilledText, body: _Body) -> list[tuple[int, int]]:
     """Where each filled part begins and ends, in tokens; a token that reaches over its end is not of it."""
 
     def tokens_before(place: int) -> int:
-        before, mark, behind = given.text[:place].partition(PROMPT_MARK)
-        if not mark:
-            return _shared_beginning(backbone.tokenize(before), body.head)
-        return len(body.head) + _shared_beginning(backbone.tokenize(behind), body.rest or [])
+        *_, before = several = given.text[:place].split(PROMPT_MARK)
+        part = len(several) - 1
+        return body.starts[part] + _shared_beginning(backbone.tokenize(before), body.parts[part])
 
     return [(tokens_before(start), tokens_before(end)) for start, end in given.fields]
 
@@ -194,10 +200,10 @@ def _shortened(count: int, spans: Sequence[tuple[int, int]], room: int) -> list[
 
 def collate_inputs(
     backbone: Backbone, rows: Sequence[EncodedInput]
-) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
-    """Token ids of a batch, padded on the right; their mask; and the token index of each mark."""
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, "batch marks"]]:
+    """Token ids of a batch, padded on the right; their mask; and the token indices of the marks."""
     ids, mask = pad_rows([row.ids for row in rows], fill=backbone.pad_id)
-    marks = torch.tensor([row.mark for row in rows])
+    marks = pad_marks([row.marks for row in rows])
     return ids.to(backbone.device), mask.to(backbone.device), marks.to(backbone.device)
 
 

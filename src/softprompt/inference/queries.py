@@ -64,7 +64,7 @@ class EncodedQuery:
     """A tokenized query.
 
     Attributes:
-        input: Its token ids and its template's mark.
+        input: Its token ids and its template's marks.
         prompt: The prompt's name; None for the bare backbone.
         tokens: Tokens that it takes up in a batch: input, prompt, and what is generated or scored.
         room: Tokens behind the input: most to generate, or those of the longest candidate.
@@ -141,8 +141,8 @@ def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQue
 
 def collate(
     model: Prompted, rows: Sequence[EncodedQuery]
-) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, " batch"]]:
-    """Token ids of a batch, padded on the right; their mask; and the token index of each mark."""
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, "batch marks"]]:
+    """Token ids of a batch, padded on the right; their mask; and the token indices of the marks."""
     return collate_inputs(model.backbone, [row.input for row in rows])
 
 

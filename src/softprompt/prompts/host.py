@@ -104,3 +104,7 @@ class LabelledTask(Protocol):
     @property
     def labels(self) -> Sequence[str] | None:
         """The words of its classes, in order, or None if it has none."""
+
+    @property
+    def segments(self) -> Sequence[int]:
+        """Virtual tokens at each place that its template has for them; empty if it does not divide them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ class PromptTuning:
         init: Name of an initializer: `class_labels`, `vocab`, `random`, `text`, `prompt`.
         text: The words to start from, for `init="text"`.
         source: Folder of the prompt to start from, for `init="prompt"`.
-        placement: Name of a placement: `prepend`, `middle`, `append`.
+        placement: Name of a placement: `prepend`, `middle`, `append`, or `template`, which divides the rows among the
+            places `{soft:N}` of the task's template.
+        segments: Rows at each place, for `placement="template"`; taken from the task if None.
 
     Raises:
         ConfigError: If a setting is unknown or out of range. `init` is looked up when a prompt is built: a trained one
@@ -45,9 +48,13 @@ class PromptTuning:
     text: str | None = None
     source: str | None = None
     placement: str = "prepend"
+    segments: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         _check(self.length, self.init, self.text, self.source, self.placement)
+        if self.segments is not None:
+            object.__setattr__(self, "segments", tuple(self.segments))
+            _check_segments(self)
 
     def build(self, backbone: Host, task: LabelledTask | None = None, seed: int = 0) -> SoftPrompt:
         """Make an untrained prompt.
@@ -58,11 +65,13 @@ class PromptTuning:
             seed: Of everything random.
 
         Raises:
-            ConfigError: If the initializer is unknown or lacks what it starts from.
+            ConfigError: If the initializer is unknown or lacks what it starts from, or the task's template divides
+                another number of rows.
         """
-        materials = _materials(self, backbone, task, torch.Generator().manual_seed(seed))
+        method = dataclasses.replace(self, segments=_divided(self, task))
+        materials = _materials(method, backbone, task, torch.Generator().manual_seed(seed))
         rows = initializers.find(self.init)(materials)
-        return SoftPrompt(DirectRows(rows), self, _info(backbone, self.source))
+        return SoftPrompt(DirectRows(rows), method, _info(backbone, self.source))
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PromptTuning:
@@ -126,6 +135,10 @@ class PrefixTuning:
             raise UnsupportedError(
                 f"{backbone.name} cannot take prefix tuning, because {spec.no_prefix}; use PromptTuning."
             )
+        if self.placement == "template":
+            raise UnsupportedError(
+                "A prefix has no rows that a template could divide; use another placement, or PromptTuning."
+            )
         if spec.kind != "decoder-only" and self.placement != "prepend":
             raise UnsupportedError(
                 f"placement={self.placement!r} of a prefix needs a decoder-only model; {backbone.name} is "
@@ -185,6 +198,42 @@ def _check(length: int, init: str, text: str | None, source: str | None, placeme
             raise ConfigError(f"{setting}= is used by init={needs!r} only, but init={init!r}; drop one of them.")
         if value is None and init == needs:
             raise ConfigError(f"init={needs!r} needs {setting}=...")
+
+
+def _divided(method: PromptTuning, task: LabelledTask | None) -> tuple[int, ...] | None:
+    """Rows at each place of a template: the method's own, or the task's.
+
+    Raises:
+        ConfigError: If they contradict each other, or only one of placement and template divides the rows.
+    """
+    found = tuple(task.segments) if task is not None else ()
+    if method.placement != "template":
+        if found:
+            raise ConfigError(
+                f"The task's template divides {sum(found)} virtual tokens among {len(found)} places, but"
+                f" placement={method.placement!r}; use placement='template'."
+            )
+        return None
+    if not (found or method.segments):
+        raise ConfigError("placement='template' needs a task whose input has places such as {soft:20}.")
+    if found and method.segments not in (None, found):
+        raise ConfigError(f"segments={list(method.segments or ())}, but the task's template has {list(found)}.")
+    if found and sum(found) != method.length:
+        raise ConfigError(
+            f"length={method.length}, but the task's template has places for {sum(found)} virtual tokens; use"
+            f" length={sum(found)}."
+        )
+    return found or tuple(method.segments or ())
+
+
+def _check_segments(method: PromptTuning) -> None:
+    segments = method.segments or ()
+    if method.placement != "template":
+        raise ConfigError(f"segments= is used by placement='template' only, not {method.placement!r}; drop it.")
+    if min(segments, default=0) < 1 or sum(segments) != method.length:
+        raise ConfigError(
+            f"segments={list(segments)}: expected numbers of rows, at least 1 each, {method.length} in all."
+        )
 
 
 def _info(backbone: Host, source: str | Path | None) -> PromptInfo:

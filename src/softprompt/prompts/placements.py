@@ -1,7 +1,8 @@
 """Where the rows of a prompt go in an input: plain functions of lengths.
 
-A placement takes the number of the input's tokens and the token index of its mark (-1 if the template has
-none), each `[batch]`, and returns before which token the prompt goes, from 0 (in front) to the length (behind).
+A placement takes the number of the input's tokens, `[batch]`, and the token indices of its marks, `[batch, marks]` (-1
+where a row has fewer). It returns before which token each part of the prompt goes, `[batch, parts]`, from 0 (in front)
+to the length (behind). `template` divides a prompt as its template says; the others have one part.
 Third parties add theirs through the entry-point group `softprompt.placements`, or with `register`.
 """
 
@@ -14,30 +15,39 @@ from torch import Tensor
 
 from softprompt.registry import Registry
 
-__all__ = ["PLACEMENTS", "Placement", "append", "find", "middle", "names", "prepend", "register"]
+__all__ = ["PLACEMENTS", "Placement", "append", "find", "middle", "names", "prepend", "register", "template"]
 
 Placement = Callable[[Tensor, Tensor], Tensor]
 
 
-def prepend(lengths: Int[Tensor, " batch"], marks: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+def prepend(lengths: Int[Tensor, " batch"], marks: Int[Tensor, "batch marks"]) -> Int[Tensor, "batch 1"]:
     """[P; x; y]: in front of the input (Lester et al. 2021, §2)."""
     del marks
-    return lengths * 0
+    return lengths[:, None] * 0
 
 
-def middle(lengths: Int[Tensor, " batch"], marks: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+def middle(lengths: Int[Tensor, " batch"], marks: Int[Tensor, "batch marks"]) -> Int[Tensor, "batch 1"]:
     """[x1; P; x2; y]: at the template's mark, or half-way through the input."""
-    return (lengths // 2).where(marks < 0, marks)
+    half = lengths[:, None] // 2
+    return half.where(marks[:, :1] < 0, marks[:, :1]) if marks.shape[1] else half
 
 
-def append(lengths: Int[Tensor, " batch"], marks: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+def append(lengths: Int[Tensor, " batch"], marks: Int[Tensor, "batch marks"]) -> Int[Tensor, "batch 1"]:
     """[x; P; y]: behind the input; between input and target in a decoder-only model (Li & Liang 2021, §7.3)."""
     del marks
-    return lengths
+    return lengths[:, None]
+
+
+def template(lengths: Int[Tensor, " batch"], marks: Int[Tensor, "batch marks"]) -> Int[Tensor, "batch marks"]:
+    """[P1; x1; P2; x2; …]: each part at its mark, a `{soft:N}` of the template (Liu et al. 2021, §2.2)."""
+    del lengths
+    return marks
 
 
 PLACEMENTS: Registry[Placement] = Registry(
-    "placement", "softprompt.placements", {"append": append, "middle": middle, "prepend": prepend}
+    "placement",
+    "softprompt.placements",
+    {"append": append, "middle": middle, "prepend": prepend, "template": template},
 )
 
 

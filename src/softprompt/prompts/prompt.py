@@ -82,6 +82,11 @@ class SoftPrompt(nn.Module):
         """Where it goes in an input: the name of a placement."""
         return self.method.placement
 
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Virtual tokens in each part of it: one part, unless `placement="template"` divides it."""
+        return tuple(getattr(self.method, "segments", None) or (self.length,))
+
     def num_parameters(self) -> int:
         """Values of the prompt as it is stored and applied, any reparameterisation computed away."""
         return sum(tensor.numel() for tensor in self().named().values())

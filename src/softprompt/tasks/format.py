@@ -21,7 +21,8 @@ class TextFormat:
 
     Args:
         input: Template of the input, e.g. `question: {question} context: {context}`. Text is kept exactly; `{prompt}`
-            may stand in it once, where a prompt with `placement="middle"` goes, and is rendered as `PROMPT_MARK`.
+            may stand in it once, where a prompt with `placement="middle"` goes, or `{soft:20}` wherever 20 virtual
+            tokens of one with `placement="template"` go. Either is rendered as `PROMPT_MARK`.
         target: Template of the target, e.g. `{label}`. A column that holds a list of texts gives several references.
         label_words: The verbalizer: value of the target's only column to the word that the model says for it.
             Several values may share a word.
@@ -46,9 +47,10 @@ class TextFormat:
         target = parse_template(self.target)
         object.__setattr__(self, "_input", parse_template(self.input))
         object.__setattr__(self, "_target", target)
-        if target.marked:
+        if target.marks:
             raise ConfigError(
-                f"The target template {self.target!r} holds {{{MARK_FIELD}}}; it may stand in the input only."
+                f"The target template {self.target!r} holds {{{MARK_FIELD}}} or {{soft:N}}; a prompt's place is in the"
+                " input only."
             )
         if self.label_words is not None:
             # YAML and Python know numbers and truth values as keys; a row's value is compared as text.
@@ -65,6 +67,11 @@ class TextFormat:
     def target_fields(self) -> tuple[str, ...]:
         """The target's columns, each once, in the template's order."""
         return self._target.fields
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Virtual tokens at each place that the input's template has for them; empty if it does not divide them."""
+        return self._input.segments
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -47,6 +47,11 @@ class Task:
         return self.format.labels
 
     @property
+    def segments(self) -> tuple[int, ...]:
+        """Virtual tokens at each place that the input's template has for them; empty if it does not divide them."""
+        return self.format.segments
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, train first."""
         return tuple(self._examples)

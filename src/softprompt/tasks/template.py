@@ -1,7 +1,9 @@
 """Template strings over columns: `question: {question} context: {context}`.
 
 A name in braces is a column, taken as it is written (spaces and points are part of it); literal braces are
-doubled. `{prompt}` is the place of a soft prompt inside the input and is rendered as `PROMPT_MARK`.
+doubled. `{prompt}` is the place of a whole soft prompt inside the input; `{soft:20}` is that of its next 20 virtual
+tokens, so that a prompt can be divided among several places (Liu et al. 2021, §2.2). Either is rendered as
+`PROMPT_MARK`.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from softprompt.errors import ConfigError, DataError
 __all__ = ["PROMPT_MARK", "FilledText", "Template", "column_text", "parse_template"]
 
 PROMPT_MARK = "\U0010fffd"
-"""One private-use character, Unicode's last: the place of a soft prompt in a rendered input. Data never hold it."""
+"""One private-use character, Unicode's last: a place of a soft prompt in a rendered input. Data never hold it."""
 
 MARK_FIELD = "prompt"
+SOFT_FIELD = "soft"
 MISSING = object()
 
 
@@ -50,15 +53,17 @@ class Template:
 
     Args:
         source: The template as it was written.
-        pieces: Literal text, each with the column that follows it (`None`: nothing, or the mark, which is text).
+        pieces: Literal text, each with the column that follows it (`None`: nothing, or a mark, which is text).
         fields: The columns, each once, in order.
-        marked: Whether the template says where a soft prompt goes.
+        marks: How many places of a soft prompt it has.
+        segments: Virtual tokens at each place, if the template divides them; empty if it does not.
     """
 
     source: str
     pieces: tuple[tuple[str, str | None], ...]
     fields: tuple[str, ...]
-    marked: bool
+    marks: int
+    segments: tuple[int, ...]
 
     def fill(self, texts: Mapping[str, str]) -> FilledText:
         """Put the columns' texts in their places; a text is taken as it is, braces and all."""
@@ -80,8 +85,8 @@ def parse_template(source: str) -> Template:
     """Parse a template.
 
     Raises:
-        ConfigError: If braces do not match, a field is empty or carries a conversion or a format, the mark stands
-            twice, or there is no column in it.
+        ConfigError: If braces do not match, a field is empty or carries a conversion or a format, `{prompt}` stands
+            twice or beside `{soft:N}`, or there is no column in it.
     """
     where = f"The template {source!r}"
     if PROMPT_MARK in source:
@@ -95,19 +100,35 @@ def parse_template(source: str) -> Template:
             f"{where} cannot be read: {error}. Name columns as {{text}}; double literal braces."
         ) from None
     pieces: list[tuple[str, str | None]] = []
+    segments: list[int] = []
     for text, name, form, conversion in parsed:
         if name == "":
             raise ConfigError(f"{where} has empty braces: name a column, as in {{text}}; double literal braces.")
-        if form or conversion:
-            raise ConfigError(f"{where} formats {name!r} with ':' or '!'; only plain column names are known.")
-        pieces.append((text + PROMPT_MARK, None) if name == MARK_FIELD else (text, name))
+        if name == SOFT_FIELD and form and not conversion:
+            segments.append(_virtual_tokens(where, form))
+        elif form or conversion:
+            raise ConfigError(
+                f"{where} formats {name!r} with ':' or '!'; only plain column names and {{soft:N}} are known."
+            )
+        is_mark = name == MARK_FIELD or (name == SOFT_FIELD and bool(form))
+        pieces.append((text + PROMPT_MARK, None) if is_mark else (text, name))
     marks = sum(text.count(PROMPT_MARK) for text, _ in pieces)
-    if marks > 1:
-        raise ConfigError(f"{where} holds {{prompt}} more than once; a soft prompt has one place.")
+    if marks > max(1, len(segments)):
+        twice = "beside {soft:N}" if segments else "more than once"
+        raise ConfigError(
+            f"{where} holds {{prompt}} {twice}; a whole soft prompt has one place, and one that is divided a {{soft:N}}"
+            " for each of its parts."
+        )
     fields = tuple(dict.fromkeys(name for _, name in pieces if name is not None))
     if not fields:
         raise ConfigError(f"{where} names no column ({{prompt}} is the soft prompt's place); name one, as in {{text}}.")
-    return Template(source, tuple(pieces), fields, marked=marks == 1)
+    return Template(source, tuple(pieces), fields, marks=marks, segments=tuple(segments))
+
+
+def _virtual_tokens(where: str, form: str) -> int:
+    if not (form.isascii() and form.isdigit() and int(form) > 0):
+        raise ConfigError(f"{where} holds {{soft:{form}}}; give the number of virtual tokens, as in {{soft:20}}.")
+    return int(form)
 
 
 def column_text(row: Mapping[str, object], name: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.losses import IGNORED
-from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import Example
@@ -40,13 +40,13 @@ class TrainRow:
     Attributes:
         input: Token ids of the input.
         target: Token ids of the target; in an encoder-only model the index of its class, alone.
-        mark: Token index of the template's mark, -1 for none.
+        marks: Token indices of the template's marks, in order.
         width: Columns that it takes up in a batch, without its prompt.
     """
 
     input: list[int]
     target: list[int]
-    mark: int
+    marks: tuple[int, ...]
     width: Width
 
     @property
@@ -88,7 +88,7 @@ def encode_rows(model: Prompted, run: Run, prompt: str | None) -> list[TrainRow]
     for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
         _check_tokens(backbone, example, encoded.ids, ids)
     return [
-        TrainRow(encoded.ids, ids, encoded.mark, _width(kind, len(encoded.ids), len(ids)))
+        TrainRow(encoded.ids, ids, encoded.marks, _width(kind, len(encoded.ids), len(ids)))
         for encoded, ids in zip(inputs, targets, strict=True)
     ]
 
@@ -131,7 +131,7 @@ def digest(rows: Sequence[TrainRow]) -> str:
     """Digest of tokenized rows, by which a resumed session knows its data."""
     state = hashlib.sha256()
     for row in rows:
-        state.update(repr((row.input, row.target, row.mark)).encode())
+        state.update(repr((row.input, row.target, row.marks)).encode())
     return state.hexdigest()[:16]
 
 
@@ -226,6 +226,6 @@ def collate(backbone: Backbone, rows: Sequence[TrainRow]) -> dict[str, Tensor]:
         labels = torch.full_like(ids, IGNORED)
         for i, row in enumerate(rows):
             labels[i, len(row.input) : len(joined[i])] = torch.tensor(row.target)
-    marks = torch.tensor([row.mark for row in rows])
+    marks = pad_marks([row.marks for row in rows])
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels, "marks": marks}
     return {name: tensor.to(backbone.device) for name, tensor in batch.items()}

@@ -37,19 +37,28 @@ def test_insert_prompt_is_a_list_insertion(data, side):
     rows, seq = mask.shape
     width = data.draw(st.integers(0, 4))
     lengths = data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows))
-    at = [data.draw(st.integers(0, int(row.sum()))) for row in mask]
+    at = [data.draw(st.lists(st.integers(0, int(row.sum())), min_size=width, max_size=width)) for row in mask]
     inputs = torch.arange(1, rows * seq + 1, dtype=torch.float).view(rows, seq)
     prompt = -torch.arange(1, rows * width + 1, dtype=torch.float).view(rows, width)
     prompt_mask = torch.arange(width) < torch.tensor(lengths)[:, None]
 
     joined, joined_mask, columns = insert_prompt(
-        prompt[:, :, None], prompt_mask, inputs[:, :, None], mask, at=torch.tensor(at), padding_side=side
+        prompt[:, :, None],
+        prompt_mask,
+        inputs[:, :, None],
+        mask,
+        at=torch.tensor(at).view(rows, width),
+        padding_side=side,
     )
 
     want = []
     for i in range(rows):
         tokens = inputs[i][mask[i]].tolist()
-        want.append(tokens[: at[i]] + prompt[i, : lengths[i]].tolist() + tokens[at[i] :])
+        before = [
+            [one for one, place in zip(prompt[i, : lengths[i]].tolist(), at[i], strict=False) if place == j]
+            for j in range(len(tokens) + 1)
+        ]
+        want.append([one for j, token in enumerate(tokens) for one in (*before[j], token)] + before[-1])
     widest = max(map(len, want))
     assert joined_mask.tolist() == pad_lists([[True] * len(row) for row in want], side, widest, False)
     assert joined[:, :, 0].where(joined_mask, 0).tolist() == pad_lists(want, side, widest, 0)
@@ -62,9 +71,13 @@ def test_insert_prompt_is_a_list_insertion(data, side):
 @pytest.mark.parametrize("at", [-1, 3])
 def test_a_prompt_goes_inside_its_row(at):
     mask = torch.tensor([[True, True, False]])
-    with pytest.raises(ShapeError, match=rf"before token 0 to \[2\] of its row, but got \[{at}\]"):
+    with pytest.raises(ShapeError, match=rf"before token 0 to \[2\] of its row, but got \[\[{at}\]\]"):
         insert_prompt(
-            torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 3, 2), mask, at=torch.tensor([at])
+            torch.zeros(1, 1, 2),
+            torch.ones(1, 1, dtype=torch.bool),
+            torch.zeros(1, 3, 2),
+            mask,
+            at=torch.tensor([[at]]),
         )
 
 
@@ -96,7 +109,7 @@ def test_a_tokens_successor_is_predicted_just_before_it(data, side):
     mask = data.draw(masks())
     rows, seq = mask.shape
     lengths = data.draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows))
-    at = [data.draw(st.integers(0, int(row.sum()))) for row in mask]
+    at = [[data.draw(st.integers(0, int(row.sum())))] * 3 for row in mask]
     prompt_mask = torch.arange(3) < torch.tensor(lengths)[:, None]
     _, joined_mask, columns = insert_prompt(
         torch.zeros(rows, 3, 1), prompt_mask, torch.zeros(rows, seq, 1), mask, at=torch.tensor(at), padding_side=side

@@ -13,7 +13,7 @@ from softprompt.conditioning.inputs import check_batch, check_list
 from softprompt.errors import ConfigError, LengthError, MismatchError, ShapeError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from softprompt.prompts.parameters import DirectPrefix, DirectRows
-from softprompt.tasks import TextFormat
+from softprompt.tasks import Task, TextFormat
 
 IDS = torch.tensor([[5, 6, 7], [8, 9, 10]])
 WIDE = torch.ones(2, 4)
@@ -104,8 +104,8 @@ def test_labels_of_other_kinds(name, inputs, message):
 
 
 def test_marks_are_one_for_each_row():
-    with pytest.raises(ShapeError, match=r"marks has shape \[1\]; expected one for each row: \[2\]"):
-        check_batch(IDS, torch.ones_like(IDS), torch.tensor([1]))
+    with pytest.raises(ShapeError, match=r"marks has shape \[1, 1\]; expected \[batch, marks\], 2 rows"):
+        check_batch(IDS, torch.ones_like(IDS), torch.tensor([[1]]))
 
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "labels"])
@@ -259,14 +259,48 @@ def test_a_stored_template_is_applied_and_can_be_bypassed():
 def test_the_mark_of_a_template_places_a_prompt():
     model = Prompted(BACKBONE, {"a": formed(rows(placement="middle"), "the film {prompt} {text}")})
     ids, mask, marks = model.encode(["is dull"], "a")
-    head = BACKBONE.tokenize("the film ")
-    assert marks.tolist() == [len(head)]
+    head = BACKBONE.tokenize("the film")
+    assert marks.tolist() == [[len(head)]]
     assert ids[0, : len(head)].tolist() == head
     with torch.no_grad():
         got = model(input_ids=ids, attention_mask=mask, marks=marks).logits
         half = model(input_ids=ids, attention_mask=mask).logits
     assert marks.item() != ids.shape[1] // 2
     assert not got.allclose(half, atol=1e-2)
+
+
+def divided(template: str, length: int) -> SoftPrompt:
+    rows = [{"text": "so", "label": "bad"}]
+    task = Task.from_rows({"train": rows, "validation": rows}, input=template, target="{label}")
+    prompt = PromptTuning(length=length, init="vocab", placement="template").build(BACKBONE, task)
+    return prompt.with_info(format=task.format.to_mapping())
+
+
+def test_a_template_divides_a_prompt():
+    """The same rows in two places are those of an undivided prompt where the places meet."""
+    prompt = divided("the film {soft:2}{soft:3} {text}", 5)
+    assert prompt.segments == (2, 3)
+    whole = formed(
+        SoftPrompt(prompt.parametrization, rows(placement="middle").method, prompt.info), "the film {prompt} {text}"
+    )
+    apart = divided("{soft:2} the film {text} {soft:3}", 5)
+    model = Prompted(BACKBONE, {"divided": prompt, "whole": whole, "apart": apart})
+    options = {"max_new_tokens": 3, "do_sample": False}
+    texts = ["is dull", "is the best of the year"]
+    assert model.generate(texts, prompts="divided", **options) == model.generate(texts, prompts="whole", **options)
+    scores = {name: model.score(texts, ["good", "bad"], prompts=name) for name in model.prompts}
+    assert scores["divided"].equal(scores["whole"])
+    assert not scores["divided"].allclose(scores["apart"], atol=1e-3)
+    mixed = model.score(texts, ["good", "bad"], prompts=["apart", "whole"])
+    assert mixed.allclose(torch.stack([scores["apart"][0], scores["whole"][1]]), atol=1e-5)
+
+
+def test_a_divided_prompt_needs_its_marks():
+    model = Prompted(BACKBONE, {"a": divided("{soft:2} {text} {soft:3}", 5)})
+    with pytest.raises(ShapeError, match=r"A prompt of 2 parts meets rows with \[0\] marks; render them with"):
+        model(input_ids=IDS)
+    with pytest.raises(ShapeError, match=r"A prompt of 2 parts meets rows with \[1\] marks"):
+        model(input_ids=IDS, marks=torch.tensor([[0], [1]]))
 
 
 def test_texts_that_are_too_long_are_an_error_or_cut():

@@ -42,7 +42,7 @@ def words(backbone: Backbone, ids: list[int]) -> str:
 def test_an_input_gets_what_the_tokenizer_adds(backbone, lead, tail):
     body = backbone.tokenize("the best film")
     got = encode_input(backbone, plain("the best film"))
-    assert (got.ids, got.mark) == ([*lead, *body, *tail], -1)
+    assert (got.ids, got.marks) == ([*lead, *body, *tail], ())
 
 
 def test_a_decoders_input_stays_open():
@@ -54,7 +54,7 @@ def test_a_decoders_input_stays_open():
 def test_a_mark_is_a_place_between_tokens(backbone, lead):
     got = encode_input(backbone, plain(f"the best{PROMPT_MARK} film"))
     head = backbone.tokenize("the best")
-    assert got.mark == lead + len(head)
+    assert got.marks == (lead + len(head),)
     assert got.ids[lead : lead + len(head)] == head
     assert got.ids == encode_input(backbone, plain("the best film")).ids
 
@@ -74,7 +74,26 @@ def test_too_long_an_input_is_an_error_or_cut(backbone):
 
 def test_a_mark_that_is_cut_off_stands_at_the_end():
     got = encode_input(DECODER, plain(f"the best film of{PROMPT_MARK} the year"), max_tokens=3, truncate=True)
-    assert (len(got.ids), got.mark) == (3, 3)
+    assert (len(got.ids), got.marks) == (3, (3,))
+
+
+@pytest.mark.parametrize(("backbone", "lead"), [(DECODER, 0), (TRANSLATOR, 0), (CLASSIFIER, 1)])
+def test_several_marks_and_no_blanks_before_them(backbone, lead):
+    got = encode_input(backbone, plain(f"{PROMPT_MARK} the best {PROMPT_MARK}{PROMPT_MARK} film:  {PROMPT_MARK}"))
+    parts = [backbone.tokenize(part) for part in (" the best", " film:")]
+    assert got.ids[lead : lead + sum(map(len, parts))] == [*parts[0], *parts[1]]
+    ends = [0, len(parts[0]), len(parts[0]), len(parts[0]) + len(parts[1])]
+    assert got.marks == tuple(lead + end for end in ends)
+
+
+def test_a_shortened_input_keeps_its_marks_where_they_were():
+    form = TextFormat(input="{soft:2} {a} {soft:1} {b} so {soft:3}", target="{label}")
+    given = render_input(DECODER, form, {"a": "the best film of the year", "b": "bad"})
+    whole = encode_input(DECODER, given)
+    assert whole.marks == (0, len(DECODER.tokenize(" the best film of the year")), len(whole.ids))
+    cut = encode_input(DECODER, given, max_tokens=len(whole.ids) - 2, truncate=True)
+    assert cut.marks == (0, whole.marks[1] - 2, len(cut.ids))
+    assert cut.ids[cut.marks[1] :] == whole.ids[whole.marks[1] :]
 
 
 def test_an_input_is_not_cut_to_nothing():
@@ -155,7 +174,7 @@ def test_what_a_column_filled_is_cut_and_the_template_stays(backbone, template):
     """The end of the whole was cut: an instruction behind the text went first, and then the question itself."""
     given = render_input(backbone, TextFormat(input=template, target="{label}"), LONG)
     whole = encode_input(backbone, given).ids
-    before, _, behind = template.replace("{prompt}", "").partition("{text}")
+    before, _, behind = template.replace(" {prompt}", "").partition("{text}")
     for most in range(len(whole) - 12, len(whole)):
         cut = encode_input(backbone, given, max_tokens=most, truncate=True)
         said = backbone.need_tokenizer().decode(cut.ids, skip_special_tokens=True)
@@ -166,7 +185,9 @@ def test_what_a_column_filled_is_cut_and_the_template_stays(backbone, template):
         assert LONG.startswith(kept)
         assert kept != LONG
         if "{prompt}" in template:
-            assert backbone.need_tokenizer().decode(cut.ids[cut.mark :], skip_special_tokens=True).strip() == "too :"
+            assert (
+                backbone.need_tokenizer().decode(cut.ids[cut.marks[0] :], skip_special_tokens=True).strip() == "too :"
+            )
 
 
 def test_a_text_prompt_is_not_what_is_cut():

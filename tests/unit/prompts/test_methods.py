@@ -11,7 +11,7 @@ from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR
 from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt, initializers
 
-TASK = SimpleNamespace(labels=["ab", "z"])
+TASK = SimpleNamespace(labels=["ab", "z"], segments=())
 
 
 @pytest.mark.parametrize(("length", "count"), [(5, 245_760), (10, 491_520)])
@@ -68,7 +68,7 @@ def test_text_is_tokenized():
     ("method", "task", "what"),
     [
         (PromptTuning(init="text", text="?!"), None, "The text '[?]!'"),
-        (PromptTuning(), SimpleNamespace(labels=["a", "..."]), "The label '[.]+'"),
+        (PromptTuning(), SimpleNamespace(labels=["a", "..."], segments=()), "The label '[.]+'"),
     ],
 )
 def test_words_without_tokens_are_refused(method, task, what):
@@ -199,3 +199,44 @@ def test_settings_are_read_from_plain_values():
     assert PrefixTuning.from_settings({"length": 3, "cross": False}) == PrefixTuning(length=3, cross=False)
     with pytest.raises(ConfigError, match="Unknown setting of PromptTuning 'lenght'"):
         PromptTuning.from_settings({"lenght": 3})
+
+
+DIVIDED = SimpleNamespace(labels=None, segments=(2, 1))
+
+
+def test_a_templates_places_divide_the_rows():
+    prompt = PromptTuning(length=3, init="vocab", placement="template").build(SMALL, DIVIDED)
+    assert (prompt.segments, prompt.method.segments) == ((2, 1), (2, 1))
+    again = PromptTuning.from_settings({"length": 3, "init": "vocab", "placement": "template", "segments": [2, 1]})
+    assert again == prompt.method
+    assert again.build(SMALL).segments == (2, 1), "a task is not needed where the segments are known"
+    assert PromptTuning(length=3, init="vocab").build(SMALL).segments == (3,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "message"),
+    [
+        (
+            {"length": 3},
+            DIVIDED,
+            r"divides 3 virtual tokens among 2 places, but placement='prepend'; use placement='te",
+        ),
+        ({"length": 4, "placement": "template"}, DIVIDED, "length=4, but .* places for 3 virtual tokens; use length=3"),
+        ({"length": 3, "placement": "template"}, TASK, r"needs a task whose input has places such as \{soft:20\}"),
+        (
+            {"length": 3, "placement": "template", "segments": (1, 2)},
+            DIVIDED,
+            r"segments=\[1, 2\], but .* has \[2, 1\]",
+        ),
+        ({"length": 3, "placement": "template", "segments": (1, 1)}, None, "at least 1 each, 3 in all"),
+        ({"length": 3, "segments": (1, 2)}, None, "is used by placement='template' only, not 'prepend'"),
+    ],
+)
+def test_rows_that_cannot_be_divided(settings, task, message):
+    with pytest.raises(ConfigError, match=message):
+        PromptTuning(init="vocab", **settings).build(SMALL, task)
+
+
+def test_a_prefix_is_not_divided():
+    with pytest.raises(UnsupportedError, match="A prefix has no rows that a template could divide"):
+        PrefixTuning(placement="template").build(SMALL, DIVIDED)

@@ -95,7 +95,8 @@ def test_keys_that_yaml_reads_as_numbers_and_truth_values_are_compared_as_text()
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"target": "{prompt} {y}"}, "target template .* holds {prompt}; it may stand in the input only"),
+        ({"target": "{soft:2} {y}"}, "target template .* holds {prompt} or {soft:N}"),
+        ({"target": "{prompt} {y}"}, "target template .* holds {prompt} or {soft:N}; a prompt's place is in the input"),
         ({"target": "{y} {z}", "label_words": {"0": "a"}}, "one column, but the target template '{y} {z}' has y, z"),
         ({"label_words": {}}, "label_words is empty"),
         ({"label_words": {"0": " "}}, "label word of '0' is ' '"),

@@ -32,9 +32,18 @@ def test_a_name_is_taken_as_it_is_written():
 def test_the_mark_is_a_place_and_no_column():
     template = parse_template("{premise} {prompt} {hypothesis}")
     assert template.fields == ("premise", "hypothesis")
-    assert template.marked
+    assert (template.marks, template.segments) == (1, ())
     assert template.render({"premise": "a", "hypothesis": "b"}) == f"a {PROMPT_MARK} b"
-    assert not parse_template("{premise}").marked
+    assert parse_template("{premise}").marks == 0
+
+
+def test_a_prompt_is_divided_among_places():
+    template = parse_template("{soft:20} {premise} {soft:5} {hypothesis} answer: {soft:3}")
+    assert template.fields == ("premise", "hypothesis")
+    assert (template.marks, template.segments) == (3, (20, 5, 3))
+    mark = PROMPT_MARK
+    assert template.render({"premise": "a", "hypothesis": "b"}) == f"{mark} a {mark} b answer: {mark}"
+    assert parse_template("{soft}").fields == ("soft",), "without a number it is a column"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +56,11 @@ def test_the_mark_is_a_place_and_no_column():
         ("{text!r}", "formats 'text' with ':' or '!'"),
         ("{prompt:20} {text}", "formats 'prompt'"),
         ("{prompt} {text} {prompt}", "more than once"),
+        ("{prompt} {text} {soft:3}", r"holds \{prompt\} beside \{soft:N\}"),
+        ("{soft:0} {text}", r"holds \{soft:0\}; give the number of virtual tokens"),
+        ("{soft:two} {text}", r"holds \{soft:two\}; give the number"),
+        ("{soft!r:2} {text}", "formats 'soft'"),
+        ("{soft:2}", "names no column"),
         ("plain", "names no column"),
         ("{prompt}", "names no column.*soft prompt's place"),
         (f"{{text}} {PROMPT_MARK}", r"U\+10FFFD.*write \{prompt\}"),

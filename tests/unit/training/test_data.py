@@ -27,7 +27,7 @@ from softprompt.training.data import Batches, TrainRow, collate, cut, digest, en
 
 def row(inputs: int, targets: int = 1, *, apart: bool = False) -> TrainRow:
     width = (inputs, targets) if apart else (inputs + targets, 0)
-    return TrainRow(list(range(inputs)), list(range(targets)), -1, width)
+    return TrainRow(list(range(inputs)), list(range(targets)), (), width)
 
 
 WIDTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
@@ -116,13 +116,13 @@ def test_padding_counts_inputs_and_targets_apart():
 
 
 def test_a_digest_knows_every_part_of_a_row():
-    rows = [TrainRow([1, 2], [3], -1, (3, 0)), TrainRow([4], [5], 0, (2, 0))]
+    rows = [TrainRow([1, 2], [3], (), (3, 0)), TrainRow([4], [5], (0,), (2, 0))]
     others = [
         rows[:1],
         rows[::-1],
         [dataclasses.replace(rows[0], input=[1]), rows[1]],
         [dataclasses.replace(rows[0], target=[4]), rows[1]],
-        [rows[0], dataclasses.replace(rows[1], mark=1)],
+        [rows[0], dataclasses.replace(rows[1], marks=(1,))],
     ]
     assert digest(rows) == digest(list(rows))
     assert len({digest(rows), *map(digest, others)}) == 6
@@ -163,7 +163,7 @@ def test_a_row_with_two_references_is_two(kind, inputs, targets, widths):
     assert [one.input for one in rows] == [inputs, inputs]
     assert [one.target for one in rows] == targets
     assert [one.width for one in rows] == widths
-    assert [one.mark for one in rows] == [-1, -1]
+    assert [one.marks for one in rows] == [(), ()]
     assert [one.tokens for one in rows] == [sum(width) for width in widths]
 
 
@@ -191,7 +191,14 @@ def test_labels_must_be_the_heads_classes(settings, count):
 
 def test_marks_of_the_middle_placement_are_token_indices():
     run = run_of([ROW], PromptTuning(length=2, init="vocab", placement="middle"), input="review : {prompt} {text}")
-    assert {one.mark for one in encoded("decoder-only", run)} == {2}
+    assert {one.marks for one in encoded("decoder-only", run)} == {(2,)}
+
+
+def test_a_divided_prompts_marks_are_token_indices():
+    method = PromptTuning(length=6, init="vocab", placement="template")
+    rows = encoded("decoder-only", run_of([ROW], method, input="{soft:2} review : {soft:1} {text} {soft:3}"))
+    assert {one.marks for one in rows} == {(0, 2, 5)}
+    assert collate(tiny_backbone("decoder-only"), rows)["marks"].tolist() == [[0, 2, 5], [0, 2, 5]]
 
 
 LONG = {"text": "film " * 200, "said": "good"}
@@ -281,7 +288,7 @@ def test_a_batch_of_a_decoder_has_targets_behind_inputs():
     assert batch["input_ids"].tolist() == [[*good, END], [*bad, END, PAD]]
     assert batch["attention_mask"].tolist() == [[True] * 5, [True] * 4 + [False]]
     assert batch["labels"].tolist() == [[IGNORED] * 3 + [good[3], END], [IGNORED, *bad[1:], END, IGNORED]]
-    assert batch["marks"].tolist() == [-1, -1]
+    assert batch["marks"].shape == (2, 0)
 
 
 def test_a_batch_of_an_encoder_decoder_pads_targets_apart():
