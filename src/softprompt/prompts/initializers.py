@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,9 @@ __all__ = [
     "class_labels",
     "find",
     "fit",
+    "mean",
     "names",
+    "normal",
     "previous",
     "random",
     "register",
@@ -48,7 +50,7 @@ class Materials:
         vocabulary: Embeddings of the most common tokens, `[tokens, dim]`.
         labels: For each class label, the embeddings of its pieces, `[pieces, dim]`.
         text: Embeddings of a given text's tokens, `[tokens, dim]`; None if none was given.
-        source: Rows of another prompt, `[rows, dim]`; None if none was given.
+        sources: Rows of each of other prompts, `[rows, dim]`; empty if none was given.
     """
 
     length: int
@@ -57,7 +59,7 @@ class Materials:
     vocabulary: Float[Tensor, "tokens dim"]
     labels: tuple[Tensor, ...] = ()
     text: Tensor | None = None
-    source: Tensor | None = None
+    sources: tuple[Tensor, ...] = ()
 
 
 Initializer = Callable[[Materials], Tensor]
@@ -67,6 +69,12 @@ def random(materials: Materials) -> Float[Tensor, "length dim"]:
     """Uniform in [-0.5, 0.5] (Lester et al. 2021, §3.2)."""
     uniform = torch.rand(materials.length, materials.dim, generator=materials.generator)
     return (uniform * 2 - 1) * _RANDOM_RANGE
+
+
+def normal(materials: Materials) -> Float[Tensor, "length dim"]:
+    """Drawn around the mean of common tokens' embeddings, as far as they spread, in each dimension."""
+    spread, mean = torch.std_mean(materials.vocabulary, dim=0)
+    return mean + spread * torch.randn(materials.length, materials.dim, generator=materials.generator)
 
 
 def vocab(materials: Materials) -> Float[Tensor, "length dim"]:
@@ -116,18 +124,27 @@ def text(materials: Materials) -> Float[Tensor, "length dim"]:
 
 
 def previous(materials: Materials) -> Float[Tensor, "length dim"]:
-    """Rows of another prompt, repeated or cut to the prompt's length (Vu et al. 2022, soft prompt transfer).
+    """Rows of another prompt, or the mean of several, each repeated or cut to the prompt's length.
 
     Raises:
-        ConfigError: If no prompt was given, or its rows have another width.
+        ConfigError: If no prompt was given, or the rows of one have another width.
+
+    References:
+        Vu et al. 2022 (soft prompt transfer).
     """
-    if materials.source is None:
-        raise ConfigError("init='prompt' needs source=...: the folder of the prompt to start from.")
-    if materials.source.shape[1] != materials.dim:
-        raise ConfigError(
-            f"init='prompt': expected rows of width {materials.dim}, but the source's have {materials.source.shape[1]}."
-        )
-    return fit(materials.source, materials.length)
+    if not materials.sources:
+        raise ConfigError("init='prompt' needs source=...: the folder of the prompt to start from, or several.")
+    for rows in materials.sources:
+        if rows.shape[1] != materials.dim:
+            raise ConfigError(
+                f"init='prompt': expected rows of width {materials.dim}, but the source's have {rows.shape[1]}."
+            )
+    return mean([fit(rows, materials.length) for rows in materials.sources])
+
+
+def mean(several: Sequence[Float[Tensor, "*shape"]]) -> Float[Tensor, "*shape"]:
+    """The mean of tensors of one shape."""
+    return torch.stack(list(several)).mean(dim=0)
 
 
 def fit(rows: Float[Tensor, "rows ..."], length: int) -> Float[Tensor, "length ..."]:
@@ -139,7 +156,14 @@ def fit(rows: Float[Tensor, "rows ..."], length: int) -> Float[Tensor, "length .
 ROWS: Registry[Initializer] = Registry(
     "initializer",
     "softprompt.initializers",
-    {"class_labels": class_labels, "prompt": previous, "random": random, "text": text, "vocab": vocab},
+    {
+        "class_labels": class_labels,
+        "normal": normal,
+        "prompt": previous,
+        "random": random,
+        "text": text,
+        "vocab": vocab,
+    },
 )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["DirectPrefix", "DirectRows", "Parameters", "PromptTensors", "ReparameterizedPrefix"]
+__all__ = ["DirectPrefix", "DirectRows", "Parameters", "PromptTensors", "ReparameterizedPrefix", "ReparameterizedRows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,52 @@ class DirectPrefix(Parameters):
         return PromptTensors(keys_values=dict(self.keys_values.items()))
 
 
+class ReparameterizedRows(Parameters):
+    """Rows at the input embedding, produced from trainable inputs by a prompt encoder (Liu et al. 2021, §3.2).
+
+    `lstm` is a bidirectional LSTM of two layers, then linear, ReLU, linear; `mlp` is linear, ReLU, linear, ReLU,
+    linear. A start is added to what the encoder gives, whose last layer then begins at zero.
+
+    Args:
+        start: Rows to start from, `[length, dim]`; None leaves the start to the encoder.
+        length: Virtual tokens.
+        dim: Width of a row, and of the encoder's inputs.
+        encoder: `lstm` or `mlp`.
+        hidden: Width inside the encoder; of each direction of the LSTM.
+        generator: Source of the random inputs and weights.
+    """
+
+    def __init__(
+        self,
+        start: Float[Tensor, "length dim"] | None,
+        *,
+        length: int,
+        dim: int,
+        encoder: Literal["lstm", "mlp"],
+        hidden: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.inputs = nn.Parameter(torch.randn(length, dim, generator=generator))
+        last = _linear(2 * hidden if encoder == "lstm" else hidden, dim, generator)
+        if encoder == "lstm":
+            self.lstm: nn.Module | None = _lstm(dim, hidden, generator)
+            self.mlp = nn.Sequential(_linear(2 * hidden, 2 * hidden, generator), nn.ReLU(), last)
+        else:
+            self.lstm = None
+            inner = (_linear(dim, hidden, generator), nn.ReLU(), _linear(hidden, hidden, generator), nn.ReLU())
+            self.mlp = nn.Sequential(*inner, last)
+        if start is not None:
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+        self.register_buffer("start", torch.zeros(length, dim) if start is None else start.float().clone())
+
+    def forward(self) -> PromptTensors:
+        """The rows that the encoder gives."""
+        encoded = self.inputs if self.lstm is None else self.lstm(self.inputs)[0]  # [length, 2*hidden]
+        return PromptTensors(rows=self.mlp(encoded) + self.get_buffer("start"))
+
+
 class ReparameterizedPrefix(Parameters):
     """Keys and values of every layer, produced from small rows by an MLP (Li & Liang 2021, §4.3).
 
@@ -124,6 +171,14 @@ class ReparameterizedPrefix(Parameters):
             shaped = flat.view(length, layers, two, heads, width).permute(1, 2, 3, 0, 4)
             keys_values[stack] = shaped + start  # [layers, 2, kv_heads, length, head_dim]
         return PromptTensors(keys_values=keys_values)
+
+
+def _lstm(inputs: int, hidden: int, generator: torch.Generator) -> nn.LSTM:
+    """A bidirectional LSTM of two layers as torch initialises it, but from a given generator."""
+    lstm = nn.utils.skip_init(nn.LSTM, inputs, hidden, num_layers=2, bidirectional=True)
+    for parameter in lstm.parameters():
+        nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5, generator=generator)
+    return lstm
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -19,7 +19,7 @@ from softprompt.config import check_types, choose, from_mapping
 from softprompt.errors import ConfigError
 from softprompt.prompts import registry
 from softprompt.tasks import Task, load_task
-from softprompt.training import MODEL_TUNING, ModelTuning, Run, TrainConfig
+from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_weight_method
 
 __all__ = ["Cell", "Grid", "digest", "load_grid", "named_grids", "read_task"]
 
@@ -83,13 +83,13 @@ class Cell:
         own = {key: value for key, value in self.settings.items() if key in _RUN}
         rest = {key: value for key, value in self.settings.items() if key not in _RUN and key != "method"}
         kind = self.settings["method"]
-        method = from_mapping(ModelTuning, rest) if self.tunes_model else registry.find(kind).from_settings(rest)
+        method = find_weight_method(kind, rest) if self.tunes_weights else registry.find(kind).from_settings(rest)
         return Run(name=name, method=method, task=task, seed=self.seed, **own)
 
     @property
-    def tunes_model(self) -> bool:
-        """Whether it trains the model itself."""
-        return bool(self.settings["method"] == MODEL_TUNING)
+    def tunes_weights(self) -> bool:
+        """Whether it trains weights instead of a prompt."""
+        return self.settings["method"] in WEIGHT_METHODS
 
 
 @final
@@ -103,7 +103,7 @@ class Grid:
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
             `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
             validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
-        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`.
+        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`.
         seeds: Of the runs.
         run: Settings of every run.
         session: Settings of every session.

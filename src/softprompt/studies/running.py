@@ -45,7 +45,7 @@ class _Planned:
     @property
     def alone(self) -> bool:
         """Whether it needs a session of its own."""
-        return self.cell.tunes_model
+        return self.cell.tunes_weights
 
 
 def run_grid(
@@ -225,7 +225,7 @@ def _row(
     if result is None or scores is None:
         return row
     row["best_step"] = result.best_step
-    row["parameters"] = _size(result)
+    row["parameters"], row["trained"] = result.parameters, result.trained
     row |= {f"validation_{name}": score for name, score in result.metrics.items()}
     for name, score in scores.items():
         low, high = scores.intervals[name]
@@ -234,13 +234,6 @@ def _row(
     row[f"{grid.split}_majority"] = majority[run.watches]
     row[f"{grid.split}_rows"] = len(scores.predictions)
     return row
-
-
-def _size(result: RunResult) -> int:
-    learned = result.learned
-    if isinstance(learned, SoftPrompt):
-        return learned.num_parameters()
-    return sum(parameter.numel() for parameter in learned.model.parameters())
 
 
 def _task_digest(task: Task) -> str:

@@ -1,8 +1,19 @@
-"""Training of prompts: many runs on one backbone in one session; and of the model itself, to compare with."""
+"""Training of prompts: many runs on one backbone in one session; and of weights, to compare with."""
 
-from softprompt.training.learners import MODEL_TUNING, ModelTuning
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.session import train
+from softprompt.training.weights import IA3, WEIGHT_METHODS, LoRA, ModelTuning, find_weight_method
 
-__all__ = ["MODEL_TUNING", "ModelTuning", "Run", "RunResult", "TrainConfig", "TrainResult", "train"]
+__all__ = [
+    "IA3",
+    "WEIGHT_METHODS",
+    "LoRA",
+    "ModelTuning",
+    "Run",
+    "RunResult",
+    "TrainConfig",
+    "TrainResult",
+    "find_weight_method",
+    "train",
+]

@@ -1,4 +1,4 @@
-"""What a run trains: a prompt beside the frozen backbone, or all weights of a copy of it."""
+"""What a run trains: a prompt beside the frozen backbone, or weights of a copy of it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,11 @@ from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
 from softprompt.errors import ArtefactError
 from softprompt.prompts import SoftPrompt
+from softprompt.training.weights import WeightMethod
 
-__all__ = ["MODEL_TUNING", "Learned", "Learner", "ModelLearner", "ModelTuning", "PromptLearner", "save_model"]
+__all__ = ["Learned", "Learner", "PromptLearner", "WeightLearner", "save_model"]
 
 Learned = SoftPrompt | Backbone
-MODEL_TUNING = "model_tuning"
-"""What `ModelTuning` is called among the names of methods."""
-
-
-@final
-@dataclass(frozen=True)
-class ModelTuning:
-    """Training of all weights, the baseline that prompts are measured against: a run's `method`.
-
-    The run trains a copy of the backbone in float32, in evaluation mode (no dropout), on the same data in the same
-    order as a prompt's run; the backbone itself stays as it is. It is the only run of its session.
-
-    References:
-        Lester et al. 2021, §3.1; Raffel et al. 2020, §3.5.2 (fine-tuning).
-    """
 
 
 @final
@@ -66,8 +52,8 @@ class PromptLearner:
 
 
 @final
-class ModelLearner:
-    """All weights of a copy of a backbone.
+class WeightLearner:
+    """Weights of a copy of a backbone.
 
     Attributes:
         asked_as: None: its rows ask for no prompt.
@@ -75,18 +61,21 @@ class ModelLearner:
 
     Args:
         backbone: What is copied.
+        method: Which weights are trained.
     """
 
     asked_as = None
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, method: WeightMethod) -> None:
         model = copy.deepcopy(backbone.model).float()
+        method.prepare(model)
         self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
-        model.requires_grad_(True)
+        for parameter in method.trained(model):
+            parameter.requires_grad_(True)
 
     @property
     def module(self) -> nn.Module:
-        """The weights."""
+        """The model, of which some or all parameters require a gradient."""
         return self.backbone.model
 
     def finish(self, values: Mapping[str, Tensor] | None, told: Mapping[str, Any]) -> Backbone:
@@ -101,11 +90,13 @@ class ModelLearner:
         return Backbone.from_model(self.backbone.model, self.backbone.tokenizer, name=f"{self.backbone.name}, tuned")
 
 
-Learner = PromptLearner | ModelLearner
+Learner = PromptLearner | WeightLearner
 
 
 def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:
-    """Write a tuned model as a folder that `Backbone.from_pretrained` loads, with `run.json`; whole or not at all.
+    """Write a tuned model as a folder, with `run.json`; whole or not at all.
+
+    It holds the whole model, which `Backbone.from_pretrained` loads, or the adapter alone, as peft stores it.
 
     Raises:
         ArtefactError: If it cannot be written.
@@ -113,7 +104,7 @@ def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:
     draft = path.with_name(f".{path.name}.draft")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        backbone.model.save_pretrained(draft)
+        backbone.model.save_pretrained(draft)  # of a model with an adapter, transformers writes the adapter alone
         if backbone.tokenizer is not None:
             backbone.tokenizer.save_pretrained(draft)
         (draft / "run.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")

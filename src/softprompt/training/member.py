@@ -34,7 +34,7 @@ class Member:
     def __init__(self, run: Run, learner: Learner, rows: list[TrainRow]) -> None:
         self.run = run
         self.learner = learner
-        self._parameters = list(learner.module.parameters())
+        self._parameters = [p for p in learner.module.parameters() if p.requires_grad]
         self._batches = Batches(rows, batch_size=run.batch_size, batch_tokens=run.batch_tokens, seed=run.seed)
         self._optimizer = build_optimizer(
             run.optimizer, self._parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
@@ -56,6 +56,11 @@ class Member:
     def live(self) -> bool:
         """Whether it still trains."""
         return self.status == "running"
+
+    @property
+    def num_trained(self) -> int:
+        """Values that its optimizer changes."""
+        return sum(parameter.numel() for parameter in self._parameters)
 
     @property
     def due(self) -> bool:

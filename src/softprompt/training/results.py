@@ -23,6 +23,7 @@ class RunResult:
 
     Attributes:
         learned: The best prompt, or tuned model, by the run's metric; the last good one if it was never evaluated.
+        trained: Values that training changed, those of a reparameterisation included.
         metrics: Its scores on the validation split.
         history: One entry per step: `step`, `loss` (nats per token), `learning_rate`, and scores where it was
             evaluated.
@@ -33,12 +34,18 @@ class RunResult:
     """
 
     learned: Learned
+    trained: int
     metrics: Mapping[str, float]
     history: list[dict[str, float]]
     best_step: int
     status: Status
     reason: str
     path: Path | None
+
+    @property
+    def parameters(self) -> int:
+        """Values that were learned, any reparameterisation computed away."""
+        return self.learned.num_parameters() if isinstance(self.learned, SoftPrompt) else self.trained
 
     @property
     def prompt(self) -> SoftPrompt:

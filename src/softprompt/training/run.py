@@ -16,7 +16,7 @@ from softprompt.loop.optimizers import optimizer_names
 from softprompt.loop.schedules import schedule_names
 from softprompt.prompts.registry import Method, name_of
 from softprompt.tasks import Task
-from softprompt.training.learners import MODEL_TUNING, ModelTuning
+from softprompt.training.weights import WeightMethod
 
 __all__ = ["Precision", "Run", "TrainConfig"]
 
@@ -32,7 +32,7 @@ class Run:
 
     Attributes:
         name: What results and folders call it: letters, digits, `_`, `.`, `-`.
-        method: How the prompt is made; or `ModelTuning`, the baseline that trains all weights.
+        method: How the prompt is made; or a baseline that trains weights: `ModelTuning`, `LoRA`, `IA3`.
         task: What it learns; its `train` split is trained on.
         seed: Of the prompt's start and the order of the data.
         optimizer: Name of an optimizer.
@@ -59,7 +59,7 @@ class Run:
     """
 
     name: str
-    method: Method | ModelTuning
+    method: Method | WeightMethod
     task: Task
     seed: int = 0
     optimizer: str = "adafactor"
@@ -122,7 +122,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Plain values: everything but the task's data, of which only counts are told."""
         plain = {key: value for key, value in vars(self).items() if key not in ("method", "task")}
-        name = MODEL_TUNING if isinstance(self.method, ModelTuning) else name_of(self.method)
+        name = self.method.name if isinstance(self.method, WeightMethod) else name_of(self.method)
         method = {"name": name, **to_mapping(self.method)}
         return to_mapping({**plain, "method": method, "task": self.task.name, "data": self.task.report.counts()})
 

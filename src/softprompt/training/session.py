@@ -25,12 +25,13 @@ from softprompt.loop.interrupts import Interrupts
 from softprompt.tasks import compute_metrics
 from softprompt.training.data import digest, encode_rows
 from softprompt.training.folder import SessionFolder
-from softprompt.training.learners import Learner, ModelLearner, ModelTuning, PromptLearner
+from softprompt.training.learners import Learner, PromptLearner, WeightLearner
 from softprompt.training.member import Member
 from softprompt.training.reports import Reports
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.step import backward_in_memory
+from softprompt.training.weights import WeightMethod
 
 __all__ = ["train"]
 
@@ -39,7 +40,7 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
     """Train prompts, or the baseline that they are measured against.
 
     Args:
-        backbone: The frozen model, which all runs share; a run of `ModelTuning` trains a copy of it.
+        backbone: The frozen model, which all runs share; a run of a `WeightMethod` trains a copy of it.
         runs: What to train, each under a name of its own.
         config: What the runs share.
 
@@ -47,7 +48,7 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
         By run, its best prompt (or tuned model), scores and history. A run that failed is among them with its reason.
 
     Raises:
-        ConfigError: If there are no runs, names repeat, a run of `ModelTuning` is not the only one, or `output_dir`
+        ConfigError: If there are no runs, names repeat, one that trains weights is not the only one, or `output_dir`
             holds another session.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
         NonFiniteError: If every run ended with a NaN or infinite loss or score.
@@ -67,12 +68,12 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
 class _Session:
     def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
         self.config = config
-        if len(runs) > 1 and any(isinstance(run.method, ModelTuning) for run in runs):
+        if len(runs) > 1 and any(isinstance(run.method, WeightMethod) for run in runs):
             raise ConfigError(
-                "A run of ModelTuning trains weights that others rely on; train it in a session of its own."
+                "A run that trains weights changes what others rely on; train it in a session of its own."
             )
         learners = {run.name: _learner(backbone, run) for run in runs}
-        tuned = [one for one in learners.values() if isinstance(one, ModelLearner)]
+        tuned = [one for one in learners.values() if isinstance(one, WeightLearner)]
         self.model = Prompted(
             tuned[0].backbone if tuned else backbone,
             {name: one.module for name, one in learners.items() if isinstance(one, PromptLearner)},
@@ -201,6 +202,7 @@ class _Session:
         results = {
             member.run.name: RunResult(
                 learned=learned[member.run.name],
+                trained=member.num_trained,
                 metrics=member.metrics,
                 history=member.history,
                 best_step=member.result_step,
@@ -214,8 +216,8 @@ class _Session:
 
 
 def _learner(backbone: Backbone, run: Run) -> Learner:
-    if isinstance(run.method, ModelTuning):
-        return ModelLearner(backbone)
+    if isinstance(run.method, WeightMethod):
+        return WeightLearner(backbone, run.method)
     return PromptLearner(run.name, run.method.build(backbone, run.task, run.seed))
 
 

@@ -1,0 +1,189 @@
+"""What building a prompt takes, whatever the method: checks, the words to start from, what it belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from softprompt.errors import ConfigError
+from softprompt.prompts import placements
+from softprompt.prompts.host import Host, LabelledTask
+from softprompt.prompts.initializers import Materials
+from softprompt.prompts.prompt import PromptInfo, PromptTensors, SoftPrompt
+
+__all__ = ["Placed", "Started", "check_placed", "check_started", "describe", "gather", "load_sources", "place"]
+
+_COMMON_TOKENS = 5000
+
+
+@runtime_checkable
+class Started(Protocol):
+    """A method, as far as the start of its values is concerned."""
+
+    @property
+    def length(self) -> int:
+        """Virtual tokens."""
+
+    @property
+    def init(self) -> str:
+        """Name of an initializer."""
+
+    @property
+    def text(self) -> str | None:
+        """The words to start from."""
+
+    @property
+    def source(self) -> str | Sequence[str] | None:
+        """Folder of the prompt to start from, or several."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A method of rows, as far as their places are concerned."""
+
+    @property
+    def length(self) -> int:
+        """Virtual tokens."""
+
+    @property
+    def placement(self) -> str:
+        """Name of a placement."""
+
+    @property
+    def segments(self) -> Sequence[int] | None:
+        """Rows at each place of a template."""
+
+
+def check_started(method: Started) -> None:
+    """Refuse a length that is none, and a start without what it starts from.
+
+    Raises:
+        ConfigError: If a setting is out of range, or contradicts another.
+    """
+    if method.length < 1:
+        raise ConfigError(f"length={method.length}: a prompt has at least one virtual token.")
+    for setting, value, needs in (("text", method.text, "text"), ("source", method.source, "prompt")):
+        if value is not None and method.init != needs:
+            raise ConfigError(f"{setting}= is used by init={needs!r} only, but init={method.init!r}; drop one of them.")
+        if not value and method.init == needs:
+            raise ConfigError(f"init={needs!r} needs {setting}=...")
+
+
+def check_placed(method: Placed) -> None:
+    """Refuse an unknown placement, and segments that are not the rows'.
+
+    Raises:
+        ConfigError: If a setting is unknown, or contradicts another.
+    """
+    placements.find(method.placement)
+    if method.segments is None:
+        return
+    if method.placement != "template":
+        raise ConfigError(f"segments= is used by placement='template' only, not {method.placement!r}; drop it.")
+    if min(method.segments, default=0) < 1 or sum(method.segments) != method.length:
+        raise ConfigError(
+            f"segments={list(method.segments)}: expected numbers of rows, at least 1 each, {method.length} in all."
+        )
+
+
+P = TypeVar("P", bound=Any)
+
+
+def place(method: P, task: LabelledTask | None) -> P:
+    """The method with its rows divided as the task's template says.
+
+    Args:
+        method: A dataclass that is `Placed`.
+        task: The task, if any.
+
+    Raises:
+        ConfigError: If method and template contradict each other, or only one of placement and template divides rows.
+    """
+    found = tuple(task.segments) if task is not None else ()
+    if method.placement != "template":
+        if found:
+            raise ConfigError(
+                f"The task's template divides {sum(found)} virtual tokens among {len(found)} places, but"
+                f" placement={method.placement!r}; use placement='template'."
+            )
+        return method
+    if not (found or method.segments):
+        raise ConfigError("placement='template' needs a task whose input has places such as {soft:20}.")
+    if found and method.segments not in (None, found):
+        raise ConfigError(f"segments={list(method.segments)}, but the task's template has {list(found)}.")
+    if found and sum(found) != method.length:
+        raise ConfigError(
+            f"length={method.length}, but the task's template has places for {sum(found)} virtual tokens; use"
+            f" length={sum(found)}."
+        )
+    return dataclasses.replace(method, segments=found or method.segments)
+
+
+def load_sources(method: Started) -> list[PromptTensors]:
+    """The values of the prompts that a method starts from.
+
+    Raises:
+        ArtefactError: If one cannot be read.
+    """
+    return [SoftPrompt.load(path)() for path in _sources(method)]
+
+
+def _sources(method: Started) -> list[str]:
+    if method.source is None:
+        return []
+    return [method.source] if isinstance(method.source, str) else list(method.source)
+
+
+def describe(method: Started, backbone: Host) -> PromptInfo:
+    """What a fresh prompt of a method belongs to, and where it comes from."""
+    return PromptInfo(
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint.to_mapping(),
+        kind=backbone.spec.kind,
+        tokenizer=backbone.tokenizer_digest,
+        lineage=tuple(f"started from {path}" for path in _sources(method)),
+    )
+
+
+@torch.no_grad()
+def gather(method: Started, backbone: Host, task: LabelledTask | None, generator: torch.Generator) -> Materials:
+    """What an initializer may start from, for a method on a backbone.
+
+    Args:
+        method: The method.
+        backbone: Whose embeddings to take.
+        task: Whose label words to take, for `init="class_labels"`.
+        generator: The only source of randomness.
+
+    Raises:
+        ConfigError: If words have no tokens.
+    """
+
+    def embedded(ids: list[int]) -> Tensor:
+        return backbone.embed(torch.tensor(ids, dtype=torch.long, device=backbone.device)).float().cpu()
+
+    def pieces(words: str, what: str) -> Tensor:
+        ids = backbone.tokenize(words)
+        if not ids:
+            raise ConfigError(f"{what} {words!r} has no tokens for {backbone.name}; give words that it knows.")
+        return embedded(ids)
+
+    sources = [tensors.rows for tensors in load_sources(method)]
+    if None in sources:
+        raise ConfigError(
+            f"init='prompt': {method.source} is a prefix, which has no rows; start from a prompt of rows."
+        )
+    labels = (task.labels or ()) if task is not None and method.init == "class_labels" else ()
+    return Materials(
+        length=method.length,
+        dim=backbone.spec.dim,
+        generator=generator,
+        vocabulary=embedded(backbone.common_tokens(_COMMON_TOKENS)),
+        labels=tuple(pieces(label, "The label") for label in labels),
+        text=pieces(method.text, "The text") if method.text is not None else None,
+        sources=tuple(rows.detach() for rows in sources if rows is not None),
+    )

@@ -1,0 +1,75 @@
+"""Prompt tuning: trainable rows at the input embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from softprompt.config import from_mapping
+from softprompt.prompts import initializers, registry
+from softprompt.prompts.host import Host, LabelledTask
+from softprompt.prompts.methods.building import check_placed, check_started, describe, gather, place
+from softprompt.prompts.parameters import DirectRows
+from softprompt.prompts.prompt import SoftPrompt
+
+__all__ = ["PromptTuning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTuning:
+    """Trainable rows at the input embedding (Lester et al. 2021; in an encoder-decoder, the encoder's).
+
+    Attributes:
+        length: Virtual tokens.
+        init: Name of an initializer: `class_labels`, `vocab`, `normal`, `random`, `text`, `prompt`.
+        text: The words to start from, for `init="text"`.
+        source: Folder of the prompt to start from, for `init="prompt"`; of several, their mean.
+        placement: Name of a placement: `prepend`, `middle`, `append`, or `template`, which divides the rows among the
+            places `{soft:N}` of the task's template.
+        segments: Rows at each place, for `placement="template"`; taken from the task if None.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of range. `init` is looked up when a prompt is built: a trained one
+            is read without the package that started it.
+    """
+
+    length: int = 100
+    init: str = "class_labels"
+    text: str | None = None
+    source: str | Sequence[str] | None = None
+    placement: str = "prepend"
+    segments: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.segments is not None:
+            object.__setattr__(self, "segments", tuple(self.segments))
+        check_started(self)
+        check_placed(self)
+
+    def build(self, backbone: Host, task: LabelledTask | None = None, seed: int = 0) -> SoftPrompt:
+        """Make an untrained prompt.
+
+        Args:
+            backbone: The frozen model that it is for.
+            task: A task, whose label words `init="class_labels"` starts from.
+            seed: Of everything random.
+
+        Raises:
+            ConfigError: If the initializer is unknown or lacks what it starts from, or the task's template divides
+                another number of rows.
+        """
+        method = place(self, task)
+        materials = gather(method, backbone, task, torch.Generator().manual_seed(seed))
+        rows = initializers.find(self.init)(materials)
+        return SoftPrompt(DirectRows(rows), method, describe(self, backbone))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> PromptTuning:
+        """Read the settings from plain values."""
+        return from_mapping(cls, settings)
+
+
+registry.register("prompt_tuning", PromptTuning)

@@ -1,0 +1,196 @@
+"""Baselines that train weights instead of a prompt: all of the model's, its last layers, or an adapter's.
+
+Adapters are peft's own. A run of any of them trains a copy of the backbone and is alone in its session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, final
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from softprompt.config import choose, from_mapping
+from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
+
+__all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod", "find_weight_method"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ModelTuning:
+    """Training of the model's own weights, the baseline that prompts are measured against: a run's `method`.
+
+    The run trains a copy of the backbone in float32, in evaluation mode (no dropout), on the same data in the same
+    order as a prompt's run; the backbone itself stays as it is.
+
+    Attributes:
+        layers: Train only the last so many layers of each stack, and what stands behind them; 0 trains the head alone.
+            None trains everything.
+
+    Raises:
+        ConfigError: If `layers` is negative.
+
+    References:
+        Lester et al. 2021, §3.1; Raffel et al. 2020, §3.5.2 (fine-tuning); Li and Liang 2021, §5.2 (top layers).
+    """
+
+    name: ClassVar[str] = "model_tuning"
+    layers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.layers < 0:
+            raise ConfigError(f"layers={self.layers}: expected at least 0, or None for all.")
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Change nothing: the weights are there."""
+
+    def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
+        """The weights that are trained.
+
+        Raises:
+            UnsupportedError: If the head alone is to be trained, and it is the table of embeddings.
+        """
+        if self.layers is None:
+            yield from model.parameters()
+            return
+        count = 0
+        for parameter in _last(model, self.layers):
+            count += 1
+            yield parameter
+        if not count:
+            raise UnsupportedError(
+                f"{type(model).__name__} has no head of its own to train: it is the table of embeddings. Use layers=1."
+            )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Low-rank changes of weight matrices, by peft: a run's `method`.
+
+    Attributes:
+        rank: Rank of a change.
+        alpha: A change is scaled by `alpha / rank`.
+        targets: Names of the layers that are changed; peft's choice for the family if None.
+
+    Raises:
+        ConfigError: If the rank is none.
+
+    References:
+        Hu et al. 2022, §4.
+    """
+
+    name: ClassVar[str] = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    targets: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"rank={self.rank}: expected at least 1.")
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Put the changes, which begin as none, into the model.
+
+        Raises:
+            ConfigError: If peft knows no layers to change, and `targets` names none.
+            MissingDependencyError: If peft is not installed.
+        """
+        _inject(model, "LoraConfig", r=self.rank, lora_alpha=self.alpha, target_modules=_listed(self.targets))
+
+    def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
+        """The values of the changes."""
+        return (parameter for name, parameter in model.named_parameters() if ".lora_" in name)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IA3:
+    """Factors on keys, values and inner activations, by peft: a run's `method`.
+
+    Attributes:
+        targets: Names of the layers that are scaled; peft's choice for the family if None.
+        feedforward: Those among them whose inputs are scaled instead of their outputs; peft's choice if None.
+
+    References:
+        Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning …", §3.3 ((IA)³).
+    """
+
+    name: ClassVar[str] = "ia3"
+    targets: Sequence[str] | None = None
+    feedforward: Sequence[str] | None = None
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Put the factors, which begin as one, into the model.
+
+        Raises:
+            ConfigError: If peft knows no layers to scale, and `targets` names none.
+            MissingDependencyError: If peft is not installed.
+        """
+        targets, feedforward = _listed(self.targets), _listed(self.feedforward)
+        _inject(model, "IA3Config", target_modules=targets, feedforward_modules=feedforward)
+
+    def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
+        """The factors."""
+        return (parameter for name, parameter in model.named_parameters() if ".ia3_" in name)
+
+
+WeightMethod = ModelTuning | LoRA | IA3
+
+WEIGHT_METHODS: Mapping[str, type[WeightMethod]] = MappingProxyType(
+    {method.name: method for method in (ModelTuning, LoRA, IA3)}
+)
+"""The baselines by the names that configurations call them."""
+
+
+def find_weight_method(name: str, settings: Mapping[str, Any]) -> WeightMethod:
+    """A baseline from plain settings.
+
+    Raises:
+        ConfigError: If there is none of that name, or a setting is unknown.
+    """
+    if name not in WEIGHT_METHODS:
+        raise choose("baseline", name, WEIGHT_METHODS)
+    return from_mapping(WEIGHT_METHODS[name], settings)
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def _inject(model: PreTrainedModel, kind: str, **settings: Any) -> None:
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingDependencyError("LoRA and IA3 need peft: pip install peft") from error
+    try:
+        model.add_adapter(getattr(peft, kind)(**settings))
+    except ValueError as error:
+        raise ConfigError(
+            f"{type(model).__name__}: {error} Name the layers to change, as in targets=['q_proj', 'v_proj']."
+        ) from None
+
+
+def _last(model: PreTrainedModel, layers: int) -> Iterator[nn.Parameter]:
+    """Weights of the last layers of each stack, and those behind the layers: final norms and a head of its own.
+
+    A stack is an outermost list of modules. What is registered before the first of them, or embeds something, is not
+    trained.
+    """
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    stacks = {name: len(found) for name, found in lists.items() if not any(name.startswith(f"{o}.") for o in lists)}
+    tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    begun = False
+    for name, parameter in model.named_parameters():
+        stack = next((stack for stack in stacks if name.startswith(f"{stack}.")), None)
+        begun = begun or stack is not None
+        if stack is None:
+            is_last = begun and "embed" not in name
+        else:
+            is_last = int(name[len(stack) + 1 :].partition(".")[0]) >= stacks[stack] - layers
+        if is_last and id(parameter) not in tables:
+            yield parameter
