@@ -20,6 +20,7 @@ _HOMES = {
     "ModelTuning": "training",
     "NonFiniteError": "errors",
     "PTuning": "prompts",
+    "PTuningV2": "prompts",
     "PrefixTuning": "prompts",
     "PromptTuning": "prompts",
     "Prompted": "conditioning",

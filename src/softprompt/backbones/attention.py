@@ -70,7 +70,7 @@ def _inject(
 ) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
     """Put the prompt's keys and values before a layer's own.
 
-    The mask already has the prompt's columns in front. A stack to which no prompt gives anything drops them.
+    The mask already has the prompt's columns in front. A layer to which no prompt gives anything drops them.
     """
     injection = load.injection
     assert injection is not None
@@ -88,8 +88,8 @@ def _inject(
     bank_keys, bank_values = injection.keys[site].to(key), injection.values[site].to(value)
     key = torch.cat([_gather(bank_keys, rows), key], dim=2)  # [batch, kv_heads, prompt+seq, head_dim]
     value = torch.cat([_gather(bank_values, rows), value], dim=2)
-    if site.stack in injection.hidden:
-        columns = repeat_rows(injection.hidden[site.stack], key.shape[0]).to(mask.device)
+    if site in injection.hidden:
+        columns = repeat_rows(injection.hidden[site], key.shape[0]).to(mask.device)
         mask = _hide(mask, columns[:, None, None, :])
     bias = options.get("position_bias")
     if bias is not None:
@@ -105,7 +105,7 @@ def _gather(bank: Tensor, rows: Tensor) -> Tensor:
 
 
 def _hide(mask: Tensor, columns: Bool[Tensor, "batch 1 1 prompt"]) -> Tensor:
-    """Mask, in the prompt's part of a joint mask, what a stack's prompts leave empty."""
+    """Mask, in the prompt's part of a joint mask, what a layer's prompts leave empty."""
     prompt = columns.shape[-1]
     front, own = mask[..., :prompt], mask[..., prompt:]
     if mask.dtype == torch.bool:

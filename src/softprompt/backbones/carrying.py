@@ -47,7 +47,7 @@ class Injection:
         values: The same for values.
         rows: Which prompt each row of the batch takes, `[batch]`; rows without a prompt take any.
         columns: True where a row has a virtual token in the prompt's column, `[batch, prompt]`.
-        hidden: Stacks of which some row's prompt leaves columns empty: their own `columns`.
+        hidden: Sites to which some row's prompt gives nothing: their own `columns`.
         starts: How many of a row's own tokens stand before its prompt, `[batch]`; 0 prepends. Tokens before
             it do not see it.
         causal: Whether the layers are a causal decoder's, in which prompts have positions and windows count.
@@ -58,7 +58,7 @@ class Injection:
     values: Mapping[Site, Float[Tensor, "prompts kv_heads prompt head_dim"]]
     rows: Int[Tensor, " batch"]
     columns: Bool[Tensor, "batch prompt"]
-    hidden: Mapping[str, Bool[Tensor, "batch prompt"]]
+    hidden: Mapping[Site, Bool[Tensor, "batch prompt"]]
     starts: Int[Tensor, " batch"]
     causal: bool
     sites: Mapping[nn.Module, Site]

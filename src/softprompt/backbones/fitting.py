@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,7 @@ def check_fit(
     rows: Float[Tensor, "prompt dim"] | None,
     keys_values: Mapping[str, Tensor],
     *,
+    layers: Sequence[int] | None = None,
     prompt: str,
     backbone: str,
     no_prefix: str | None,
@@ -28,6 +29,7 @@ def check_fit(
         spec: The backbone's facts.
         rows: A prompt's rows, if it has any.
         keys_values: A prompt's keys and values by stack, each `[layers, 2, kv_heads, length, head_dim]`.
+        layers: To how many layers of each stack they go, by index, from 0 or from -1; to all if None.
         prompt: What messages call the prompt, at the start of a sentence.
         backbone: What they call the backbone.
         no_prefix: Why keys and values cannot be given to the backbone's layers, or None if they can.
@@ -47,7 +49,7 @@ def check_fit(
         )
     for stack, value in keys_values.items():
         wanted = spec.stacks.get(stack)
-        shape = wanted and [wanted.layers, 2, wanted.kv_heads, value.shape[3], wanted.head_dim]
+        shape = wanted and [len(wanted.chosen(layers)), 2, wanted.kv_heads, value.shape[3], wanted.head_dim]
         if list(value.shape) != shape:
             raise MismatchError(
                 f"{prompt} gives the {stack} keys and values {list(value.shape)}, but {backbone} expects "

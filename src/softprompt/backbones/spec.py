@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +27,16 @@ class StackSpec:
     layers: int
     kv_heads: int
     head_dim: int
+
+    def chosen(self, layers: Sequence[int] | None) -> tuple[int, ...]:
+        """Indices of some of its layers, ascending.
+
+        Args:
+            layers: Indices from 0 in front or from -1 behind, those that it lacks left out; None means all.
+        """
+        if layers is None:
+            return tuple(range(self.layers))
+        return tuple(sorted({index % self.layers for index in layers if -self.layers <= index < self.layers}))
 
 
 @dataclass(frozen=True, kw_only=True)

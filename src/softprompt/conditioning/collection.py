@@ -171,7 +171,7 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         keys_values: dict[int, KeysValues] = dict(zip(shared, recorded, strict=True))
         for i, found in enumerate(tensors):
             if found.keys_values:
-                keys_values[i] = given(self._backbone, found)
+                keys_values[i] = given(self._backbone, found, entries[i].prompt.layers)
         return [
             Applied(
                 length=found.length,
@@ -206,6 +206,7 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             backbone.spec,
             tensors.rows,
             tensors.keys_values,
+            layers=prompt.layers,
             prompt=f"The prompt {name!r}",
             backbone=backbone.name,
             no_prefix=self.verdict.prefix if tensors.keys_values else None,

@@ -139,12 +139,18 @@ def record_rows(backbone: Backbone, prompts: Sequence[Tensor], *, checkpointing:
     ]
 
 
-def given(backbone: Backbone, tensors: PromptTensors) -> KeysValues:
-    """A prefix's own keys and values, by site."""
+def given(backbone: Backbone, tensors: PromptTensors, layers: Sequence[int] | None = None) -> KeysValues:
+    """A prefix's own keys and values, by site.
+
+    Args:
+        backbone: The model that it is for.
+        tensors: The prefix.
+        layers: To which layers of each stack it gives something; to all if None.
+    """
     return {
-        Site(stack, layer): (value[layer, 0], value[layer, 1])
+        Site(stack, layer): (value[index, 0], value[index, 1])
         for stack, value in tensors.keys_values.items()
-        for layer in range(backbone.spec.stacks[stack].layers)
+        for index, layer in enumerate(backbone.spec.stacks[stack].chosen(layers))
     }
 
 
@@ -244,14 +250,17 @@ def _inject(backbone: Backbone, prompts: Sequence[Applied | None], rows: Rows) -
     # rows without any get one of their own: were they to look at another's, if only masked, its NaN would reach them
     nothing = [None] if bool((slots < 0).any()) else []
     keys, values, hidden = {}, {}, {}
+    masks: dict[tuple[bool, ...], Tensor] = {}  # one for all the layers of a stack
     for site in dict.fromkeys(site for p in present for site in p.keys_values or ()):
         found = [*((p.keys_values or {}).get(site) for p in present), *nothing]
         like = next(pair for pair in found if pair is not None)
         keys[site] = _bank([pair and pair[0] for pair in found], like[0], widest)
         values[site] = _bank([pair and pair[1] for pair in found], like[1], widest)
-        if None in found[: len(present)] and site.stack not in hidden:
-            has = torch.tensor([*(pair is not None for pair in found), False], device=device)
-            hidden[site.stack] = columns & has[slots, None]
+        if None in found[: len(present)]:
+            has = tuple(pair is not None for pair in found)
+            if has not in masks:
+                masks[has] = columns & torch.tensor([*has, False], device=device)[slots, None]
+            hidden[site] = masks[has]
     starts = _starts(prompts, rows, widest)[:, 0]
     return Injection(
         keys=keys,

@@ -28,6 +28,9 @@ class StackLike(Protocol):
     def head_dim(self) -> int:
         """Width of a key or value."""
 
+    def chosen(self, layers: Sequence[int] | None) -> tuple[int, ...]:
+        """Indices of those of its layers that are meant, ascending; None means all."""
+
 
 @runtime_checkable
 class SpecLike(Protocol):

@@ -24,7 +24,8 @@ class PromptTensors:
 
     Attributes:
         rows: Rows at the input embedding, `[length, dim]`; None if there are none.
-        keys_values: By stack, `[layers, 2, kv_heads, length, head_dim]`: keys at index 0, values at 1.
+        keys_values: By stack, `[layers, 2, kv_heads, length, head_dim]`: keys at index 0, values at 1. Layers are
+            those that the method chooses.
     """
 
     rows: Float[Tensor, "length dim"] | None = None
@@ -57,17 +58,41 @@ class Parameters(nn.Module, abc.ABC):
     def forward(self) -> PromptTensors:
         """The prompt's tensors, in float32, with gradients to every parameter."""
 
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss of each training step, if anything: a scalar."""
+        return None
+
 
 class DirectRows(Parameters):
-    """Rows at the input embedding, trained themselves (Lester et al. 2021, §2)."""
+    """Rows at the input embedding, trained themselves (Lester et al. 2021, §2).
 
-    def __init__(self, rows: Float[Tensor, "length dim"]) -> None:
+    Args:
+        rows: Where they start.
+        anchor: Rows that they are kept near to while they are trained; None keeps them near to nothing.
+        weight: How strongly.
+    """
+
+    def __init__(
+        self,
+        rows: Float[Tensor, "length dim"],
+        *,
+        anchor: Float[Tensor, "length dim"] | None = None,
+        weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.rows = nn.Parameter(rows.float().clone())
+        self.register_buffer("anchor", None if anchor is None else anchor.float().clone())
+        self._weight = weight
 
     def forward(self) -> PromptTensors:
         """The rows."""
         return PromptTensors(rows=self.rows)
+
+    def penalty(self) -> Tensor | None:
+        """The weighted squared distance from the anchor, per row (Khashabi et al. 2022, §3)."""
+        if self.anchor is None:
+            return None
+        return self._weight * (self.rows - self.anchor).square().sum() / len(self.rows)
 
 
 class DirectPrefix(Parameters):

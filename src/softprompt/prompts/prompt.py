@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -86,6 +86,12 @@ class SoftPrompt(nn.Module):
     def segments(self) -> tuple[int, ...]:
         """Virtual tokens in each part of it: one part, unless `placement="template"` divides it."""
         return tuple(getattr(self.method, "segments", None) or (self.length,))
+
+    @property
+    def layers(self) -> Sequence[int] | None:
+        """To which layers of each stack a prefix gives keys and values, from 0 or, behind, from -1; None for all."""
+        layers: Sequence[int] | None = getattr(self.method, "layers", None)
+        return layers
 
     def num_parameters(self) -> int:
         """Values of the prompt as it is stored and applied, any reparameterisation computed away."""

@@ -43,6 +43,7 @@ def bind(prompt: SoftPrompt, backbone: Backbone) -> SoftPrompt:
         spec,
         tensors.rows,
         tensors.keys_values,
+        layers=prompt.layers,
         prompt=f"The prompt for {info.backbone}",
         backbone=backbone.name,
         no_prefix=spec.no_prefix,

@@ -233,6 +233,11 @@ def _check_export(prompt: SoftPrompt) -> str:
             f"PEFT puts every prompt in front of the input, but this one has placement={prompt.placement!r}; store it "
             "with prompt.save, or train one with placement='prepend'."
         )
+    if prompt.layers is not None:
+        raise UnsupportedError(
+            f"PEFT gives a prefix to every layer, but this one has layers={list(prompt.layers)}; store it with "
+            "prompt.save."
+        )
     if kind == "encoder-decoder" and prompt().keys_values:
         raise UnsupportedError(f"The prefix cannot be exported: {_DECODER_PREFIX}. Store it with prompt.save.")
     return _TASK_TYPES[kind]

@@ -37,6 +37,10 @@ class PromptLearner:
     asked_as: str
     module: SoftPrompt
 
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss of a step, if anything."""
+        return self.module.parametrization.penalty()
+
     def finish(self, values: Mapping[str, Tensor] | None, told: Mapping[str, Any]) -> SoftPrompt:
         """The prompt with its best values, any reparameterisation computed away; it knows what is told of its run.
 
@@ -72,6 +76,9 @@ class WeightLearner:
         self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
         for parameter in method.trained(model):
             parameter.requires_grad_(True)
+
+    def penalty(self) -> None:
+        """Nothing is added to the loss of a step."""
 
     @property
     def module(self) -> nn.Module:

@@ -75,11 +75,14 @@ class Member:
         return [row for _ in range(self.run.accumulate) for row in self._batches.draw()]
 
     def advance(self, loss: float) -> None:
-        """Take the optimizer's step for gradients that were just added.
+        """Take the optimizer's step for gradients that were just added, and that of a penalty on the values.
 
         Raises:
             NonFiniteError: If the loss, the gradient, or a value after the step is NaN or infinite.
         """
+        penalty = self.learner.penalty()
+        if penalty is not None:
+            penalty.backward()
         norm = float(nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise self._diverged(self.step + 1, f"the loss is {loss} and its gradient's norm {norm}")
@@ -91,7 +94,8 @@ class Member:
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.history.append({"step": self.step, "loss": loss, "learning_rate": rate})
+        entry = {"step": self.step, "loss": loss, "learning_rate": rate}
+        self.history.append(entry if penalty is None else {**entry, "penalty": float(penalty)})
         if not all(bool(p.isfinite().all()) for p in self._parameters):
             raise self._diverged(self.step, "a value becomes NaN or infinite")
 

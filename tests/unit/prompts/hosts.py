@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -19,6 +19,10 @@ class Stack:
     layers: int
     kv_heads: int
     head_dim: int
+
+    def chosen(self, layers: Sequence[int] | None) -> tuple[int, ...]:
+        """Those layers, in order."""
+        return tuple(i for i in range(self.layers) if layers is None or {i, i - self.layers} & set(layers))
 
 
 @dataclass(frozen=True)

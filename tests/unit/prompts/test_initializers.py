@@ -78,23 +78,35 @@ def test_text_must_be_given():
 
 def test_another_prompts_rows_are_repeated_or_cut():
     source = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
-    rows = initializers.previous(materials(5, source=source))
+    rows = initializers.previous(materials(5, sources=(source,)))
     assert rows[:, 0].tolist() == [1, 2, 1, 2, 1]
     rows.zero_()
     assert source.any()
 
 
+def test_several_prompts_rows_are_averaged():
+    sources = (torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([[5.0, 7.0]]))
+    assert initializers.previous(materials(3, sources=sources)).tolist() == [[3, 4], [3.5, 4.5], [3, 4]]
+
+
+def test_a_normal_start_has_the_mean_and_the_spread_of_the_vocabulary():
+    vocabulary = torch.tensor([3.0, -1.0]) + torch.randn(500, 2) * torch.tensor([0.1, 2.0])
+    rows = initializers.normal(materials(4000, vocabulary=vocabulary))
+    assert rows.mean(dim=0).allclose(vocabulary.mean(dim=0), atol=0.1)
+    assert rows.std(dim=0).allclose(vocabulary.std(dim=0), rtol=0.1)
+
+
 @pytest.mark.parametrize(
-    ("source", "message"),
-    [(None, r"needs source=\.\.\."), (torch.zeros(2, 3), "expected rows of width 2, but the source's have 3")],
+    ("sources", "message"),
+    [((), r"needs source=\.\.\."), ((torch.zeros(2, 3),), "expected rows of width 2, but the source's have 3")],
 )
-def test_another_prompt_must_be_given_and_fit(source, message):
+def test_another_prompt_must_be_given_and_fit(sources, message):
     with pytest.raises(ConfigError, match=message):
-        initializers.previous(materials(source=source))
+        initializers.previous(materials(sources=sources))
 
 
 def test_what_is_drawn_depends_on_the_seed_alone():
-    for initializer in (initializers.random, initializers.vocab):
+    for initializer in (initializers.normal, initializers.random, initializers.vocab):
         assert initializer(materials(seed=1)).equal(initializer(materials(seed=1)))
         assert not initializer(materials(seed=1)).equal(initializer(materials(seed=2)))
 

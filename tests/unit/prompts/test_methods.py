@@ -9,7 +9,7 @@ import torch
 from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR, Letters, Spec
 
 from softprompt.errors import ConfigError, UnsupportedError
-from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt, initializers
+from softprompt.prompts import PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, initializers
 
 TASK = SimpleNamespace(labels=["ab", "z"], segments=())
 
@@ -240,3 +240,53 @@ def test_rows_that_cannot_be_divided(settings, task, message):
 def test_a_prefix_is_not_divided():
     with pytest.raises(UnsupportedError, match="A prefix has no rows that a template could divide"):
         PrefixTuning(placement="template").build(SMALL, DIVIDED)
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "mlp"])
+def test_p_tuning_is_folded_to_rows(encoder, tmp_path):
+    prompt = PTuning(length=3, encoder=encoder, hidden=5).build(SMALL, seed=1)
+    assert prompt().rows.shape == (3, SMALL.spec.dim)
+    assert prompt.num_parameters() == 3 * SMALL.spec.dim < prompt.num_trainable()
+    loaded = SoftPrompt.load(prompt.save(tmp_path / "p"))
+    assert loaded().rows.equal(prompt().rows)
+    assert loaded.method == prompt.method
+    assert not PTuning(length=3, encoder=encoder).build(SMALL, seed=2)().rows.equal(prompt().rows)
+
+
+def test_p_tuning_may_start_from_words():
+    assert PTuning(length=2, init="text", text="ab").build(SMALL)().rows[:, 0].tolist() == [1, 2]
+
+
+def test_p_tuning_v2_is_a_prefix_without_mlp(tmp_path):
+    prompt = PTuningV2(length=4).build(SMALL)
+    assert isinstance(prompt.method, PrefixTuning)
+    assert prompt.num_trainable() == prompt.num_parameters()
+    assert SoftPrompt.load(prompt.save(tmp_path / "p")).method == PTuningV2(length=4)
+
+
+@pytest.mark.parametrize("hidden", [None, 3])
+def test_a_prefix_of_some_layers(hidden, tmp_path):
+    whole = PrefixTuning(length=2, hidden=hidden, init="text", text="ab").build(TRANSLATOR)()
+    prompt = PrefixTuning(length=2, hidden=hidden, init="text", text="ab", layers=[-1, 0]).build(TRANSLATOR)
+    for stack, values in prompt().keys_values.items():
+        assert values.equal(whole.keys_values[stack][[0, -1]])
+    assert SoftPrompt.load(prompt.save(tmp_path / "p")).layers == prompt.layers == (-1, 0)
+    with pytest.raises(ConfigError, match="Every prefix that letters could take is switched off.*mind .* layers"):
+        PrefixTuning(layers=[99]).build(TRANSLATOR)
+
+
+def test_rows_are_kept_near_to_the_words_of_a_text():
+    prompt = PromptTuning(length=3, init="vocab", towards="ab", towards_weight=2.0).build(SMALL)
+    rows = prompt().rows
+    distance = (rows - torch.tensor([1.0, 2.0, 1.0])[:, None]).square().sum() / 3
+    assert prompt.parametrization.penalty().item() == pytest.approx(2 * distance.item())
+    assert prompt.fold().parametrization.penalty() is None
+    with pytest.raises(ConfigError, match="towards_weight=-1: expected a number of at least 0"):
+        PromptTuning(towards="ab", towards_weight=-1)
+
+
+def test_a_prompt_starts_from_the_mean_of_several(tmp_path):
+    paths = [str(PromptTuning(length=2, init="vocab").build(SMALL, seed=i).save(tmp_path / str(i))) for i in range(2)]
+    prompt = PromptTuning(length=2, init="prompt", source=paths).build(SMALL)
+    assert prompt().rows.allclose((SoftPrompt.load(paths[0])().rows + SoftPrompt.load(paths[1])().rows) / 2)
+    assert prompt.info.lineage == tuple(f"started from {path}" for path in paths)

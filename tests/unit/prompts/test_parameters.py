@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softprompt.prompts.parameters import DirectPrefix, DirectRows, PromptTensors, ReparameterizedPrefix
+from softprompt.prompts.parameters import (
+    DirectPrefix,
+    DirectRows,
+    PromptTensors,
+    ReparameterizedPrefix,
+    ReparameterizedRows,
+)
 
 
 def start(layers: int = 3, heads: int = 2, length: int = 4, width: int = 5) -> torch.Tensor:
@@ -74,3 +80,57 @@ def test_names_lead_back(tensors):
 def test_lengths():
     assert PromptTensors(rows=torch.zeros(3, 2)).length == 3
     assert PromptTensors(keys_values={"decoder": start(length=6)}).length == 6
+
+
+def encoded(encoder: str, rows: torch.Tensor | None = None) -> ReparameterizedRows:
+    generator = torch.Generator().manual_seed(1)
+    return ReparameterizedRows(rows, length=4, dim=6, encoder=encoder, hidden=5, generator=generator)
+
+
+def test_a_prompt_encoder_is_an_lstm_read_both_ways_and_an_mlp():
+    """Each direction and gate of the first layer, and the MLP, written out from the weights."""
+    made = encoded("lstm")
+    inputs, hidden = made.inputs.detach(), 5
+    directions = []
+    for suffix, order in (("", range(4)), ("_reverse", range(3, -1, -1))):
+        w = {
+            name: getattr(made.lstm, f"{name}_l0{suffix}").detach()
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        state, cell, states = torch.zeros(hidden), torch.zeros(hidden), {}
+        for i in order:
+            gates = w["weight_ih"] @ inputs[i] + w["bias_ih"] + w["weight_hh"] @ state + w["bias_hh"]
+            enter, forget, new, leave = gates.split(hidden)
+            cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+            state = leave.sigmoid() * cell.tanh()
+            states[i] = state
+        directions.append(torch.stack([states[i] for i in range(4)]))
+    one_layer = torch.nn.LSTM(6, hidden, bidirectional=True)
+    one_layer.load_state_dict({name: value for name, value in made.lstm.state_dict().items() if "_l0" in name})
+    assert one_layer(inputs)[0].allclose(torch.cat(directions, dim=1), atol=1e-6)
+    first, _, last = made.mlp
+    inner = (first(made.lstm(inputs)[0])).relu()
+    assert made().rows.allclose(last(inner), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "mlp"])
+def test_an_encoders_start_is_met_exactly_and_can_be_left(encoder):
+    rows = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    made = encoded(encoder, rows)
+    assert made().rows.equal(rows)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
+    for _ in range(2):  # at first the last layer alone learns: it begins at zero
+        optimizer.zero_grad()
+        made().rows.square().sum().backward()
+        optimizer.step()
+    assert not made().rows.allclose(rows)
+    assert all(parameter.grad.any() for parameter in made.parameters())
+
+
+def test_rows_are_kept_near_to_an_anchor():
+    rows, anchor = torch.full((4, 6), 2.0), torch.zeros(4, 6)
+    made = DirectRows(rows, anchor=anchor, weight=0.5)
+    assert made.penalty().item() == 0.5 * 4 * 6
+    made.penalty().backward()
+    assert made.rows.grad.equal(torch.full((4, 6), 0.5 * 2 * 2.0 / 4))
+    assert DirectRows(rows).penalty() is None

@@ -12,10 +12,20 @@ from torch import Tensor
 from softprompt.errors import ConfigError
 from softprompt.prompts import placements
 from softprompt.prompts.host import Host, LabelledTask
-from softprompt.prompts.initializers import Materials
+from softprompt.prompts.initializers import Materials, fit
 from softprompt.prompts.prompt import PromptInfo, PromptTensors, SoftPrompt
 
-__all__ = ["Placed", "Started", "check_placed", "check_started", "describe", "gather", "load_sources", "place"]
+__all__ = [
+    "Placed",
+    "Started",
+    "check_placed",
+    "check_started",
+    "describe",
+    "embed_text",
+    "gather",
+    "load_sources",
+    "place",
+]
 
 _COMMON_TOKENS = 5000
 
@@ -163,15 +173,6 @@ def gather(method: Started, backbone: Host, task: LabelledTask | None, generator
         ConfigError: If words have no tokens.
     """
 
-    def embedded(ids: list[int]) -> Tensor:
-        return backbone.embed(torch.tensor(ids, dtype=torch.long, device=backbone.device)).float().cpu()
-
-    def pieces(words: str, what: str) -> Tensor:
-        ids = backbone.tokenize(words)
-        if not ids:
-            raise ConfigError(f"{what} {words!r} has no tokens for {backbone.name}; give words that it knows.")
-        return embedded(ids)
-
     sources = [tensors.rows for tensors in load_sources(method)]
     if None in sources:
         raise ConfigError(
@@ -182,8 +183,29 @@ def gather(method: Started, backbone: Host, task: LabelledTask | None, generator
         length=method.length,
         dim=backbone.spec.dim,
         generator=generator,
-        vocabulary=embedded(backbone.common_tokens(_COMMON_TOKENS)),
-        labels=tuple(pieces(label, "The label") for label in labels),
-        text=pieces(method.text, "The text") if method.text is not None else None,
+        vocabulary=_embedded(backbone, backbone.common_tokens(_COMMON_TOKENS)),
+        labels=tuple(_pieces(backbone, label, "The label") for label in labels),
+        text=_pieces(backbone, method.text, "The text") if method.text is not None else None,
         sources=tuple(rows.detach() for rows in sources if rows is not None),
     )
+
+
+@torch.no_grad()
+def embed_text(backbone: Host, text: str, length: int) -> Tensor:
+    """Embeddings of a text's tokens, repeated or cut to a length: `[length, dim]`, float32, on the CPU.
+
+    Raises:
+        ConfigError: If the text has no tokens.
+    """
+    return fit(_pieces(backbone, text, "The text"), length)
+
+
+def _pieces(backbone: Host, words: str, what: str) -> Tensor:
+    ids = backbone.tokenize(words)
+    if not ids:
+        raise ConfigError(f"{what} {words!r} has no tokens for {backbone.name}; give words that it knows.")
+    return _embedded(backbone, ids)
+
+
+def _embedded(backbone: Host, ids: list[int]) -> Tensor:
+    return backbone.embed(torch.tensor(ids, dtype=torch.long, device=backbone.device)).float().cpu()

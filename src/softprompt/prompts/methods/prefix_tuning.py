@@ -17,7 +17,7 @@ from softprompt.prompts.methods.building import check_started, describe, gather,
 from softprompt.prompts.parameters import DirectPrefix, ReparameterizedPrefix
 from softprompt.prompts.prompt import SoftPrompt
 
-__all__ = ["PrefixTuning"]
+__all__ = ["PTuningV2", "PrefixTuning"]
 
 _RANDOM_STD = 0.02
 
@@ -38,6 +38,8 @@ class PrefixTuning:
         encoder: Whether the encoder gets a prefix.
         cross: Whether the decoder's attention onto the encoder gets one.
         decoder: Whether the decoder gets one.
+        layers: Which layers of each stack get keys and values, from 0 in front or from -1 behind; None for all. Those
+            that a stack lacks are left out.
         placement: `prepend`; in decoder-only models also `middle` and `append` (infix), which hide the prefix
             from what stands before it.
 
@@ -53,9 +55,12 @@ class PrefixTuning:
     encoder: bool = True
     cross: bool = True
     decoder: bool = True
+    layers: Sequence[int] | None = None
     placement: str = "prepend"
 
     def __post_init__(self) -> None:
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(self.layers))
         check_started(self)
         placements.find(self.placement)
         if self.hidden is not None and self.hidden < 1:
@@ -89,10 +94,11 @@ class PrefixTuning:
                 f"{spec.kind}: use placement='prepend'."
             )
         wanted = {"encoder": self.encoder, "cross": self.cross, "decoder": self.decoder}
-        stacks = {name: stack for name, stack in spec.stacks.items() if wanted[name]}
+        stacks = {name: stack for name, stack in spec.stacks.items() if wanted[name] and stack.chosen(self.layers)}
         if not stacks:
             raise ConfigError(
-                f"Every prefix that {backbone.name} could take is switched off: {', '.join(spec.stacks)}."
+                f"Every prefix that {backbone.name} could take is switched off: {', '.join(spec.stacks)}; mind encoder,"
+                " cross, decoder and layers."
             )
         generator = torch.Generator().manual_seed(seed)
         start = self._start(backbone, task, list(stacks), generator)
@@ -111,14 +117,21 @@ class PrefixTuning:
         if self.init == "random":
             shapes = {name: backbone.spec.stacks[name] for name in stacks}
             return {
-                name: torch.randn(s.layers, 2, s.kv_heads, self.length, s.head_dim, generator=generator) * _RANDOM_STD
+                name: torch.randn(
+                    len(s.chosen(self.layers)), 2, s.kv_heads, self.length, s.head_dim, generator=generator
+                )
+                * _RANDOM_STD
                 for name, s in shapes.items()
             }
         sources = load_sources(self)
         if any(source.keys_values for source in sources):
-            missing = sorted(set(stacks) - set.intersection(*(set(source.keys_values) for source in sources)))
-            if missing:
-                raise ConfigError(f"init='prompt': {self.source} has no prefix for {', '.join(missing)}.")
+            for name in stacks:
+                count = len(backbone.spec.stacks[name].chosen(self.layers))
+                for source in sources:
+                    if name not in source.keys_values or len(source.keys_values[name]) != count:
+                        raise ConfigError(
+                            f"init='prompt': {self.source} has no prefix for {name}, or one of other layers."
+                        )
             return {
                 name: initializers.mean(
                     [_fit_prefix(source.keys_values[name].detach(), self.length) for source in sources]
@@ -126,7 +139,8 @@ class PrefixTuning:
                 for name in stacks
             }
         rows = initializers.find(self.init)(gather(self, backbone, task, generator))
-        return _activations(backbone, rows, stacks)
+        found = _activations(backbone, rows, stacks)
+        return {name: values[list(backbone.spec.stacks[name].chosen(self.layers))] for name, values in found.items()}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PrefixTuning:
@@ -134,6 +148,24 @@ class PrefixTuning:
         return from_mapping(cls, settings)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PTuningV2(PrefixTuning):
+    """P-tuning v2 (Liu et al. 2022, §3): a prefix whose keys and values are trained themselves, without an MLP.
+
+    Its settings are those of `PrefixTuning`. The paper's lengths lie between 8 and about 200, its rates between 5e-3
+    and 1e-2.
+    """
+
+    length: int = 20
+    hidden: int | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> PTuningV2:
+        """Read the settings from plain values."""
+        return from_mapping(cls, settings)
+
+
+registry.register("p_tuning_v2", PTuningV2)
 registry.register("prefix_tuning", PrefixTuning)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 
 from softprompt.config import from_mapping
+from softprompt.errors import ConfigError
 from softprompt.prompts import initializers, registry
 from softprompt.prompts.host import Host, LabelledTask
-from softprompt.prompts.methods.building import check_placed, check_started, describe, gather, place
+from softprompt.prompts.methods.building import check_placed, check_started, describe, embed_text, gather, place
 from softprompt.prompts.parameters import DirectRows
 from softprompt.prompts.prompt import SoftPrompt
 
@@ -29,6 +31,9 @@ class PromptTuning:
         source: Folder of the prompt to start from, for `init="prompt"`; of several, their mean.
         placement: Name of a placement: `prepend`, `middle`, `append`, or `template`, which divides the rows among the
             places `{soft:N}` of the task's template.
+        towards: A text whose embeddings the rows are kept near to in training, so that they can be read ("prompt
+            waywardness", Khashabi et al. 2022, §3); repeated or cut to the prompt's length.
+        towards_weight: Weight of the squared distance per row that is then added to the loss.
         segments: Rows at each place, for `placement="template"`; taken from the task if None.
 
     Raises:
@@ -41,6 +46,8 @@ class PromptTuning:
     text: str | None = None
     source: str | Sequence[str] | None = None
     placement: str = "prepend"
+    towards: str | None = None
+    towards_weight: float = 0.01
     segments: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +55,8 @@ class PromptTuning:
             object.__setattr__(self, "segments", tuple(self.segments))
         check_started(self)
         check_placed(self)
+        if not 0 <= self.towards_weight < math.inf:
+            raise ConfigError(f"towards_weight={self.towards_weight}: expected a number of at least 0.")
 
     def build(self, backbone: Host, task: LabelledTask | None = None, seed: int = 0) -> SoftPrompt:
         """Make an untrained prompt.
@@ -64,7 +73,9 @@ class PromptTuning:
         method = place(self, task)
         materials = gather(method, backbone, task, torch.Generator().manual_seed(seed))
         rows = initializers.find(self.init)(materials)
-        return SoftPrompt(DirectRows(rows), method, describe(self, backbone))
+        anchor = embed_text(backbone, self.towards, self.length) if self.towards is not None else None
+        parameters = DirectRows(rows, anchor=anchor, weight=self.towards_weight)
+        return SoftPrompt(parameters, method, describe(self, backbone))
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PromptTuning:
