@@ -12,14 +12,15 @@ from tests.families import naive, zoo
 from tests.families.zoo import Family
 from torch import Tensor
 
-from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
+from softprompt.prompts import PrefixTuning, PromptTuning, PTuning, SoftPrompt
 
-METHODS: dict[str, PromptTuning | PrefixTuning] = {
+METHODS: dict[str, PromptTuning | PTuning | PrefixTuning] = {
     "short": PromptTuning(length=5, init="vocab"),
     "longer than the window": PromptTuning(length=11, init="vocab"),
     "behind": PromptTuning(length=3, init="vocab", placement="append"),
     "inside": PromptTuning(length=4, init="vocab", placement="middle"),
     "divided": PromptTuning(length=6, init="vocab", placement="template", segments=(2, 1, 3)),
+    "encoded": PTuning(length=2, hidden=8),
     "prefix": PrefixTuning(length=4, hidden=None),
     "mlp": PrefixTuning(length=3, hidden=8),
     "longer prefix": PrefixTuning(length=9, hidden=None),

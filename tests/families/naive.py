@@ -99,17 +99,29 @@ class WrittenOut:
 
     KERNEL = "written_out"
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, kind: str) -> None:
         self.model = model
         model.set_attn_implementation(self.KERNEL)
         for name, module in model.named_modules():
-            module.written_out_site = _site(name)  # type: ignore[assignment]
+            module.written_out_site = _site(name, kind)  # type: ignore[assignment]
 
-    def __call__(self, ids: Tensor, prefixes: Mapping[str, Tensor], **reads: Tensor) -> Tensor:
+    def __call__(
+        self, ids: Tensor, prefixes: Mapping[str, Tensor], layers: Sequence[int] | None = None, **reads: Tensor
+    ) -> Tensor:
+        depths = {stack: len(self._layers(stack)) for stack in prefixes}
+        chosen = {
+            stack: sorted(range(depth) if layers is None else {layer % depth for layer in layers})
+            for stack, depth in depths.items()
+        }
         for module in self.model.modules():
             stack, layer = module.written_out_site  # type: ignore[misc]
-            module.written_out_prefix = prefixes[stack][layer] if stack in prefixes else None  # type: ignore[assignment]
+            has = stack in prefixes and layer in chosen[stack]
+            module.written_out_prefix = prefixes[stack][chosen[stack].index(layer)] if has else None  # type: ignore[assignment]
         return self.model(ids, **reads).logits[0]
+
+    def _layers(self, stack: str) -> set[int]:
+        sites = [module.written_out_site for module in self.model.modules()]
+        return {layer for name, layer in sites if name == stack and layer >= 0}  # type: ignore[misc]
 
     @staticmethod
     def attend(
@@ -134,16 +146,26 @@ AttentionInterface.register(WrittenOut.KERNEL, WrittenOut.attend)
 
 @functools.cache
 def _written_out(name: str) -> WrittenOut:
-    return WrittenOut(copy.deepcopy(zoo.stock(name)))
+    return WrittenOut(copy.deepcopy(zoo.stock(name)), zoo.BY_NAME[name].kind)
 
 
-def _site(name: str) -> tuple[str, int]:
+def with_layers(family: Family, ids: Tensor, prompt: SoftPrompt | None, *, target: Tensor | None = None) -> Tensor:
+    """`logits` of a row behind a prefix that some layers are given; of a decoder-only model too."""
+    if prompt is None:
+        return logits(family, ids, None, target=target)
+    reads = {} if target is None else {"decoder_input_ids": target[None]}
+    if family.kind == "decoder-only":
+        reads["position_ids"] = torch.arange(len(ids))[None] + prompt.length
+    return _written_out(family.name)(ids[None], prompt().keys_values, prompt.layers, **reads)
+
+
+def _site(name: str, kind: str) -> tuple[str, int]:
     """Which stack and layer a module belongs to, read off its name."""
-    layer = re.search(r"\.(?:block|layers?)\.(\d+)\.", f".{name}.")
+    layer = re.search(r"\.(?:block|layers?|h)\.(\d+)\.", f".{name}.")
     if "EncDecAttention" in name or "encoder_attn" in name:
         stack = "cross"
     else:
-        stack = "decoder" if "decoder" in name else "encoder"
+        stack = "decoder" if "decoder" in name or kind == "decoder-only" else "encoder"
     return stack, int(layer.group(1)) if layer else -1
 
 

@@ -13,7 +13,7 @@ from tests.models import WORDS, tiny_backbone
 from torch import nn
 
 from softprompt.backbones import Backbone
-from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
+from softprompt.prompts import PrefixTuning, PromptTuning, PTuning, SoftPrompt
 from softprompt.tasks import Task
 from softprompt.training import Run, TrainConfig, TrainResult, train
 
@@ -110,6 +110,36 @@ def varied_runs(kind: str) -> list[Run]:
             accumulate=2,
             steps=20,
             seed=3,
+        ),
+        Run(
+            name="encoded",
+            method=PTuning(length=3, hidden=6),
+            task=first,
+            optimizer="adamw",
+            learning_rate=0.01,
+            batch_size=3,
+            steps=16,
+            seed=5,
+        ),
+        Run(
+            name="near-words",
+            method=PromptTuning(length=4, init="vocab", towards="good or bad", towards_weight=0.1),
+            task=first,
+            learning_rate=0.1,
+            batch_size=4,
+            steps=14,
+            seed=6,
+        ),
+        Run(
+            name="top",
+            method=PrefixTuning(length=3, hidden=None, layers=[-1]),
+            task=second,
+            optimizer="adamw",
+            learning_rate=0.02,
+            batch_size=4,
+            steps=18,
+            max_new_tokens=6,
+            seed=7,
         ),
         Run(
             name="short",

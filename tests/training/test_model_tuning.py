@@ -13,11 +13,11 @@ from tests.training.sessions import calm_backbone, describing, sentiment, short_
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ConfigError, TrainingInterrupted
+from softprompt.errors import ConfigError, TrainingInterrupted, UnsupportedError
 from softprompt.evaluation import evaluate
 from softprompt.loop import optimizers
 from softprompt.registry import Registry
-from softprompt.training import ModelTuning, Run, TrainConfig, data, train
+from softprompt.training import IA3, LoRA, ModelTuning, Run, TrainConfig, data, train
 from softprompt.training.member import Member
 
 
@@ -38,7 +38,7 @@ KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
 
 def tuning(kind: str, **settings) -> Run:
     settings = {"task": sentiment() if kind == "encoder-only" else describing(), "optimizer": "momentum", **settings}
-    return short_run(method=ModelTuning(), **{"learning_rate": 0.01, "weight_decay": 0.1, **settings})
+    return short_run(**{"method": ModelTuning(), "learning_rate": 0.01, "weight_decay": 0.1, **settings})
 
 
 def weights(backbone: Backbone) -> dict[str, torch.Tensor]:
@@ -137,3 +137,57 @@ def test_a_backbone_in_half_precision_is_tuned_in_float32():
     result = train(half, [tuning("decoder-only")], TrainConfig(progress=False))["a"]
     assert result.backbone.dtype == torch.float32
     assert half.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_layers_learn_alone(kind):
+    """What changes: the last layer of each stack, and what stands behind the layers; no embeddings."""
+    before = weights(calm_backbone(kind))
+    result = trained(kind, [tuning(kind, steps=3, method=ModelTuning(layers=1))])["a"]
+    after = weights(result.backbone)
+    changed = {name for name in before if not after[name].equal(before[name])}
+    stacks = {"decoder-only": ["transformer.h."], "encoder-only": ["bert.encoder.layer."]}.get(
+        kind, ["encoder.block.", "decoder.block."]
+    )
+    for stack in stacks:
+        layers = {int(name.removeprefix(stack).partition(".")[0]) for name in before if name.startswith(stack)}
+        touched = {int(name.removeprefix(stack).partition(".")[0]) for name in changed if name.startswith(stack)}
+        assert touched == {max(layers)} != layers
+    assert not any("embed" in name or "shared" in name or ".wte" in name or ".wpe" in name for name in changed)
+    assert result.trained < sum(value.numel() for value in before.values())
+    assert result.parameters == result.trained
+
+
+def test_a_head_learns_alone_where_there_is_one():
+    before = weights(calm_backbone("encoder-only"))
+    result = trained("encoder-only", [tuning("encoder-only", steps=3, method=ModelTuning(layers=0))])["a"]
+    after = weights(result.backbone)
+    changed = {name for name in before if not after[name].equal(before[name])}
+    assert changed
+    assert all("encoder.layer" not in name and "embeddings" not in name for name in changed)
+    with pytest.raises(UnsupportedError, match="has no head of its own to train: it is the table of embeddings"):
+        trained("decoder-only", [tuning("decoder-only", steps=1, method=ModelTuning(layers=0))])
+    with pytest.raises(ConfigError, match="layers=-1: expected at least 0"):
+        ModelTuning(layers=-1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [LoRA(rank=2), IA3()])
+def test_adapters_learn_beside_frozen_weights(kind, method, tmp_path):
+    before = weights(calm_backbone(kind))
+    run = tuning(kind, steps=6, method=method, optimizer="adamw", learning_rate=0.03)
+    config = TrainConfig(output_dir=tmp_path / "out", progress=False)
+    result = train(calm_backbone(kind), [run], config)["a"]
+    after = weights(result.backbone)
+    mark = "lora_" if isinstance(method, LoRA) else "ia3_"
+    frozen = {name.replace(".base_layer", ""): value for name, value in after.items() if mark not in name}
+    assert frozen.keys() == before.keys()
+    assert all(value.equal(before[name]) for name, value in frozen.items())
+    assert result.trained == sum(value.numel() for name, value in after.items() if mark in name) > 0
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    stored = sum(file.stat().st_size for file in result.path.glob("*.safetensors"))
+    assert stored < 4 * result.trained + 20_000, "the adapter alone is stored"
+    loaded = copy.deepcopy(calm_backbone(kind).model)
+    loaded.load_adapter(str(result.path))
+    again = Backbone.from_model(loaded, calm_backbone(kind).tokenizer, name="again")
+    assert evaluate(again, None, run.task).scores == evaluate(result.backbone, None, run.task).scores

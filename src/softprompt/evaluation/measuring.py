@@ -17,13 +17,14 @@ from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.baselines import TextPrompt
 from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.evaluation.ways import By, choose_way
-from softprompt.inference import BatchLimits, Choice, Query, classify, predict_texts
+from softprompt.inference import BatchLimits, Choice, Query, calibrated, classify, predict_texts
 from softprompt.prompts import SoftPrompt
 from softprompt.tasks import Example, FilledText, Task
 
 __all__ = ["Job", "evaluate", "evaluate_many"]
 
 _FREE_TEXT_TOKENS = 128
+_WITHOUT_CONTENT = ("N/A", "[MASK]", "...")
 _STEP = 8
 
 Progress = Callable[[int], object]
@@ -46,6 +47,8 @@ class Job:
             targets are free text.
         max_input_tokens: Longest input, besides what the backbone allows.
         truncate: Whether a longer input is cut; otherwise it is an error.
+        calibrate: Whether each label's probability is divided by its mean probability for inputs without content, which
+            takes out what the model says whatever it reads (Zhao et al. 2021, §5); for `rank` only.
         seed: Of the draw of rows and of the bootstrap.
 
     Raises:
@@ -61,6 +64,7 @@ class Job:
     max_new_tokens: int | None = None
     max_input_tokens: int | None = None
     truncate: bool = False
+    calibrate: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +77,8 @@ class Job:
             )
         if self.rows is not None and self.rows < 1:
             raise ConfigError(f"rows={self.rows}: expected at least 1, or None for all.")
+        if self.calibrate and self.evaluates_by != "rank":
+            raise ConfigError("calibrate=True corrects probabilities of labels; say by='rank', for a task with labels.")
 
     @property
     def evaluates_by(self) -> By:
@@ -105,21 +111,24 @@ class Job:
                 f"by='generate' needs a model that generates text, but {backbone.name} is encoder-only; say by='rank', "
                 "and give the task label_words if it has none."
             )
-        form = self.task.format if self.text is None else self.text.before(self.task.format)
         longest = self.max_new_tokens or (_label_room(backbone, self.task) if by == "generate" else 1)
-        return [
-            Query(
-                input=example.columns,
-                prompt=self.prompt,
-                form=form,
-                candidates=(self.task.labels or ()) if by == "rank" else (),
-                max_new_tokens=longest,
-                max_input_tokens=self.max_input_tokens,
-                truncate=self.truncate,
-                source=example.source,
-            )
-            for example in examples
-        ]
+        return [self._query(example.columns, longest, source=example.source) for example in examples]
+
+    def without_content(self) -> list[Query]:
+        """What to ask for calibration: every column says nothing."""
+        return [self._query(dict.fromkeys(self.task.format.fields, text), 1) for text in _WITHOUT_CONTENT]
+
+    def _query(self, columns: Mapping[str, Any], max_new_tokens: int, source: str = "") -> Query:
+        return Query(
+            input=columns,
+            prompt=self.prompt,
+            form=self.task.format if self.text is None else self.text.before(self.task.format),
+            candidates=(self.task.labels or ()) if self.evaluates_by == "rank" else (),
+            max_new_tokens=max_new_tokens,
+            max_input_tokens=self.max_input_tokens,
+            truncate=self.truncate,
+            source=source,
+        )
 
 
 def evaluate(
@@ -132,6 +141,7 @@ def evaluate(
     rows: int | None = None,
     max_new_tokens: int | None = None,
     truncate: bool = False,
+    calibrate: bool = False,
     seed: int = 0,
     limits: BatchLimits | None = None,
     progress: Progress | None = None,
@@ -150,6 +160,7 @@ def evaluate(
         max_new_tokens: Longest text to generate; None leaves room for twice the longest label, or 128 tokens where
             targets are free text.
         truncate: Whether an input that is too long is cut; otherwise it is an error.
+        calibrate: As in `Job`.
         seed: Of the draw of rows and of the bootstrap.
         limits: How large a batch may be.
         progress: Called after each batch with its number of rows.
@@ -185,6 +196,7 @@ def evaluate(
         rows=rows,
         max_new_tokens=max_new_tokens,
         truncate=truncate,
+        calibrate=calibrate,
         seed=seed,
     )
     return evaluate_many(Prompted(backbone, prompts), {"": job}, limits=limits, progress=progress, **options)[""]
@@ -231,6 +243,9 @@ def evaluate_many(
     for name, job in jobs.items():
         count = len(examples[name])
         chosen: list[Choice] = list(itertools.islice(choices, count)) if job.evaluates_by == "rank" else []
+        if job.calibrate:
+            without = list(classify(model, job.without_content(), limits=limits))
+            chosen = [calibrated(choice, without) for choice in chosen]
         evaluations[name] = measure(
             job.task,
             job.split,

@@ -3,6 +3,6 @@
 from softprompt.inference.batching import BatchLimits
 from softprompt.inference.generating import predict_texts
 from softprompt.inference.queries import Query, make_queries
-from softprompt.inference.ranking import Choice, classify
+from softprompt.inference.ranking import Choice, calibrated, classify
 
-__all__ = ["BatchLimits", "Choice", "Query", "classify", "make_queries", "predict_texts"]
+__all__ = ["BatchLimits", "Choice", "Query", "calibrated", "classify", "make_queries", "predict_texts"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -16,7 +17,7 @@ from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank
 
-__all__ = ["Choice", "classify"]
+__all__ = ["Choice", "calibrated", "classify"]
 
 
 @final
@@ -67,6 +68,25 @@ def classify(
     call = functools.partial(_choose, model)
     encode = functools.partial(encode_to_rank, model)
     return by_windows(queries, encode, call, limits=limits, window=window, progress=progress)
+
+
+def calibrated(choice: Choice, without_content: Sequence[Choice]) -> Choice:
+    """A choice whose probabilities are divided by those that inputs without content give, and sum to 1 again.
+
+    Args:
+        choice: What was chosen for an input.
+        without_content: What was chosen, among the same candidates, for inputs that say nothing.
+
+    References:
+        Zhao et al. 2021, "Calibrate Before Use", §5.
+    """
+    shares = {
+        label: share / max(sum(one.probabilities[label] for one in without_content), sys.float_info.min)
+        for label, share in choice.probabilities.items()
+    }
+    total = sum(shares.values())
+    label = max(shares, key=shares.__getitem__)
+    return Choice(label, {name: share / total for name, share in shares.items()})
 
 
 def _choose(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:

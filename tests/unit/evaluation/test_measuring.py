@@ -243,3 +243,32 @@ def test_an_unknown_way_is_refused(monkeypatch):
 def test_rows_are_counted_from_one():
     with pytest.raises(ConfigError, match="rows=0"):
         Job(task=sentiment(), rows=0)
+
+
+@pytest.mark.parametrize("kind", GENERATING)
+def test_calibration_divides_by_what_is_said_without_content(kind):
+    backbone = tiny_prompted(kind).backbone
+    text = TextPrompt("so :")
+    plain = evaluate(backbone, text, sentiment(), by="rank")
+    found = evaluate(backbone, text, sentiment(), by="rank", calibrate=True)
+    empty = [{"text": one, "label": "0"} for one in ("N/A", "[MASK]", "...")]
+    without = Task.from_rows({"validation": empty}, **_form_of(sentiment()))
+    prior = evaluate(backbone, text, without, by="rank").predictions
+    for row, before in zip(found.predictions, plain.predictions, strict=True):
+        shares = {
+            label: before.probabilities[label] / sum(one.probabilities[label] for one in prior) for label in LABELS
+        }
+        for label in LABELS:
+            assert row.probabilities[label] == pytest.approx(shares[label] / sum(shares.values()), rel=1e-5)
+        assert row.prediction == max(shares, key=shares.__getitem__)
+    assert said(found) != said(plain) or any(
+        row.probabilities != before.probabilities
+        for row, before in zip(found.predictions, plain.predictions, strict=True)
+    )
+    with pytest.raises(ConfigError, match="calibrate=True corrects probabilities of labels; say by='rank'"):
+        Job(task=sentiment(), by="generate", calibrate=True)
+
+
+def _form_of(task: Task) -> dict:
+    form = task.format
+    return {"input": form.input, "target": form.target, "label_words": form.label_words}

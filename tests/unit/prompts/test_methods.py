@@ -271,7 +271,7 @@ def test_a_prefix_of_some_layers(hidden, tmp_path):
     for stack, values in prompt().keys_values.items():
         assert values.equal(whole.keys_values[stack][[0, -1]])
     assert SoftPrompt.load(prompt.save(tmp_path / "p")).layers == prompt.layers == (-1, 0)
-    with pytest.raises(ConfigError, match="Every prefix that letters could take is switched off.*mind .* layers"):
+    with pytest.raises(ConfigError, match=r"Every prefix that letters could take is switched off.*mind .* layers"):
         PrefixTuning(layers=[99]).build(TRANSLATOR)
 
 
