@@ -18,6 +18,7 @@ _HOMES = {
     "MismatchError": "errors",
     "MissingDependencyError": "errors",
     "ModelTuning": "training",
+    "MultitaskPrompt": "prompts",
     "NonFiniteError": "errors",
     "PTuning": "prompts",
     "PTuningV2": "prompts",

@@ -56,7 +56,7 @@ def by_hand(kind: str, run: Run) -> dict[str, torch.Tensor]:
     model = copy.deepcopy(backbone.model).requires_grad_(True)
     model.set_attn_implementation("eager")
     batches = data.Batches(
-        data.encode_rows(Prompted(backbone), run, None), batch_size=run.batch_size, batch_tokens=None, seed=run.seed
+        data.encode_rows(Prompted(backbone), run, run.task, None), batch_size=run.batch_size, batch_tokens=None, seed=run.seed
     )
     optimizer = momentum(model.parameters(), learning_rate=run.learning_rate, weight_decay=run.weight_decay)
     for _ in range(run.steps):

@@ -112,7 +112,7 @@ def step():
     backbone = calm_backbone("decoder-only")
     runs = [short_run("left"), short_run("right", method=varied_runs("decoder-only")[2].method)]
     model = Prompted(backbone, {run.name: run.method.build(backbone, run.task, 0) for run in runs})
-    rows = {run.name: encode_rows(model, run, run.name) for run in runs}
+    rows = {run.name: encode_rows(model, run, run.task, run.name) for run in runs}
     return model, {"left": rows["left"][:4], "right": rows["right"][4:7]}
 
 

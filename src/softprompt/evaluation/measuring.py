@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
@@ -28,6 +28,7 @@ _WITHOUT_CONTENT = ("N/A", "[MASK]", "...")
 _STEP = 8
 
 Progress = Callable[[int], object]
+Key = TypeVar("Key")
 
 
 @final
@@ -204,17 +205,17 @@ def evaluate(
 
 def evaluate_many(
     model: Prompted,
-    jobs: Mapping[str, Job],
+    jobs: Mapping[Key, Job],
     *,
     limits: BatchLimits | None = None,
     progress: Progress | None = None,
     **options: Any,
-) -> dict[str, Evaluation]:
+) -> dict[Key, Evaluation]:
     """Evaluate several prompts in batches that mix their rows; each result is what it would be alone.
 
     Args:
         model: The backbone with the prompts.
-        jobs: What to evaluate, by a name of your choice.
+        jobs: What to evaluate, by names of your choice.
         limits: How large a batch may be.
         progress: Called after each batch with its number of rows.
         **options: What `Prompted.generate` takes besides, such as `num_beams`.

@@ -1,6 +1,15 @@
 """What is learned: soft prompts, the methods that make them, and how they start."""
 
-from softprompt.prompts.methods import PrefixTuning, PromptTuning, PTuning, PTuningV2
+from softprompt.prompts.methods import MultitaskPrompt, PrefixTuning, PromptTuning, PTuning, PTuningV2
 from softprompt.prompts.prompt import PromptInfo, PromptTensors, SoftPrompt
 
-__all__ = ["PTuning", "PTuningV2", "PrefixTuning", "PromptInfo", "PromptTensors", "PromptTuning", "SoftPrompt"]
+__all__ = [
+    "MultitaskPrompt",
+    "PTuning",
+    "PTuningV2",
+    "PrefixTuning",
+    "PromptInfo",
+    "PromptTensors",
+    "PromptTuning",
+    "SoftPrompt",
+]

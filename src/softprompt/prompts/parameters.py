@@ -15,7 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["DirectPrefix", "DirectRows", "Parameters", "PromptTensors", "ReparameterizedPrefix", "ReparameterizedRows"]
+__all__ = [
+    "DirectPrefix",
+    "DirectRows",
+    "Parameters",
+    "PromptTensors",
+    "ReparameterizedPrefix",
+    "ReparameterizedRows",
+    "SharedRows",
+    "TaskRows",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +116,39 @@ class DirectPrefix(Parameters):
     def forward(self) -> PromptTensors:
         """The keys and values."""
         return PromptTensors(keys_values=dict(self.keys_values.items()))
+
+
+class SharedRows(nn.Module):
+    """Rows that the prompts of several tasks have in common."""
+
+    def __init__(self, rows: Float[Tensor, "length dim"]) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.float().clone())
+
+
+class TaskRows(Parameters):
+    """A task's rows: shared ones times a matrix of low rank, entry by entry (Wang et al. 2023, §3.1).
+
+    The matrix begins as ones: the first of its rank-one parts is that, the others begin at zero.
+
+    Args:
+        shared: The shared rows; the same module in the prompts of all tasks.
+        rank: Rank of the matrix.
+        generator: Source of the random factors.
+    """
+
+    def __init__(self, shared: SharedRows, *, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        length, dim = shared.rows.shape
+        self.shared = shared
+        columns, rows = torch.ones(length, rank), torch.zeros(rank, dim)
+        columns[:, 1:] = torch.randn(length, rank - 1, generator=generator)
+        rows[0] = 1
+        self.columns, self.rows = nn.Parameter(columns), nn.Parameter(rows)
+
+    def forward(self) -> PromptTensors:
+        """The shared rows times the task's matrix."""
+        return PromptTensors(rows=self.shared.rows * (self.columns @ self.rows))
 
 
 class ReparameterizedRows(Parameters):

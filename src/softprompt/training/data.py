@@ -21,7 +21,7 @@ from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
-from softprompt.tasks import Example
+from softprompt.tasks import Example, Task
 from softprompt.training.run import Run
 
 __all__ = ["Batches", "TrainRow", "Width", "collate", "cut", "digest", "encode_rows", "padded_tokens"]
@@ -41,6 +41,7 @@ class TrainRow:
         input: Token ids of the input.
         target: Token ids of the target; in an encoder-only model the index of its class, alone.
         marks: Token indices of the template's marks, in order.
+        prompt: The name of the prompt that it asks for; None for the model by itself.
         width: Columns that it takes up in a batch, without its prompt.
     """
 
@@ -48,6 +49,7 @@ class TrainRow:
     target: list[int]
     marks: tuple[int, ...]
     width: Width
+    prompt: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -55,26 +57,27 @@ class TrainRow:
         return sum(self.width)
 
 
-def encode_rows(model: Prompted, run: Run, prompt: str | None) -> list[TrainRow]:
-    """Tokenize the rows that a run trains on; a row with several references is one row for each.
+def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> list[TrainRow]:
+    """Tokenize the rows of a task that a run trains on; a row with several references is one row for each.
 
     Args:
-        model: The backbone with the run's prompt.
+        model: The backbone with the run's prompts.
         run: What is trained.
-        prompt: The name of its prompt; None where the backbone itself learns.
+        task: One of its tasks.
+        prompt: The name of the prompt that learns the task; None where the backbone itself does.
 
     Raises:
         LengthError: If an input is too long and may not be cut, or a target is longer than the decoder's positions.
         DataError: If an input or a target has no tokens.
         ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
-    backbone, form = model.backbone, run.task.format
+    backbone, form = model.backbone, task.format
     kind = backbone.spec.kind
-    pairs = [(example, target) for example in run.task.examples("train") for target in example.targets]
+    pairs = [(example, target) for example in task.examples("train") for target in example.targets]
     given = [render_input(backbone, form, example.columns) for example, _ in pairs]
     if kind == "encoder-only":
-        labels = list(run.task.labels or ())
-        _check_classes(backbone, run, len(labels))
+        labels = list(task.labels or ())
+        _check_classes(backbone, run, task, len(labels))
         targets = [[labels.index(target)] for _, target in pairs]
     else:
         targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])
@@ -88,7 +91,7 @@ def encode_rows(model: Prompted, run: Run, prompt: str | None) -> list[TrainRow]
     for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
         _check_tokens(backbone, example, encoded.ids, ids)
     return [
-        TrainRow(encoded.ids, ids, encoded.marks, _width(kind, len(encoded.ids), len(ids)))
+        TrainRow(encoded.ids, ids, encoded.marks, _width(kind, len(encoded.ids), len(ids)), prompt)
         for encoded, ids in zip(inputs, targets, strict=True)
     ]
 
@@ -118,11 +121,11 @@ def _width(kind: str, inputs: int, targets: int) -> Width:
     return inputs, 0
 
 
-def _check_classes(backbone: Backbone, run: Run, count: int) -> None:
+def _check_classes(backbone: Backbone, run: Run, task: Task, count: int) -> None:
     classes = backbone.model.config.num_labels
     if count != classes:
         raise ConfigError(
-            f"run {run.name!r}: the task {run.task.name} has {count} label words, but the head of {backbone.name} "
+            f"run {run.name!r}: the task {task.name} has {count} label words, but the head of {backbone.name} "
             f"has {classes} classes; give label_words for each class, in the head's order."
         )
 

@@ -4,7 +4,7 @@ session.json      settings and digests; a session is resumed only if they are th
 checkpoints/      complete states; the newest is continued from
 runs/NAME.jsonl   history, one line per step
 prompts/NAME/     the best prompt, once the session is over: a folder that can be served as it is; none of a run that
-                  failed in its first step
+                  failed in its first step. Of several tasks, one in NAME/TASK/ for each
 models/NAME/      likewise the best model, if the session tuned one
 """
 
@@ -19,6 +19,7 @@ from softprompt.artefact import read_metadata
 from softprompt.backbones import Backbone
 from softprompt.errors import ArtefactError, ConfigError
 from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint, prune, save_checkpoint
+from softprompt.prompts import SoftPrompt
 from softprompt.training.learners import Learned, save_model
 from softprompt.training.run import TrainConfig
 
@@ -85,7 +86,7 @@ class SessionFolder:
         lines = "".join(json.dumps(entry) + "\n" for entry in history)
         (self._root / "runs" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
-    def keep_learned(self, learned: Mapping[str, tuple[Learned, Mapping[str, Any]]]) -> dict[str, Path]:
+    def keep_learned(self, learned: Mapping[str, tuple[Learned, Any]]) -> dict[str, Path]:
         """Write prompts or tuned models, with what is told of them, by their runs' names.
 
         One that cannot be written keeps no other from it.
@@ -98,8 +99,12 @@ class SessionFolder:
             try:
                 if isinstance(one, Backbone):
                     paths[name] = save_model(one, self._root / "models" / name, told)
-                else:
+                elif isinstance(one, SoftPrompt):
                     paths[name] = one.save(self._root / "prompts" / name)
+                else:
+                    paths[name] = self._root / "prompts" / name
+                    for task, prompt in one.items():
+                        prompt.save(paths[name] / task)
             except ArtefactError as error:
                 errors.append(str(error))
         if errors:

@@ -6,8 +6,8 @@ import copy
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -21,38 +21,57 @@ from softprompt.training.weights import WeightMethod
 
 __all__ = ["Learned", "Learner", "PromptLearner", "WeightLearner", "save_model"]
 
-Learned = SoftPrompt | Backbone
+Learned = SoftPrompt | Mapping[str, SoftPrompt] | Backbone
+"""A prompt, prompts by their tasks' names, or a tuned model."""
 
 
 @final
-@dataclass(frozen=True)
 class PromptLearner:
-    """A prompt that is trained.
+    """A prompt that is trained, or one for each of several tasks, which share some of their values.
 
     Attributes:
-        asked_as: The name by which the rows of its run ask for it.
-        module: The prompt.
+        prompts: By the names by which rows ask for them.
+        module: All of them.
+
+    Args:
+        run: The name of the run, which the prompts are known by.
+        prompts: By the task's name.
     """
 
-    asked_as: str
-    module: SoftPrompt
+    def __init__(self, run: str, prompts: Mapping[str, SoftPrompt]) -> None:
+        self._names = {task: run if len(prompts) == 1 else f"{run}/{task}" for task in prompts}
+        self.prompts = {self._names[task]: prompt for task, prompt in prompts.items()}
+        self.module: nn.Module = nn.ModuleList(self.prompts.values())
+
+    def asked_as(self, task: str) -> str:
+        """The name by which rows of a task ask for its prompt."""
+        return self._names[task]
 
     def penalty(self) -> Tensor | None:
         """What is added to the loss of a step, if anything."""
-        return self.module.parametrization.penalty()
+        found = [one for prompt in self.prompts.values() if (one := prompt.parametrization.penalty()) is not None]
+        return torch.stack(found).sum() if found else None
 
-    def finish(self, values: Mapping[str, Tensor] | None, told: Mapping[str, Any]) -> SoftPrompt:
-        """The prompt with its best values, any reparameterisation computed away; it knows what is told of its run.
+    def finish(self, values: Mapping[str, Tensor] | None, told: Mapping[str, Mapping[str, Any]]) -> Learned:
+        """The prompts with their best values, any reparameterisation computed away; they know what is told of them.
 
         Args:
             values: The best state; None takes the present one.
-            told: Task, format, run and metrics, as `SoftPrompt.with_info` takes them.
+            told: By the task's name: task, format, run and metrics, as `SoftPrompt.with_info` takes them.
+
+        Returns:
+            The prompt; of several tasks, the prompts by the tasks' names.
         """
-        prompt = copy.deepcopy(self.module)
+        module = copy.deepcopy(self.module)
         if values is not None:
-            prompt.load_state_dict(values)
+            module.load_state_dict(values)
         with torch.no_grad():
-            return prompt.fold().with_info(**told)
+            done = {
+                task: prompt.fold().with_info(**told[task])
+                for task, prompt in zip(self._names, module.children(), strict=True)
+                if isinstance(prompt, SoftPrompt)
+            }
+        return done if len(done) > 1 else next(iter(done.values()))
 
 
 @final
@@ -60,7 +79,7 @@ class WeightLearner:
     """Weights of a copy of a backbone.
 
     Attributes:
-        asked_as: None: its rows ask for no prompt.
+        prompts: None at all.
         backbone: The copy.
 
     Args:
@@ -68,7 +87,7 @@ class WeightLearner:
         method: Which weights are trained.
     """
 
-    asked_as = None
+    prompts: Mapping[str, SoftPrompt] = MappingProxyType({})
 
     def __init__(self, backbone: Backbone, method: WeightMethod) -> None:
         model = copy.deepcopy(backbone.model).float()
@@ -76,6 +95,9 @@ class WeightLearner:
         self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
         for parameter in method.trained(model):
             parameter.requires_grad_(True)
+
+    def asked_as(self, task: str) -> None:
+        """Rows ask for no prompt."""
 
     def penalty(self) -> None:
         """Nothing is added to the loss of a step."""

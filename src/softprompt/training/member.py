@@ -149,14 +149,17 @@ class Member:
         """The step that the result is of."""
         return self.step if self._best is None else self.best_step
 
-    def told(self) -> dict[str, Any]:
-        """What the result is to know: its task, its run's settings, its scores, and how the run ended."""
+    def told(self) -> dict[str, dict[str, Any]]:
+        """What the results are to know, by task: its format, the run's settings and scores, and how the run ended."""
         end = {"status": self.status, "reason": self.reason, "best_step": self.result_step}
         return {
-            "task": self.run.task.name,
-            "format": self.run.task.format.to_mapping(),
-            "run": {**self.run.settings(), **end},
-            "metrics": {"validation": self.metrics} if self.metrics else {},
+            task.name: {
+                "task": task.name,
+                "format": task.format.to_mapping(),
+                "run": {**self.run.settings(), **end},
+                "metrics": {"validation": self.metrics} if self.metrics else {},
+            }
+            for task in self.run.tasks
         }
 
     def result(self) -> Learned:

@@ -22,7 +22,8 @@ class RunResult:
     """What one run reached.
 
     Attributes:
-        learned: The best prompt, or tuned model, by the run's metric; the last good one if it was never evaluated.
+        learned: The best prompt, prompts by task, or tuned model, by the run's metric; the last good one if it was
+            never evaluated.
         trained: Values that training changed, those of a reparameterisation included.
         metrics: Its scores on the validation split.
         history: One entry per step: `step`, `loss` (nats per token), `learning_rate`, and scores where it was
@@ -45,18 +46,31 @@ class RunResult:
     @property
     def parameters(self) -> int:
         """Values that were learned, any reparameterisation computed away."""
-        return self.learned.num_parameters() if isinstance(self.learned, SoftPrompt) else self.trained
+        if isinstance(self.learned, Backbone):
+            return self.trained
+        return sum(prompt.num_parameters() for prompt in self.prompts.values())
+
+    @property
+    def prompts(self) -> Mapping[str, SoftPrompt]:
+        """The prompts by the names of their tasks; under the empty name where there is but one.
+
+        Raises:
+            ConfigError: If the run tuned the model.
+        """
+        if isinstance(self.learned, Backbone):
+            raise ConfigError("This run tuned the model and has no prompt; take its .backbone.")
+        return {"": self.learned} if isinstance(self.learned, SoftPrompt) else self.learned
 
     @property
     def prompt(self) -> SoftPrompt:
         """The prompt.
 
         Raises:
-            ConfigError: If the run tuned the model.
+            ConfigError: If the run tuned the model, or trained prompts for several tasks.
         """
         if isinstance(self.learned, SoftPrompt):
             return self.learned
-        raise ConfigError("This run tuned the model and has no prompt; take its .backbone.")
+        raise ConfigError(f"This run has {len(self.prompts)} prompts, one for each task; take them from .prompts.")
 
     @property
     def backbone(self) -> Backbone:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from softprompt.config import check_types, to_mapping
@@ -21,6 +22,7 @@ from softprompt.training.weights import WeightMethod
 __all__ = ["Precision", "Run", "TrainConfig"]
 
 Precision = Literal["float32", "bf16"]
+_MEAN = "mean"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -33,7 +35,8 @@ class Run:
     Attributes:
         name: What results and folders call it: letters, digits, `_`, `.`, `-`.
         method: How the prompt is made; or a baseline that trains weights: `ModelTuning`, `LoRA`, `IA3`.
-        task: What it learns; its `train` split is trained on.
+        task: What it learns; its `train` split is trained on. Several tasks are mixed in proportion to their rows; a
+            method of one prompt takes one task alone.
         seed: Of the prompt's start and the order of the data.
         optimizer: Name of an optimizer.
         learning_rate: Highest learning rate.
@@ -48,7 +51,8 @@ class Run:
         evaluate_every: Steps between evaluations; None evaluates at the end only, 0 never.
         evaluate_rows: Most rows of the validation split to evaluate on; None takes all.
         by: How to evaluate: `rank` label words, or `generate`; None ranks if the task has label words.
-        metric: Which metric chooses the best prompt; None takes the task's first.
+        metric: Which metric chooses the best prompt; None takes the task's first. Of several tasks, it is the mean of
+            what each of them watches.
         patience: Evaluations without improvement after which the run stops; None never stops early.
         truncate: Whether inputs that are too long are cut; otherwise they are an error.
         max_input_tokens: Longest input; None is bounded by the backbone alone.
@@ -60,7 +64,7 @@ class Run:
 
     name: str
     method: Method | WeightMethod
-    task: Task
+    task: Task | Sequence[Task]
     seed: int = 0
     optimizer: str = "adafactor"
     learning_rate: float = 0.3
@@ -100,31 +104,65 @@ class Run:
                 raise ConfigError(f"{setting}={value}: expected a positive number.")
         if self.warmup_steps > self.steps:
             raise ConfigError(f"warmup_steps={self.warmup_steps} is more than steps={self.steps}.")
-        if self.by == "rank" and self.task.labels is None:
-            raise ConfigError(f"run {self.name!r}: by='rank' needs label words, which {self.task.name} has not.")
+        if not isinstance(self.task, Task):
+            object.__setattr__(self, "task", tuple(self.task))
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"run {self.name!r} needs tasks with names of their own; got {names}.")
+        for task in self.tasks:
+            self._check_task(task)
+
+    def _check_task(self, task: Task) -> None:
+        if self.by == "rank" and task.labels is None:
+            raise ConfigError(f"run {self.name!r}: by='rank' needs label words, which {task.name} has not.")
         needed = ("train",) if self.evaluate_every == 0 else ("train", "validation")
-        if missing := [split for split in needed if split not in self.task.splits]:
+        if missing := [split for split in needed if split not in task.splits]:
             raise ConfigError(
-                f"run {self.name!r}: the task {self.task.name} has no {missing[0]} split"
+                f"run {self.name!r}: the task {task.name} has no {missing[0]} split"
                 + ("." if missing[0] == "train" else "; give it one, or set evaluate_every=0.")
+            )
+        if len(self.tasks) > 1 and not _NAME.fullmatch(task.name):
+            raise ConfigError(
+                f"run {self.name!r}: the task's name {task.name!r} is to name a folder; expected letters, digits, '_',"
+                " '.', '-'."
             )
 
     @property
-    def evaluates_by(self) -> By:
-        """How it is evaluated."""
-        return choose_way(self.by, self.task.labels)
+    def tasks(self) -> tuple[Task, ...]:
+        """What it learns: one task, or several."""
+        return (self.task,) if isinstance(self.task, Task) else tuple(self.task)
+
+    def evaluates_by(self, task: Task) -> By:
+        """How it is evaluated on one of its tasks."""
+        return choose_way(self.by, task.labels)
 
     @property
     def watches(self) -> str:
-        """The metric that chooses the best prompt."""
-        return self.metric or self.task.metrics[0]
+        """The score that chooses the best values: a metric's, or `mean` of several tasks."""
+        return _MEAN if len(self.tasks) > 1 else self.watches_of(self.tasks[0])
+
+    def watches_of(self, task: Task) -> str:
+        """The metric of one of its tasks that counts."""
+        return self.metric or task.metrics[0]
+
+    def combine(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """The scores of its tasks as one mapping: as they are of one task, with the tasks' names and a mean of several.
+
+        Args:
+            scores: By the tasks' names.
+        """
+        if len(self.tasks) == 1:
+            return dict(scores[self.tasks[0].name])
+        named = {f"{task} {metric}": score for task, found in scores.items() for metric, score in found.items()}
+        return {_MEAN: fmean(scores[task.name][self.watches_of(task)] for task in self.tasks), **named}
 
     def settings(self) -> dict[str, Any]:
         """Plain values: everything but the task's data, of which only counts are told."""
         plain = {key: value for key, value in vars(self).items() if key not in ("method", "task")}
         name = self.method.name if isinstance(self.method, WeightMethod) else name_of(self.method)
         method = {"name": name, **to_mapping(self.method)}
-        return to_mapping({**plain, "method": method, "task": self.task.name, "data": self.task.report.counts()})
+        tasks = [{"task": task.name, "data": task.report.counts()} for task in self.tasks]
+        return to_mapping({**plain, "method": method, **(tasks[0] if len(tasks) == 1 else {"tasks": tasks})})
 
 
 @dataclass(frozen=True, kw_only=True)

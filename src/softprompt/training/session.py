@@ -22,7 +22,8 @@ from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.interrupts import Interrupts
-from softprompt.tasks import compute_metrics
+from softprompt.prompts import MultitaskPrompt
+from softprompt.tasks import Task, compute_metrics
 from softprompt.training.data import digest, encode_rows
 from softprompt.training.folder import SessionFolder
 from softprompt.training.learners import Learner, PromptLearner, WeightLearner
@@ -76,11 +77,18 @@ class _Session:
         tuned = [one for one in learners.values() if isinstance(one, WeightLearner)]
         self.model = Prompted(
             tuned[0].backbone if tuned else backbone,
-            {name: one.module for name, one in learners.items() if isinstance(one, PromptLearner)},
+            {name: prompt for one in learners.values() for name, prompt in one.prompts.items()},
             conditioning=config.conditioning,
             gradient_checkpointing=config.gradient_checkpointing,
         )
-        rows = {run.name: encode_rows(self.model, run, learners[run.name].asked_as) for run in runs}
+        rows = {
+            run.name: [
+                row
+                for task in run.tasks
+                for row in encode_rows(self.model, run, task, learners[run.name].asked_as(task.name))
+            ]
+            for run in runs
+        }
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
@@ -96,16 +104,15 @@ class _Session:
     def _check_evaluation(self, member: Member) -> None:
         """Meet what evaluation would refuse now, not after the training."""
         run = member.run
-        if run.evaluate_every == 0:
-            return
-        job = _job(member)
-        examples = job.examples()
-        encode = encode_to_rank if job.by == "rank" else encode_to_generate
-        encode(self.model, job.queries(self.model.backbone, examples))
-        targets = examples[0].targets
-        scores = compute_metrics(run.task.metrics, targets[:1], [targets])
-        if run.watches not in scores:
-            raise choose(f"metric of run {run.name!r}", run.watches, scores)
+        for task in run.tasks if run.evaluate_every != 0 else ():
+            job = _job(member, task)
+            examples = job.examples()
+            encode = encode_to_rank if job.by == "rank" else encode_to_generate
+            encode(self.model, job.queries(self.model.backbone, examples))
+            targets = examples[0].targets
+            scores = compute_metrics(task.metrics, targets[:1], [targets])
+            if run.watches_of(task) not in scores:
+                raise choose(f"metric of run {run.name!r}", run.watches_of(task), scores)
 
     def run(self) -> TrainResult:
         """Take every step that is left."""
@@ -127,7 +134,7 @@ class _Session:
         live = [member for member in self.members if member.live]
         losses, self.pass_tokens = backward_in_memory(
             self.model,
-            {member.learner.asked_as: member.draw() for member in live},
+            {member.run.name: member.draw() for member in live},
             precision=self.config.precision,
             pass_tokens=self.pass_tokens,
             say=reports.say,
@@ -135,7 +142,7 @@ class _Session:
         self.step += 1
         for member in live:
             try:
-                member.advance(losses[member.learner.asked_as])
+                member.advance(losses[member.run.name])
             except NonFiniteError as error:
                 self._fail(member, error, reports)
         self._evaluate([member for member in live if member.live and member.due], reports)
@@ -148,7 +155,7 @@ class _Session:
         """Evaluate several runs in mixed batches; if one of them gives NaN, each by itself."""
         if not due:
             return
-        jobs = {member.run.name: _job(member) for member in due}
+        jobs = {(member.run.name, task.name): _job(member, task) for member in due for task in member.run.tasks}
         try:
             scores = evaluate_many(self.model, jobs, limits=BatchLimits(tokens=self.config.evaluation_tokens))
         except NonFiniteError as error:
@@ -160,7 +167,8 @@ class _Session:
             return
         for member in due:
             try:
-                member.judge(scores[member.run.name])
+                found = {task.name: scores[member.run.name, task.name] for task in member.run.tasks}
+                member.judge(member.run.combine(found))
             except NonFiniteError as error:
                 self._fail(member, error, reports)
 
@@ -197,7 +205,7 @@ class _Session:
         if self.folder is not None:
             for member in self.members:
                 self.folder.keep_history(member.run.name, member.history)
-            trained = {member.run.name: member.told() for member in self.members if member.result_step > 0}
+            trained = {m.run.name: _as_one(m.told()) for m in self.members if m.result_step > 0}
             paths = self.folder.keep_learned({name: (learned[name], told) for name, told in trained.items()})
         results = {
             member.run.name: RunResult(
@@ -215,18 +223,33 @@ class _Session:
         return TrainResult(results, seconds=seconds, steps=self.step)
 
 
+def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What is told of the only task, or of several by their names."""
+    return told if len(told) > 1 else next(iter(told.values()))
+
+
 def _learner(backbone: Backbone, run: Run) -> Learner:
     if isinstance(run.method, WeightMethod):
         return WeightLearner(backbone, run.method)
-    return PromptLearner(run.name, run.method.build(backbone, run.task, run.seed))
+    if isinstance(run.method, MultitaskPrompt):
+        return PromptLearner(
+            run.name, run.method.build_all(backbone, {task.name: task for task in run.tasks}, run.seed)
+        )
+    if len(run.tasks) > 1:
+        raise ConfigError(
+            f"run {run.name!r}: a prompt of {type(run.method).__name__} learns one task, not {len(run.tasks)}; use"
+            " MultitaskPrompt, or a run for each task."
+        )
+    (task,) = run.tasks
+    return PromptLearner(run.name, {task.name: run.method.build(backbone, task, run.seed)})
 
 
-def _job(member: Member) -> Job:
+def _job(member: Member, task: Task) -> Job:
     run = member.run
     return Job(
-        task=run.task,
-        prompt=member.learner.asked_as,
-        by=run.evaluates_by,
+        task=task,
+        prompt=member.learner.asked_as(task.name),
+        by=run.evaluates_by(task),
         rows=run.evaluate_rows,
         max_new_tokens=run.max_new_tokens,
         max_input_tokens=run.max_input_tokens,

@@ -13,10 +13,10 @@ from softprompt.training.run import Precision
 
 __all__ = ["backward", "backward_in_memory", "cut_passes"]
 
-NamedRow = tuple[str | None, TrainRow]
+NamedRow = tuple[str, TrainRow]
 
 
-def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str | None, float]:
+def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
     """Add each run's gradient to the parameters that it trains.
 
     A run's loss is the mean over the labelled tokens of its own rows, so its gradient does not depend on which
@@ -24,13 +24,13 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
 
     Args:
         model: The backbone with every run's prompt.
-        passes: The rows of the step, each with the name of its run's prompt; None where the backbone itself learns.
+        passes: The rows of the step, each with the name of its run.
         precision: In which the backbone's pass is computed.
 
     Returns:
-        Each run's loss by that name, in nats per labelled token.
+        Each run's loss, in nats per labelled token.
     """
-    counts: dict[str | None, int] = {}
+    counts: dict[str, int] = {}
     for name, row in (named for part in passes for named in part):
         counts[name] = counts.get(name, 0) + len(row.target)
     losses = dict.fromkeys(counts, 0.0)
@@ -38,9 +38,9 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
     for part in passes:
         names = [name for name, _ in part]
         weights = torch.tensor([1 / counts[name] for name in names], device=device)
-        batch = collate(model.backbone, [row for _, row in part])
+        prompts, batch = [row.prompt for _, row in part], collate(model.backbone, [row for _, row in part])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            output = model(batch["input_ids"], batch["attention_mask"], names, batch["labels"], marks=batch["marks"])
+            output = model(batch["input_ids"], batch["attention_mask"], prompts, batch["labels"], marks=batch["marks"])
         assert output.losses is not None
         assert output.rows is not None
         weighted = output.losses * weights[output.rows]  # [labelled]
@@ -53,17 +53,17 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
 
 def backward_in_memory(
     model: Prompted,
-    batches: Mapping[str | None, Sequence[TrainRow]],
+    batches: Mapping[str, Sequence[TrainRow]],
     *,
     precision: Precision,
     pass_tokens: int,
     say: Callable[[str], None],
-) -> tuple[dict[str | None, float], int]:
+) -> tuple[dict[str, float], int]:
     """`backward` in passes of a bounded size, which is halved whenever memory runs out.
 
     Args:
         model: As in `backward`.
-        batches: Each live run's rows, by the name of its prompt.
+        batches: Each live run's rows.
         precision: As in `backward`.
         pass_tokens: Most tokens of a pass, padding and inserted prompts included.
         say: Tells the user.
@@ -90,8 +90,8 @@ def backward_in_memory(
                 )
                 raise
         torch.cuda.empty_cache()  # only now: the error held the tensors of the failed pass
-        for name in batches:
-            learning = model.backbone.model if name is None else model.prompts[name]
+        for prompt in {row.prompt for _, row in rows}:
+            learning = model.backbone.model if prompt is None else model.prompts[prompt]
             learning.zero_grad(set_to_none=True)
         pass_tokens = max(padded_tokens(_widths(model, part)) for part in divisible) // 2
         say(f"Out of memory: going on with passes of {pass_tokens} tokens, whose gradients are added.")
@@ -109,6 +109,6 @@ def _widths(model: Prompted, rows: Sequence[NamedRow]) -> list[Width]:
     """Columns that rows take up, the prompts included that are inserted among them."""
     inserted = {
         name: model.prompts[name].length if name is not None and model.pass_of(name) == "concatenation" else 0
-        for name in {name for name, _ in rows}
+        for name in {row.prompt for _, row in rows}
     }
-    return [(row.width[0] + inserted[name], row.width[1]) for name, row in rows]
+    return [(row.width[0] + inserted[row.prompt], row.width[1]) for _, row in rows]
