@@ -128,8 +128,11 @@ class Member:
         else:
             self._waited += 1
         if self.run.patience is not None and self._waited >= self.run.patience and self.step < self.run.steps:
-            self.status = "stopped early"
-            self.reason = f"no better {watched} in {self._waited} evaluations"
+            self.stop(f"no better {watched} in {self._waited} evaluations")
+
+    def stop(self, reason: str) -> None:
+        """Close the run before its steps are taken; the best so far is its result."""
+        self.status, self.reason = "stopped early", reason
 
     def finish(self) -> None:
         """Close the run if its steps are taken."""

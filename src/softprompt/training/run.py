@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -181,6 +182,8 @@ class TrainConfig:
         resume: Whether to go on with the session in `output_dir`; if not, a session there is an error.
         trackers: Names of experiment trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`.
         evaluation_tokens: Most tokens, padding included, of a batch in evaluation.
+        halve_at: Steps after which the worse half of the runs that still train is stopped, by the metric they watch
+            (successive halving, Jamieson and Talwalkar 2016). All are evaluated then.
         progress: Whether to show progress.
 
     Raises:
@@ -197,6 +200,7 @@ class TrainConfig:
     resume: bool = True
     trackers: Sequence[str] = ()
     evaluation_tokens: int = 16384
+    halve_at: Sequence[int] = ()
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -206,6 +210,9 @@ class TrainConfig:
         for setting in ("pass_tokens", "checkpoint_every", "keep_checkpoints", "evaluation_tokens"):
             _at_least(setting, getattr(self, setting), 1)
         object.__setattr__(self, "trackers", tuple(self.trackers))
+        object.__setattr__(self, "halve_at", tuple(self.halve_at))
+        if any(first >= second for first, second in pairwise((0, *self.halve_at))):
+            raise ConfigError(f"halve_at={list(self.halve_at)}: expected ascending steps from 1.")
 
 
 def _one_of(setting: str, value: Any, known: Iterable[Any]) -> None:

@@ -92,9 +92,11 @@ class _Session:
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
+        _check_halving(runs, config)
         identity = {
             "backbone": backbone.fingerprint.to_mapping(),
             "precision": config.precision,
+            **({"halve_at": list(config.halve_at)} if config.halve_at else {}),
             "runs": {run.name: {**run.settings(), "data": digest(rows[run.name])} for run in runs},
         }
         self.folder = SessionFolder(config, identity) if config.output_dir is not None else None
@@ -145,7 +147,10 @@ class _Session:
                 member.advance(losses[member.run.name])
             except NonFiniteError as error:
                 self._fail(member, error, reports)
-        self._evaluate([member for member in live if member.live and member.due], reports)
+        halving = self.step in self.config.halve_at
+        self._evaluate([member for member in live if member.live and (member.due or halving)], reports)
+        if halving:
+            self._halve(reports)
         for member in live:
             member.finish()
             if member.status != "failed":
@@ -171,6 +176,14 @@ class _Session:
                 member.judge(member.run.combine(found))
             except NonFiniteError as error:
                 self._fail(member, error, reports)
+
+    def _halve(self, reports: Reports) -> None:
+        """Stop the worse half of the runs that still train; of equally good ones, the later."""
+        live = [member for member in self.members if member.live and member.step == self.step]
+        ranked = sorted(live, key=lambda member: member.history[-1][member.run.watches], reverse=True)
+        for member in ranked[(len(ranked) + 1) // 2 :]:
+            member.stop(f"among the worse half after step {self.step}")
+            reports.say(f"run {member.run.name!r} is stopped: {member.reason}.")
 
     def _fail(self, member: Member, error: NonFiniteError, reports: Reports) -> None:
         member.fail(error)
@@ -221,6 +234,15 @@ class _Session:
             for member in self.members
         }
         return TrainResult(results, seconds=seconds, steps=self.step)
+
+
+def _check_halving(runs: Sequence[Run], config: TrainConfig) -> None:
+    if not config.halve_at:
+        return
+    if len({run.watches for run in runs}) > 1:
+        raise ConfigError(f"halve_at compares runs, but they watch {', '.join(sorted({run.watches for run in runs}))}.")
+    if any(run.evaluate_every == 0 for run in runs):
+        raise ConfigError("halve_at compares runs, but one has evaluate_every=0 and is never evaluated.")
 
 
 def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
