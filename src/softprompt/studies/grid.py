@@ -17,6 +17,7 @@ import yaml
 
 from softprompt.config import check_types, choose, from_mapping
 from softprompt.errors import ConfigError
+from softprompt.evaluation import TextPrompt
 from softprompt.prompts import registry
 from softprompt.tasks import Task, load_task
 from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_weight_method
@@ -24,6 +25,9 @@ from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_weight_me
 __all__ = ["Cell", "Grid", "digest", "load_grid", "named_grids", "read_task"]
 
 _DATA = "{data}"
+TEXT_PROMPT = "text_prompt"
+"""What prompt design is called among the names of methods."""
+_TEXT_SETTINGS = ("text", "shots", "calibrate")
 _RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "seed"}
 _SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
 _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
@@ -87,6 +91,25 @@ class Cell:
         return Run(name=name, method=method, task=task, seed=self.seed, **own)
 
     @property
+    def is_untrained(self) -> bool:
+        """Whether it is prompt design: the bare backbone with words before its input, or without."""
+        return bool(self.settings["method"] == TEXT_PROMPT)
+
+    def text_prompt(self, task: Task) -> TextPrompt | None:
+        """The words of a cell that is not trained: an instruction, examples drawn by its seed, or None for nothing.
+
+        Raises:
+            ConfigError: If a setting is unknown, or there are not so many examples.
+        """
+        for name in self.settings:
+            if name not in (*_RUN, *_TEXT_SETTINGS, "method"):
+                raise choose(f"setting of {self.method!r}", name, _TEXT_SETTINGS)
+        text, shots = self.settings.get("text") or "", self.settings.get("shots", 0)
+        if shots:
+            return TextPrompt.few_shot(task, shots, seed=self.seed, instruction=text)
+        return TextPrompt(text) if text else None
+
+    @property
     def tunes_weights(self) -> bool:
         """Whether it trains weights instead of a prompt."""
         return self.settings["method"] in WEIGHT_METHODS
@@ -103,7 +126,8 @@ class Grid:
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
             `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
             validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
-        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`.
+        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or `text_prompt`,
+            with `text`, `shots` and `calibrate`, which is not trained.
         seeds: Of the runs.
         run: Settings of every run.
         session: Settings of every session.

@@ -176,7 +176,9 @@ def _batch(task: Task, rows: int) -> Advice:
     if task.labels is None:
         return Advice(setting="batch_size", value=min(rows, 10), reason="between 5 and 14 there",
                       source="Li and Liang 2021, appendix")  # fmt: skip
-    return Advice(setting="batch_size", value=min(rows, 32), reason="as in the paper", source="Lester et al. 2021, §3.1")
+    return Advice(
+        setting="batch_size", value=min(rows, 32), reason="as in the paper", source="Lester et al. 2021, §3.1"
+    )
 
 
 def _steps(rows: int, batch: int, steps: int | None) -> Advice:

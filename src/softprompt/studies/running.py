@@ -9,7 +9,8 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,23 @@ _CELLS = "cells.json"
 
 @dataclass(frozen=True)
 class _Planned:
-    """A cell with its run, digests of the model and the data that it meets, and the key that follows from them."""
+    """A cell with its task, digests of the model and the data that it meets, and the key that follows from them."""
 
     cell: Cell
-    run: Run
+    task: Task
     backbone_digest: str
     task_digest: str
     key: str
+
+    @cached_property
+    def run(self) -> Run:
+        """The run that it stands for, if it is trained."""
+        return self.cell.run(f"{self.cell.title}-{self.key[:6]}", self.task)
+
+    @property
+    def watches(self) -> str:
+        """The score that counts."""
+        return self.cell.settings.get("metric") or self.task.metrics[0]
 
     @property
     def alone(self) -> bool:
@@ -96,21 +107,22 @@ def _check(grid: Grid, cell: Cell, task: Task) -> None:
     Raises:
         ConfigError: If a setting cannot be used, the task lacks the split to report on, or nothing is evaluated.
     """
-    run = cell.run("check", task)
+    if cell.is_untrained:
+        cell.text_prompt(task)
+    elif cell.run("check", task).evaluate_every == 0:
+        raise ConfigError(
+            f"{cell.method!r} with evaluate_every=0 has no validation score to be chosen by; leave it out."
+        )
     if grid.split not in task.splits:
         raise ConfigError(
             f"The task {cell.task!r} has no {grid.split} split to report on; give it validation_rows, or the grid"
             " another split."
         )
-    if run.evaluate_every == 0:
-        raise ConfigError(
-            f"{cell.method!r} with evaluate_every=0 has no validation score to be chosen by; leave it out."
-        )
 
 
 def _plan(cell: Cell, task: Task, backbone_digest: str, task_digest: str) -> _Planned:
     key = cell.key(backbone_digest, task_digest)
-    return _Planned(cell, cell.run(f"{cell.title}-{key[:6]}", task), backbone_digest, task_digest, key)
+    return _Planned(cell, task, backbone_digest, task_digest, key)
 
 
 def _run_planned(
@@ -120,6 +132,9 @@ def _run_planned(
     planned = {one.key: one for one in cells}
     done = sum(key in table for key in planned)
     say(f"{backbone.name}: {done} of {len(planned)} runs are in {table.path}.")
+    for one in planned.values():
+        if one.cell.is_untrained and one.key not in table:
+            table.append(_untrained_row(grid, backbone, one))
     folder = table.path.parent / "sessions"
     sessions = _pack(planned, table, folder, grid.runs_per_session)
     for number, session in enumerate(sessions, 1):
@@ -183,7 +198,7 @@ def _score(
     learned = {one.run.name: results[one.run.name].learned for one in session if one.run.name in results}
     jobs = {
         one.run.name: Job(
-            task=one.run.task,
+            task=one.task,
             split=grid.split,
             prompt=one.run.name if isinstance(learned[one.run.name], SoftPrompt) else None,
             by=one.run.by,
@@ -201,12 +216,47 @@ def _score(
     return evaluate_many(model, jobs, limits=BatchLimits(tokens=config.evaluation_tokens)) if jobs else {}
 
 
+def _untrained_row(grid: Grid, backbone: Backbone, one: _Planned) -> dict[str, Any]:
+    """Score prompt design on both splits; nothing is trained."""
+    settings = one.cell.settings
+    job = Job(
+        task=one.task,
+        text=one.cell.text_prompt(one.task),
+        by=settings.get("by"),
+        rows=settings.get("evaluate_rows"),
+        max_new_tokens=settings.get("max_new_tokens"),
+        max_input_tokens=settings.get("max_input_tokens"),
+        truncate=settings.get("truncate", False),
+        calibrate=settings.get("calibrate", False),
+    )
+    found = evaluate_many(
+        Prompted(backbone), {"validation": job, grid.split: replace(job, split=grid.split, rows=grid.rows)}
+    )
+    validation = {f"validation_{name}": score for name, score in found["validation"].items()}
+    row = {**_identity(grid, backbone, one), "status": "finished", "reason": "", "parameters": 0, "trained": 0}
+    return {**row, **validation, **_reported(grid, one, found[grid.split])}
+
+
 def _row(
     grid: Grid, backbone: Backbone, one: _Planned, result: RunResult | None, scores: Evaluation | None, reason: str
 ) -> dict[str, Any]:
     """What the table keeps of a run."""
-    cell, run = one.cell, one.run
-    row: dict[str, Any] = {
+    row = {
+        **_identity(grid, backbone, one),
+        "status": result.status if result else "failed",
+        "reason": result.reason if result else reason,
+    }
+    if result is None or scores is None:
+        return row
+    row |= {"best_step": result.best_step, "parameters": result.parameters, "trained": result.trained}
+    row |= {f"validation_{name}": score for name, score in result.metrics.items()}
+    return {**row, **_reported(grid, one, scores)}
+
+
+def _identity(grid: Grid, backbone: Backbone, one: _Planned) -> dict[str, Any]:
+    """What a row says of its cell."""
+    cell = one.cell
+    return {
         "key": one.key,
         "cell": cell.identity,
         "backbone_digest": one.backbone_digest,
@@ -218,20 +268,17 @@ def _row(
         "label": cell.method,
         **to_mapping(dict(cell.settings)),
         "seed": cell.seed,
-        "metric": run.watches,
-        "status": result.status if result else "failed",
-        "reason": result.reason if result else reason,
+        "metric": one.watches,
     }
-    if result is None or scores is None:
-        return row
-    row["best_step"] = result.best_step
-    row["parameters"], row["trained"] = result.parameters, result.trained
-    row |= {f"validation_{name}": score for name, score in result.metrics.items()}
+
+
+def _reported(grid: Grid, one: _Planned, scores: Evaluation) -> dict[str, Any]:
+    """The reported split's scores, their intervals, and the most frequent answer's."""
+    row: dict[str, Any] = {}
     for name, score in scores.items():
         low, high = scores.intervals[name]
         row |= {f"{grid.split}_{name}": score, f"{grid.split}_{name}_low": low, f"{grid.split}_{name}_high": high}
-    majority = evaluate_majority(run.task, grid.split, rows=grid.rows)
-    row[f"{grid.split}_majority"] = majority[run.watches]
+    row[f"{grid.split}_majority"] = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
     row[f"{grid.split}_rows"] = len(scores.predictions)
     return row
 
