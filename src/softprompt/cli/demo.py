@@ -52,7 +52,7 @@ def demo(
     print_table(
         ("prompt", "task", "metric", "rows", *compared[made[0].name].scores, "learned values"),
         [
-            (run.name, run.task.name, compared[run.name].metric, compared[run.name].rows,
+            (run.name, run.tasks[0].name, compared[run.name].metric, compared[run.name].rows,
              *compared[run.name].cells(), result[run.name].prompt.num_parameters())
             for run in made
         ],

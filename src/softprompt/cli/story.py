@@ -107,12 +107,12 @@ def compare(backbone: Backbone, run: Run, prompt: SoftPrompt, rows: int) -> Comp
     Returns:
         The scores of the prompt and of its rivals.
     """
-    count = min(rows, len(run.task.examples("test")))
-    scores = {"most frequent answer": evaluate_majority(run.task, "test", rows=count)}
+    count = min(rows, len(run.tasks[0].examples("test")))
+    scores = {"most frequent answer": evaluate_majority(run.tasks[0], "test", rows=count)}
     rivals = {"bare backbone": None, "text prompt": TextPrompt(_TEXT_PROMPTS[run.name]), "soft prompt": prompt}
     for name, rival in rivals.items():
         scores[name] = sp.evaluate(
-            backbone, rival, run.task, "test", run.by, rows=count, max_new_tokens=run.max_new_tokens, truncate=True
+            backbone, rival, run.tasks[0], "test", run.by, rows=count, max_new_tokens=run.max_new_tokens, truncate=True
         )
     return Comparison(metric=run.watches, scores=scores)
 
@@ -131,7 +131,7 @@ def mixed_batch(backbone: Backbone, prompts: dict[str, SoftPrompt], asked_of: li
         asked_of: The runs whose prompts are asked, each for the first row of its task's test split.
     """
     model = sp.Prompted(backbone, prompts)
-    asked = [(run.name, run.task.examples("test")[0]) for run in asked_of]
+    asked = [(run.name, run.tasks[0].examples("test")[0]) for run in asked_of]
     answers = model.generate(
         [example.columns for _, example in asked], prompts=[name for name, _ in asked], max_new_tokens=_NEW_TOKENS
     )

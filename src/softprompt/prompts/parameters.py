@@ -91,7 +91,7 @@ class DirectRows(Parameters):
         super().__init__()
         self.rows = nn.Parameter(rows.float().clone())
         self.register_buffer("anchor", None if anchor is None else anchor.float().clone())
-        self._weight = weight
+        self._is_anchored, self._weight = anchor is not None, weight
 
     def forward(self) -> PromptTensors:
         """The rows."""
@@ -99,9 +99,9 @@ class DirectRows(Parameters):
 
     def penalty(self) -> Tensor | None:
         """The weighted squared distance from the anchor, per row (Khashabi et al. 2022, §3)."""
-        if self.anchor is None:
+        if not self._is_anchored:
             return None
-        return self._weight * (self.rows - self.anchor).square().sum() / len(self.rows)
+        return self._weight * (self.rows - self.get_buffer("anchor")).square().sum() / len(self.rows)
 
 
 class DirectPrefix(Parameters):
@@ -242,7 +242,8 @@ class ReparameterizedPrefix(Parameters):
 
 def _lstm(inputs: int, hidden: int, generator: torch.Generator) -> nn.LSTM:
     """A bidirectional LSTM of two layers as torch initialises it, but from a given generator."""
-    lstm = nn.utils.skip_init(nn.LSTM, inputs, hidden, num_layers=2, bidirectional=True)
+    with torch.random.fork_rng(devices=[]):  # it draws values of its own
+        lstm = nn.LSTM(inputs, hidden, num_layers=2, bidirectional=True)
     for parameter in lstm.parameters():
         nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5, generator=generator)
     return lstm

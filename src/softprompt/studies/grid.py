@@ -126,8 +126,8 @@ class Grid:
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
             `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
             validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
-        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or `text_prompt`,
-            with `text`, `shots` and `calibrate`, which is not trained.
+        methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or
+            `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained.
         seeds: Of the runs.
         run: Settings of every run.
         session: Settings of every session.

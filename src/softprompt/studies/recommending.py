@@ -1,18 +1,18 @@
 """Settings to begin with, each with its reason and source; or the best of a small search.
 
-The rules are those of the papers, by the model's size and what the task asks for. What a paper does not say is said to be
-softprompt's own default.
+The rules are those of the papers, by the model's size and what the task asks for. What a paper does not say is said
+to be softprompt's own default.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, final
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning.probe import probe
 from softprompt.errors import ConfigError
 from softprompt.tasks import Task
 
@@ -20,7 +20,6 @@ __all__ = ["Advice", "Recommendation", "recommend", "rule_of_thumb"]
 
 _BILLION = 1e9
 _LARGE = 10 * _BILLION
-_MIDDLE = 0.3 * _BILLION
 _LONG_INPUT = 200
 _FEW_ROWS = 1000
 
@@ -97,11 +96,12 @@ def recommend(backbone: Backbone, task: Task, *, steps: int | None = None) -> Re
 
 
 def _method(backbone: Backbone, task: Task, parameters: int) -> Advice:
-    if backbone.verdict_on_prefixes is not None:
+    refusal = probe(backbone).prefix
+    if refusal is not None:
         return Advice(
             setting="method",
             value="prompt_tuning",
-            reason=f"{backbone.name} cannot be given keys and values: {backbone.verdict_on_prefixes}",
+            reason=f"{backbone.name} cannot be given keys and values: {refusal}",
             source="probe of the backbone",
         )
     if task.labels is None:
@@ -111,7 +111,7 @@ def _method(backbone: Backbone, task: Task, parameters: int) -> Advice:
         )  # fmt: skip
     if parameters >= _LARGE:
         return Advice(
-            setting="method", value="prompt_tuning", reason="rows at the input reach model tuning on models of this size,"
+            setting="method", value="prompt_tuning", reason="rows at the input reach model tuning at this size,"
             " with the fewest values", source="Lester et al. 2021, §3.1, figure 1",
         )  # fmt: skip
     return Advice(
@@ -141,13 +141,13 @@ def _length(task: Task, parameters: int, method: str) -> Advice:
 def _start(task: Task, rows: int, method: str) -> Advice:
     if method == "prompt_tuning":
         if task.labels is not None:
-            return Advice(setting="init", value="class_labels", reason="label words are the best start at every size but"
+            return Advice(setting="init", value="class_labels", reason="label words are the best start at all sizes but"
                           " the largest", source="Lester et al. 2021, §3.2, figure 3b")  # fmt: skip
         return Advice(setting="init", value="vocab", reason="without label words, common words are the next best",
                       source="Lester et al. 2021, §3.2, figure 3b")  # fmt: skip
     if task.labels is None and rows < _FEW_ROWS:
-        return Advice(setting="init", value="vocab", reason=f"with {rows} rows a random start is unstable; activations of"
-                      " real words are not", source="Li and Liang 2021, §7.4")  # fmt: skip
+        return Advice(setting="init", value="vocab", reason=f"with {rows} rows a random start is unstable; that of"
+                      " real words' activations is not", source="Li and Liang 2021, §7.4")  # fmt: skip
     return Advice(setting="init", value="random", reason="with enough rows the start of a prefix matters little",
                   source="Li and Liang 2021, §7.4")  # fmt: skip
 
@@ -193,7 +193,3 @@ def _steps(rows: int, batch: int, steps: int | None) -> Advice:
 def _schedule() -> Advice:
     return Advice(setting="schedule", value="linear", reason="to zero, so that the last step is a good one",
                   source="softprompt's default for short runs")  # fmt: skip
-
-
-def _unused(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values}

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, final
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
@@ -55,16 +56,8 @@ class ModelTuning:
             UnsupportedError: If the head alone is to be trained, and it is the table of embeddings.
         """
         if self.layers is None:
-            yield from model.parameters()
-            return
-        count = 0
-        for parameter in _last(model, self.layers):
-            count += 1
-            yield parameter
-        if not count:
-            raise UnsupportedError(
-                f"{type(model).__name__} has no head of its own to train: it is the table of embeddings. Use layers=1."
-            )
+            return model.parameters()
+        return iter(_last(model, self.layers) if self.layers else _head(model))
 
 
 @final
@@ -100,7 +93,15 @@ class LoRA:
             ConfigError: If peft knows no layers to change, and `targets` names none.
             MissingDependencyError: If peft is not installed.
         """
-        _inject(model, "LoraConfig", r=self.rank, lora_alpha=self.alpha, target_modules=_listed(self.targets))
+        turned = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 keeps its matrices transposed
+        _inject(
+            model,
+            "LoraConfig",
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=_listed(self.targets),
+            fan_in_fan_out=turned,
+        )
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
         """The values of the changes."""
@@ -132,7 +133,8 @@ class IA3:
             MissingDependencyError: If peft is not installed.
         """
         targets, feedforward = _listed(self.targets), _listed(self.feedforward)
-        _inject(model, "IA3Config", target_modules=targets, feedforward_modules=feedforward)
+        turned = any(isinstance(module, Conv1D) for module in model.modules())
+        _inject(model, "IA3Config", target_modules=targets, feedforward_modules=feedforward, fan_in_fan_out=turned)
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
         """The factors."""
@@ -175,6 +177,28 @@ def _inject(model: PreTrainedModel, kind: str, **settings: Any) -> None:
         ) from None
 
 
+def _tables(model: PreTrainedModel) -> set[int]:
+    """Identities of the values of embedding tables."""
+    return {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+
+
+def _head(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Weights of the output head: over the vocabulary, or over classes.
+
+    Raises:
+        UnsupportedError: If it is the table of embeddings.
+    """
+    over_words = model.get_output_embeddings()
+    inner = {id(parameter) for parameter in model.base_model.parameters()}
+    found = over_words.parameters() if over_words is not None else (p for p in model.parameters() if id(p) not in inner)
+    head = [parameter for parameter in found if id(parameter) not in _tables(model)]
+    if not head:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no head of its own to train: it is the table of embeddings. Use layers=1."
+        )
+    return head
+
+
 def _last(model: PreTrainedModel, layers: int) -> Iterator[nn.Parameter]:
     """Weights of the last layers of each stack, and those behind the layers: final norms and a head of its own.
 
@@ -183,7 +207,7 @@ def _last(model: PreTrainedModel, layers: int) -> Iterator[nn.Parameter]:
     """
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     stacks = {name: len(found) for name, found in lists.items() if not any(name.startswith(f"{o}.") for o in lists)}
-    tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    tables = _tables(model)
     begun = False
     for name, parameter in model.named_parameters():
         stack = next((stack for stack in stacks if name.startswith(f"{stack}.")), None)

@@ -126,6 +126,6 @@ def test_an_initializer_can_be_added_once(monkeypatch):
     monkeypatch.setattr(initializers.ROWS, "_values", dict(initializers.ROWS._values))
     initializers.register("mine", initializers.random)
     assert initializers.find("mine") is initializers.random
-    assert initializers.names() == ("class_labels", "mine", "prompt", "random", "text", "vocab")
+    assert initializers.names() == ("class_labels", "mine", "normal", "prompt", "random", "text", "vocab")
     with pytest.raises(ConfigError, match="The initializer 'mine' is taken"):
         initializers.register("mine", initializers.vocab)

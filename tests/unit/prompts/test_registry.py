@@ -38,6 +38,6 @@ def test_a_method_of_ones_own(monkeypatch):
 
     monkeypatch.setattr(registry.METHODS, "_values", dict(registry.METHODS._values))
     assert registry.register("tuned", Tuned) is Tuned
-    assert registry.names() == ("prefix_tuning", "prompt_tuning", "tuned")
+    assert registry.names() == ("multitask", "p_tuning", "p_tuning_v2", "prefix_tuning", "prompt_tuning", "tuned")
     assert registry.find("tuned") is Tuned
     assert registry.name_of(Tuned(length=1)) == "tuned"

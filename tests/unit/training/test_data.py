@@ -136,7 +136,9 @@ def run_of(rows, method=None, **settings) -> Run:
 
 def encoded(kind, run, backbone=None, **settings):
     backbone = backbone or tiny_backbone(kind)
-    return encode_rows(Prompted(backbone, {"a": run.method.build(backbone, run.task, 0)}, **settings), run, run.task, "a")
+    return encode_rows(
+        Prompted(backbone, {"a": run.method.build(backbone, run.task, 0)}, **settings), run, run.task, "a"
+    )
 
 
 def ids(text):

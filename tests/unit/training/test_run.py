@@ -106,7 +106,8 @@ def test_the_edges_are_allowed():
     ],
 )
 def test_how_a_run_is_evaluated_unless_it_says(settings, by, watches):
-    assert run(**settings).evaluates_by == by
+    made = run(**settings)
+    assert made.evaluates_by(made.task) == by
     assert run(**settings).watches == watches
 
 
