@@ -1,0 +1,115 @@
+"""Several tasks in one run: prompts that share rows, one model for all, and what becomes of the scores."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pytest
+import torch
+from tests.training.sessions import calm_backbone, difference, sentiment, short_run, trained
+
+from softprompt.conditioning import Prompted
+from softprompt.errors import ConfigError
+from softprompt.evaluation import evaluate
+from softprompt.prompts import MultitaskPrompt, PromptTuning, SoftPrompt
+from softprompt.training import ModelTuning, Run, TrainConfig, train
+
+TASKS = [sentiment(name="first"), sentiment(rows=17, seed=5, name="second", input="topic : {text}")]
+METHOD = MultitaskPrompt(length=3, rank=2)
+
+
+def shared(**settings) -> Run:
+    defaults = {"method": METHOD, "task": TASKS, "steps": 6, "learning_rate": 0.1, "evaluate_every": 3}
+    return short_run("both", **{**defaults, **settings})
+
+
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder"])
+def test_each_task_gets_a_prompt_of_its_own(kind, tmp_path):
+    result = trained(kind, [shared()], output_dir=tmp_path / "out")["both"]
+    assert set(result.prompts) == {"first", "second"}
+    one, other = result.prompts["first"]().rows, result.prompts["second"]().rows
+    assert not one.allclose(other)
+    start = METHOD.build_all(calm_backbone(kind), {task.name: task for task in TASKS}, seed=0)
+    assert start["first"]().rows.equal(start["second"]().rows)
+    assert result.parameters == 2 * one.numel()
+    assert result.trained == one.numel() + 2 * 2 * sum(one.shape)
+    for task in TASKS:
+        stored = SoftPrompt.load(result.path / task.name)
+        assert stored().rows.equal(result.prompts[task.name]().rows)
+        assert (stored.info.task, stored.info.format) == (task.name, task.format.to_mapping())
+        found = evaluate(calm_backbone(kind), stored, task)["accuracy"]
+        assert found == result.metrics[f"{task.name} accuracy"]
+    assert result.metrics["mean"] == fmean(result.metrics[f"{task.name} accuracy"] for task in TASKS)
+    with pytest.raises(ConfigError, match=r"has 2 prompts, one for each task; take them from \.prompts"):
+        _ = result.prompt
+
+
+def test_the_loss_is_the_mean_over_the_rows_of_all_tasks():
+    """Gradients of a step, written out from the bare passes of its rows."""
+    run = shared(steps=1, evaluate_every=0, optimizer="adamw", batch_size=40)
+    result = trained("decoder-only", [run])["both"]
+    prompts = METHOD.build_all(calm_backbone("decoder-only"), {task.name: task for task in TASKS}, seed=0)
+    model = Prompted(calm_backbone("decoder-only"), prompts)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for task in TASKS:
+            for example in task.examples("train"):
+                ids = torch.tensor([model.backbone.tokenize(f"{example.input} {example.targets[0]}")])
+                ids = torch.cat([ids, torch.tensor([[model.backbone.end_id]])], dim=1)
+                labels = ids.clone()
+                labels[:, : len(model.backbone.tokenize(example.input))] = -100
+                output = model(ids, prompts=task.name, labels=labels)
+                total, count = total + float(output.losses.sum()), count + len(output.losses)
+    assert result.history[0]["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_it_learns_the_same_beside_others():
+    alone = trained("decoder-only", [shared()])["both"]
+    together = trained("decoder-only", [short_run("other"), shared(), short_run("more", seed=3)])["both"]
+    for task in TASKS:
+        assert difference(together.prompts[task.name], alone.prompts[task.name]) < 1e-5
+    assert together.metrics == pytest.approx(alone.metrics)
+
+
+def test_it_resumes_to_the_bit(tmp_path):
+    whole = trained("decoder-only", [shared()])["both"]
+    config = TrainConfig(output_dir=tmp_path / "out", checkpoint_every=2, progress=False)
+    train(calm_backbone("decoder-only"), [shared()], config)
+    for newest in sorted((tmp_path / "out" / "checkpoints").iterdir())[1:]:
+        for file in newest.iterdir():
+            file.unlink()
+        newest.rmdir()
+    again = train(calm_backbone("decoder-only"), [shared()], config)["both"]
+    for task in TASKS:
+        assert again.prompts[task.name]().rows.equal(whole.prompts[task.name]().rows)
+
+
+def test_a_new_task_starts_from_the_mean_of_the_tasks_prompts(tmp_path):
+    result = trained("decoder-only", [shared()], output_dir=tmp_path / "out")["both"]
+    sources = [str(result.path / task.name) for task in TASKS]
+    method = MultitaskPrompt(length=3, init="prompt", source=sources)
+    start = method.build(calm_backbone("decoder-only"))().rows
+    assert start.allclose(sum(prompt().rows for prompt in result.prompts.values()) / 2)
+    taken = trained("decoder-only", [short_run(method=method, task=sentiment(seed=9))])["a"]
+    assert isinstance(taken.prompt, SoftPrompt)
+
+
+def test_a_model_learns_several_tasks(tmp_path):
+    run = shared(method=ModelTuning(), learning_rate=0.01, optimizer="adamw")
+    result = trained("decoder-only", [run], output_dir=tmp_path / "out")["both"]
+    assert set(result.metrics) == {"mean", "first accuracy", "second accuracy"}
+    for task in TASKS:
+        assert evaluate(result.backbone, None, task)["accuracy"] == result.metrics[f"{task.name} accuracy"]
+
+
+def test_what_cannot_learn_several_tasks():
+    with pytest.raises(ConfigError, match="a prompt of PromptTuning learns one task, not 2; use MultitaskPrompt"):
+        trained("decoder-only", [shared(method=PromptTuning(length=3, init="vocab"))])
+    with pytest.raises(ConfigError, match=r"run 'both' needs tasks with names of their own; got \['first', 'first'\]"):
+        shared(task=[TASKS[0], TASKS[0]])
+    with pytest.raises(ConfigError, match="needs tasks with names of their own"):
+        shared(task=[])
+    with pytest.raises(ConfigError, match="the task's name 'a/b' is to name a folder"):
+        shared(task=[TASKS[0], sentiment(name="a/b")])
+    with pytest.raises(ConfigError, match="rank=0: expected at least 1"):
+        MultitaskPrompt(rank=0)
