@@ -17,6 +17,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from softprompt.config import choose
+from softprompt.pretraining.starts import look_for_the_same, look_near
 
 __all__ = [
     "ARCHITECTURES",
@@ -150,6 +151,8 @@ def _t5(shape: Shape, vocab: int, max_length: int) -> PreTrainedModel:
     model.lm_head.weight = nn.Parameter(torch.empty_like(model.shared.weight))
     nn.init.normal_(model.lm_head.weight, std=shape.dim**-0.5)
     model.config.tie_word_embeddings = False
+    look_for_the_same(model)
+    look_near(model)
     return model
 
 
