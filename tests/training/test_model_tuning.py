@@ -193,4 +193,5 @@ def test_adapters_learn_beside_frozen_weights(kind, method, tmp_path):
     loaded = copy.deepcopy(calm_backbone(kind).model)
     loaded.load_adapter(str(result.path))
     again = Backbone.from_model(loaded, calm_backbone(kind).tokenizer, name="again")
-    assert dict(evaluate(again, None, run.task)) == dict(evaluate(result.backbone, None, run.task))
+    found = [evaluate(one, None, run.task, max_new_tokens=4) for one in (again, result.backbone)]
+    assert dict(found[0]) == dict(found[1])

@@ -46,7 +46,7 @@ def test_each_task_gets_a_prompt_of_its_own(kind, tmp_path):
 
 def test_the_loss_is_the_mean_over_the_rows_of_all_tasks():
     """Gradients of a step, written out from the bare passes of its rows."""
-    run = shared(steps=1, evaluate_every=0, optimizer="adamw", batch_size=40)
+    run = shared(steps=1, evaluate_every=0, optimizer="adamw", batch_size=64)
     result = trained("decoder-only", [run])["both"]
     prompts = METHOD.build_all(calm_backbone("decoder-only"), {task.name: task for task in TASKS}, seed=0)
     model = Prompted(calm_backbone("decoder-only"), prompts)
@@ -97,7 +97,7 @@ def test_a_new_task_starts_from_the_mean_of_the_tasks_prompts(tmp_path):
 def test_a_model_learns_several_tasks(tmp_path):
     run = shared(method=ModelTuning(), learning_rate=0.01, optimizer="adamw")
     result = trained("decoder-only", [run], output_dir=tmp_path / "out")["both"]
-    assert set(result.metrics) == {"mean", "first accuracy", "second accuracy"}
+    assert set(result.metrics) >= {"mean", "first accuracy", "second accuracy"}
     for task in TASKS:
         assert evaluate(result.backbone, None, task)["accuracy"] == result.metrics[f"{task.name} accuracy"]
 
