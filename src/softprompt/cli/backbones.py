@@ -127,7 +127,8 @@ def check(
     """Measure a backbone on held-out text beside the best unigram model, and let it continue text and fill spans.
 
     It is measured under every objective that its architecture knows, also under those that it did not learn. The
-    unigram model is the best there can be: it knows how often each token occurs among the very targets.
+    unigram model is the best there can be: it knows how often each token occurs among the very targets. An
+    encoder-decoder is measured with others' inputs too: if it loses nothing by them, it does not read its input.
 
     Args:
         backbone: A bundled backbone, or the folder of one that pretrain or make finished.
@@ -153,11 +154,21 @@ def check(
         print(json_format.dumps(found, indent=2, ensure_ascii=False))
         return
     print_table(
-        ("objective", "learned", "target tokens", "nats per token", "unigram", "bits per byte", "unigram"),
+        (
+            "objective",
+            "learned",
+            "target tokens",
+            "nats per token",
+            "unigram",
+            "others' inputs",
+            "bits per byte",
+            "unigram",
+        ),
         [
             (
                 *(one.objective, "yes" if one.trained else "no", one.tokens),
-                *(one.nats_per_token, one.unigram_nats_per_token, one.bits_per_byte, one.unigram_bits_per_byte),
+                *(one.nats_per_token, one.unigram_nats_per_token, one.exchanged_nats_per_token),
+                *(one.bits_per_byte, one.unigram_bits_per_byte),
             )
             for one in checks
         ],

@@ -20,7 +20,7 @@ from softprompt.errors import DataError
 from softprompt.pretraining.architectures import find_architecture
 from softprompt.pretraining.card import TOKENIZER, need_card
 from softprompt.pretraining.corpus import PackedTokens, file_digest, prepare_corpus
-from softprompt.pretraining.measure import LossFunction, batch_loss, measure_held_out
+from softprompt.pretraining.measure import HeldOut, LossFunction, batch_loss, measure_held_out
 from softprompt.pretraining.objectives import OBJECTIVES, SpecialIds
 from softprompt.pretraining.tokenizer import load_tokenizer, piece_bytes, special_ids
 
@@ -44,6 +44,9 @@ class Check:
     unigram_nats_per_token: float
     unigram_bits_per_byte: float
     """See `unigram_nats`."""
+    exchanged_nats_per_token: float | None
+    """With the inputs of other rows: a model that predicts as well with these does not read its input. None for a
+    decoder-only model, which reads the target itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,17 +159,24 @@ def _measure(
 ) -> Check:
     bytes_of = piece_bytes(tokenizer)
     counts = np.zeros(len(bytes_of), dtype=np.int64)  # [vocab]
-    measured = measure_held_out(
-        _counting(batch_loss(model, settings["precision"]), counts),
-        text,
-        OBJECTIVES[objective],
-        special_ids(tokenizer),
-        bytes_of=bytes_of,
-        window=settings["window"],
-        windows=windows,
-        batch_size=settings["batch_size"],
-        device=model.device,
-    )
+    loss = batch_loss(model, settings["precision"])
+
+    def measure(loss: LossFunction) -> HeldOut:
+        return measure_held_out(
+            loss,
+            text,
+            OBJECTIVES[objective],
+            special_ids(tokenizer),
+            bytes_of=bytes_of,
+            window=settings["window"],
+            windows=windows,
+            batch_size=settings["batch_size"],
+            device=model.device,
+        )
+
+    measured = measure(_counting(loss, counts))
+    reads = model.config.is_encoder_decoder
+    exchanged = measure(lambda inputs, targets: loss(inputs.roll(1, dims=0), targets)) if reads else None
     nats = unigram_nats(counts)
     text_bytes = max(1, int((counts * bytes_of).sum()))
     return Check(
@@ -177,6 +187,7 @@ def _measure(
         bits_per_byte=measured.bits_per_byte,
         unigram_nats_per_token=nats,
         unigram_bits_per_byte=nats * measured.tokens / math.log(2) / text_bytes,
+        exchanged_nats_per_token=exchanged and exchanged.loss,
     )
 
 

@@ -73,6 +73,7 @@ def test_the_figures_are_the_cards_and_the_unigram_models(causal: Path, corpus_d
     nats = -sum(n * math.log(n / len(targets)) for n in Counter(targets).values())
     assert found.unigram_nats_per_token == pytest.approx(nats / len(targets))
     assert found.unigram_bits_per_byte == pytest.approx(nats / math.log(2) / piece_bytes(tokenizer)[targets].sum())
+    assert found.exchanged_nats_per_token is None
 
 
 def test_an_encoder_decoder_is_measured_under_both_of_its_objectives(
@@ -87,6 +88,10 @@ def test_an_encoder_decoder_is_measured_under_both_of_its_objectives(
     made(tmp_path / "adapted", corpus_dir, "t5-tiny", "prefix_lm", span)
     adapted, _ = check(tmp_path / "adapted", corpus_dir, samples=0)
     assert all(one.trained for one in adapted.values())
+    for one in (*checks.values(), *adapted.values()):
+        assert one.exchanged_nats_per_token is not None
+        assert one.exchanged_nats_per_token != one.nats_per_token
+        assert one.exchanged_nats_per_token == pytest.approx(one.nats_per_token, rel=0.2)
     assert adapted["prefix_lm"].bits_per_byte < checks["prefix_lm"].bits_per_byte
     assert adapted["prefix_lm"].unigram_bits_per_byte == checks["prefix_lm"].unigram_bits_per_byte
 
