@@ -38,7 +38,7 @@ def test_every_setting_of_a_run_and_of_a_session_is_an_option():
         for field in dataclasses.fields(kind):
             if field.name not in others:
                 assert options[field.name].default == (
-                    field.default or None if field.name == "trackers" else field.default
+                    field.default or None if field.name in ("trackers", "halve_at") else field.default
                 )
 
 
@@ -54,6 +54,7 @@ def test_settings_of_a_session_and_of_its_data_arrive(run, backbone, monkeypatch
         "checkpoint_every": 9,
         "keep_checkpoints": 3,
         "trackers": ("wandb",),
+        "halve_at": (5,),
     }
 
     def from_hub(path, subset, **options):
@@ -65,7 +66,7 @@ def test_settings_of_a_session_and_of_its_data_arrive(run, backbone, monkeypatch
     code, _, err = run(
         "train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), *TEMPLATES, "--dataset", "some/reviews",
         "--subset", "films", "--splits", '{"train": all}', "--dataset_revision", "v2", "--split_seed", "5",
-        *(f"--{name}={['wandb'] if name == 'trackers' else value}" for name, value in session.items()),
+        *(f"--{name}={list(value) if isinstance(value, tuple) else value}" for name, value in session.items()),
     )  # fmt: skip
     assert code == 0, err
     data = {"dataset": "some/reviews", "subset": "films", "splits": {"train": "all"}, "revision": "v2", "split_seed": 5}

@@ -19,11 +19,11 @@ METHODS: dict[str, PromptTuning | PTuning | PrefixTuning] = {
     "longer than the window": PromptTuning(length=11, init="vocab"),
     "behind": PromptTuning(length=3, init="vocab", placement="append"),
     "inside": PromptTuning(length=4, init="vocab", placement="middle"),
-    "divided": PromptTuning(length=6, init="vocab", placement="template", segments=(2, 1, 3)),
-    "encoded": PTuning(length=2, hidden=8),
     "prefix": PrefixTuning(length=4, hidden=None),
     "mlp": PrefixTuning(length=3, hidden=8),
     "longer prefix": PrefixTuning(length=9, hidden=None),
+    "divided": PromptTuning(length=6, init="vocab", placement="template", segments=(2, 1, 3)),
+    "encoded": PTuning(length=2, hidden=8),
 }
 INFIXES = {
     "infix": PrefixTuning(length=3, hidden=None, placement="append"),

@@ -132,6 +132,8 @@ class WrittenOut:
         own = key.shape[2]
         if prefix is not None:
             key, value = torch.cat([prefix[0][None], key], dim=2), torch.cat([prefix[1][None], value], dim=2)
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
         scores = (query.double() @ key.double().mT) * scaling
         if (bias := options.get("position_bias")) is not None:
             scores[..., -own:] = scores[..., -own:] + bias

@@ -96,6 +96,8 @@ def test_gradients_reach_every_value_of_every_prompt_and_nothing_of_the_backbone
         if family.window and "keys_values" in name:  # what no labelled token's window reaches has no gradient
             assert (value == 0).equal(reference(family.name)[1][name] == 0), name
             assert value.any(), name
+        elif ".mlp." in name and name.startswith("encoded"):  # behind a ReLU some have none
+            assert value.any(), name
         else:
             assert value.all(), name
     parameters = list(zoo.backbone(family.name).model.parameters())

@@ -45,7 +45,7 @@ def test_a_stored_prompt_gives_what_it_gave(family, tmp_path):
     with torch.no_grad():
         want = outcome(Prompted(zoo.backbone(family.name), prompts), family, names)
         got = outcome(Prompted(zoo.backbone(family.name), loaded), family, names)
-    assert got.equal(want)
+    assert relative_error(got, want) <= 1e-5  # an LSTM rounds otherwise where no gradient is wanted
     assert {name: prompt.num_parameters() for name, prompt in loaded.items()} == {
         name: prompt.num_parameters() for name, prompt in prompts.items()
     }

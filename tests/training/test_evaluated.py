@@ -56,8 +56,8 @@ def test_a_score_that_is_nan_fails_the_run_alone(metric, monkeypatch, tmp_path):
 
     def scoring(model, jobs, **settings):
         real(model, jobs, **settings)
-        calls.append(sorted(jobs))
-        return {name: {**good, metric: math.nan} if name == "a" and len(calls) == 2 else good for name in jobs}
+        calls.append(sorted(run for run, _ in jobs))
+        return {name: {**good, metric: math.nan} if name[0] == "a" and len(calls) == 2 else good for name in jobs}
 
     monkeypatch.setattr(session, "evaluate_many", scoring)
     runs = [short_run(name, evaluate_every=2, steps=6) for name in "ab"]

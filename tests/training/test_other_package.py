@@ -183,7 +183,9 @@ def test_runs_of_another_packages_strategies(installed, tmp_path):
     assert stored["method"] == {"name": "one_row", "length": 3, "placement": "second"}
 
     installed.undo()
-    with pytest.raises(ConfigError, match=r"Unknown method 'one_row'.* Known: prefix_tuning, prompt_tuning"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown method 'one_row'.* Known: multitask, .*prefix_tuning, prompt_tuning"
+    ):
         SoftPrompt.load(result["theirs"].path)
 
 

@@ -17,7 +17,7 @@ __all__ = ["build_runs"]
 _METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder")
 _SESSION = ("backbone", "output_dir", "dtype", "device", "revision", "trust_remote_code", "attention", "precision",
             "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens", "checkpoint_every",
-            "keep_checkpoints", "trackers",
+            "keep_checkpoints", "trackers", "halve_at",
             "runs")  # fmt: skip
 
 

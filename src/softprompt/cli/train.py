@@ -76,6 +76,7 @@ def train_prompts(
     checkpoint_every: int = 200,
     keep_checkpoints: int = 2,
     trackers: list[str] | None = None,
+    halve_at: list[int] | None = None,
     runs: list[dict[str, Any]] | None = None,
 ) -> None:
     """Train one or several prompts on a frozen backbone.
@@ -146,6 +147,7 @@ def train_prompts(
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many checkpoints to keep.
         trackers: tensorboard, wandb, mlflow, trackio.
+        halve_at: Steps after which the worse half of the runs is stopped.
         runs: Several runs: a list of settings for each, which win over those above.
     """
     settings = dict(locals())
@@ -167,6 +169,7 @@ def train_prompts(
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
         trackers=tuple(trackers or ()),
+        halve_at=tuple(halve_at or ()),
     )
     if not Path(output_dir, "session.json").exists():  # whatever ends this training, it can be repeated
         _write_settings(settings)

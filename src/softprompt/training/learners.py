@@ -41,7 +41,8 @@ class PromptLearner:
     def __init__(self, run: str, prompts: Mapping[str, SoftPrompt]) -> None:
         self._names = {task: run if len(prompts) == 1 else f"{run}/{task}" for task in prompts}
         self.prompts = {self._names[task]: prompt for task, prompt in prompts.items()}
-        self.module: nn.Module = nn.ModuleList(self.prompts.values())
+        several = list(self.prompts.values())
+        self.module: nn.Module = several[0] if len(several) == 1 else nn.ModuleList(several)
 
     def asked_as(self, task: str) -> str:
         """The name by which rows of a task ask for its prompt."""
@@ -68,10 +69,14 @@ class PromptLearner:
         with torch.no_grad():
             done = {
                 task: prompt.fold().with_info(**told[task])
-                for task, prompt in zip(self._names, module.children(), strict=True)
-                if isinstance(prompt, SoftPrompt)
+                for task, prompt in zip(self._names, _prompts(module), strict=True)
             }
         return done if len(done) > 1 else next(iter(done.values()))
+
+
+def _prompts(module: nn.Module) -> list[SoftPrompt]:
+    found = [module] if isinstance(module, SoftPrompt) else module.children()
+    return [prompt for prompt in found if isinstance(prompt, SoftPrompt)]
 
 
 @final

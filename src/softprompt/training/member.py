@@ -95,7 +95,7 @@ class Member:
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         entry = {"step": self.step, "loss": loss, "learning_rate": rate}
-        self.history.append(entry if penalty is None else {**entry, "penalty": float(penalty)})
+        self.history.append(entry if penalty is None else {**entry, "penalty": penalty.item()})
         if not all(bool(p.isfinite().all()) for p in self._parameters):
             raise self._diverged(self.step, "a value becomes NaN or infinite")
 

@@ -42,7 +42,7 @@ def test_a_layer_on_another_device_fetches_what_it_is_given():
     columns = torch.ones(5, PROMPT, dtype=torch.bool)
     rows = torch.zeros(5, dtype=torch.long)
     load = Injection(
-        keys={site: bank}, values={site: bank}, rows=rows, columns=columns, hidden={"decoder": columns},
+        keys={site: bank}, values={site: bank}, rows=rows, columns=columns, hidden={site: columns},
         starts=rows, causal=True, sites={layer: site},
     )  # fmt: skip
     own = torch.ones(5, 2, 6, 8, device=later)

@@ -47,7 +47,7 @@ def test_insert_prompt_is_a_list_insertion(data, side):
         prompt_mask,
         inputs[:, :, None],
         mask,
-        at=torch.tensor(at).view(rows, width),
+        at=torch.tensor(at, dtype=torch.long).view(rows, width),
         padding_side=side,
     )
 
