@@ -23,9 +23,9 @@ METHODS: dict[str, PromptTuning | PTuning | PrefixTuning] = {
     "mlp": PrefixTuning(length=3, hidden=8),
     "longer prefix": PrefixTuning(length=9, hidden=None),
     "divided": PromptTuning(length=6, init="vocab", placement="template", segments=(2, 1, 3)),
-    "encoded": PTuning(length=2, hidden=8),
 }
-INFIXES = {
+IN_DECODERS = {
+    "encoded": PTuning(length=2, hidden=8),
     "infix": PrefixTuning(length=3, hidden=None, placement="append"),
     "prefix inside": PrefixTuning(length=5, hidden=None, placement="middle"),
 }
@@ -49,7 +49,7 @@ def _built(name: str) -> dict[str, SoftPrompt]:
     family = zoo.BY_NAME[name]
     methods = dict(METHODS)
     if family.kind == "decoder-only":
-        methods |= INFIXES
+        methods |= IN_DECODERS
     if family.kind == "encoder-decoder":
         methods |= PARTS
     made = {}

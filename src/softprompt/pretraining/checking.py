@@ -187,7 +187,7 @@ def _measure(
         bits_per_byte=measured.bits_per_byte,
         unigram_nats_per_token=nats,
         unigram_bits_per_byte=nats * measured.tokens / math.log(2) / text_bytes,
-        exchanged_nats_per_token=exchanged and exchanged.loss,
+        exchanged_nats_per_token=None if exchanged is None else exchanged.loss,
     )
 
 
