@@ -11,7 +11,7 @@ from tests.studies.grids import small_grid, stored_task
 from tests.training.sessions import calm_backbone
 
 from softprompt.errors import ConfigError, TrainingInterrupted
-from softprompt.evaluation import evaluate
+from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
 from softprompt.studies.grid import read_task
 from softprompt.training import TrainConfig, train
@@ -46,6 +46,29 @@ def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
         assert (row["test_accuracy_low"], row["test_accuracy_high"]) == tuple(alone.intervals["accuracy"])
         assert row["test_rows"] == 10
         assert row["parameters"] == (3 * 24 if prompt else sum(p.numel() for p in learned.model.parameters()))
+
+
+def test_prompt_design_is_scored_and_not_trained(tmp_path):
+    methods = {
+        "shots": {"method": "text_prompt", "shots": 2, "text": "good or bad :"},
+        "calibrated": {"method": "text_prompt", "shots": 2, "calibrate": True},
+        "bare": {"method": "text_prompt"},
+    }
+    grid = small_grid(tmp_path, methods=methods)
+    table = list(ran(grid, tmp_path / "out"))
+    assert [(row["label"], row["seed"], row["trained"]) for row in table] == [
+        (label, seed, 0) for label in methods for seed in (0, 1)
+    ]
+    assert len(ran(grid, tmp_path / "out")) == len(table), "nothing is scored twice"
+    task = read_task("reviews", grid.tasks["reviews"])
+    for row in table:
+        words = methods[row["label"]].get("text", "")
+        text = None if row["label"] == "bare" else TextPrompt.few_shot(task, 2, seed=row["seed"], instruction=words)
+        for split in ("validation", "test"):
+            found = evaluate(calm_backbone("decoder-only"), text, task, split, calibrate=row["label"] == "calibrated")
+            assert row[f"{split}_accuracy"] == found["accuracy"]
+    with pytest.raises(ConfigError, match="Unknown setting of 'shots' 'shot'.*Did you mean 'shots'"):
+        ran(small_grid(tmp_path, methods={"shots": {"method": "text_prompt", "shot": 2}}), tmp_path / "other")
 
 
 def test_an_interrupted_grid_goes_on_and_repeats_nothing(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def adafactor(parameters: Parameters, *, learning_rate: float, weight_decay: flo
 
 
 def adamw(parameters: Parameters, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW with torch's defaults, as one kernel: many small ones take a third of a small model's step on a CPU.
+    """AdamW with torch's defaults, as one kernel for all parameters.
 
     References:
         Loshchilov and Hutter 2019, algorithm 2.

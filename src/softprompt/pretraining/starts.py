@@ -1,10 +1,10 @@
 """Where a small T5 starts: with a decoder that looks at its encoder.
 
 Drawn at random, T5's attention treats all inputs alike, and what a decoder could read there is of no use until both
-learn their part. A large model gets there in its first hundreds of millions of tokens. Small ones that see no more than
-tens of millions learn how often tokens are, and the target's own text, and never read their input: they lose nothing
-when it is exchanged for another (`docs/log.md`, 2026-11-21). Here both parts are there from the first step, and
-every weight is trained as ever.
+learn their part. Small ones that see no more than tens of millions of tokens learn how often tokens are, and the
+target's own text, and hardly read their input: they lose next to nothing when it is exchanged for another
+(`softprompt backbones check`; `docs/log.md`, 2026-11-21). Here both parts are there from the first step, and every
+weight is trained as ever.
 """
 
 from __future__ import annotations

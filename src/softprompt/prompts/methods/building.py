@@ -170,11 +170,10 @@ def gather(method: Started, backbone: Host, task: LabelledTask | None, generator
         generator: The only source of randomness.
 
     Raises:
-        ConfigError: If words have no tokens.
+        ConfigError: If words have no tokens, or a prompt to start from has no rows.
     """
-
     sources = [tensors.rows for tensors in load_sources(method)]
-    if None in sources:
+    if any(rows is None for rows in sources):
         raise ConfigError(
             f"init='prompt': {method.source} is a prefix, which has no rows; start from a prompt of rows."
         )
