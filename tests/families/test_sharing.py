@@ -45,7 +45,11 @@ def test_a_stored_prompt_gives_what_it_gave(family, tmp_path):
     with torch.no_grad():
         want = outcome(Prompted(zoo.backbone(family.name), prompts), family, names)
         got = outcome(Prompted(zoo.backbone(family.name), loaded), family, names)
-    assert relative_error(got, want) <= 1e-5  # an LSTM rounds otherwise where no gradient is wanted
+    for name, mine, theirs in zip(batches.batch(names).names, got, want, strict=True):
+        if name == "encoded":  # an LSTM rounds otherwise where no gradient is wanted
+            assert relative_error(mine, theirs) <= 1e-5
+        else:
+            assert mine.equal(theirs), name
     assert {name: prompt.num_parameters() for name, prompt in loaded.items()} == {
         name: prompt.num_parameters() for name, prompt in prompts.items()
     }

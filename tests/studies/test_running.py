@@ -67,7 +67,7 @@ def test_prompt_design_is_scored_and_not_trained(tmp_path):
         for split in ("validation", "test"):
             found = evaluate(calm_backbone("decoder-only"), text, task, split, calibrate=row["label"] == "calibrated")
             assert row[f"{split}_accuracy"] == found["accuracy"]
-    with pytest.raises(ConfigError, match="Unknown setting of 'shots' 'shot'.*Did you mean 'shots'"):
+    with pytest.raises(ConfigError, match=r"Unknown setting of 'shots' 'shot'.*Did you mean 'shots'"):
         ran(small_grid(tmp_path, methods={"shots": {"method": "text_prompt", "shot": 2}}), tmp_path / "other")
 
 
