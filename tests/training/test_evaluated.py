@@ -119,6 +119,25 @@ def test_the_artefact_loads_and_scores_the_same(kind, method, tmp_path):
     assert [json.loads(line) for line in lines] == result.history
 
 
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
+def test_each_evaluation_is_of_the_prompt_as_it_is_then(optimizer, monkeypatch):
+    """With AdamW as one kernel, every evaluation but the first was of the first one's prompt."""
+    real, steps = session.evaluate_many, []
+
+    def scoring(model, jobs, **settings):
+        steps.append(model.prompts["a"].fold())
+        return real(model, jobs, **settings)
+
+    monkeypatch.setattr(session, "evaluate_many", scoring)
+    method = PrefixTuning(length=3, hidden=8)
+    run = short_run("a", method=method, optimizer=optimizer, learning_rate=0.1, evaluate_every=2, steps=8)
+    history = trained("decoder-only", [run])["a"].history
+    found = [entry["accuracy"] for entry in history if "accuracy" in entry]
+    backbone = calm_backbone("decoder-only")
+    assert found == [evaluate(backbone, prompt, run.task, by="rank")["accuracy"] for prompt in steps]
+    assert len(set(found)) > 1
+
+
 def test_generated_answers_are_scored_as_evaluate_does():
     run = short_run("a", task=describing(), evaluate_every=None, max_new_tokens=5, evaluate_rows=4)
     result = trained("encoder-decoder", [run])["a"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from softprompt.backbones import Backbone, Fingerprint
 from softprompt.backbones.fitting import check_fit
@@ -28,16 +27,18 @@ PassTaken = Literal["shared", "concatenation", "injection"]
 
 @dataclass(frozen=True, eq=False)
 class _Compiled:
-    """A prompt as it was applied last, and the parameters that this was made from, each at its version."""
+    """A prompt as it was applied last, and the parameters' values that this was made from.
 
-    parameters: tuple[nn.Parameter, ...]
-    versions: tuple[int, ...]
+    Values and not torch's version counters are compared, because fused optimizers write without counting.
+    """
+
+    values: tuple[Tensor, ...]
     applied: Applied
 
-    def is_of(self, parameters: tuple[nn.Parameter, ...], versions: tuple[int, ...]) -> bool:
-        """Whether these are the same objects, none of them changed since."""
-        same = len(parameters) == len(self.parameters) and all(map(operator.is_, parameters, self.parameters))
-        return same and versions == self.versions
+    def is_of(self, prompt: SoftPrompt) -> bool:
+        """Whether the prompt still has these values."""
+        parameters = tuple(prompt.parameters())
+        return len(parameters) == len(self.values) and all(map(_same, parameters, self.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +138,16 @@ class PromptCollection(Mapping[str, SoftPrompt]):
                 chosen[name] = entries[name]
         if torch.is_grad_enabled():
             return self._apply(list(chosen.values()), checkpointing=checkpointing)
-        states = {name: _state(entry.prompt) for name, entry in chosen.items()}
         known = {
             name: entry.compiled.applied
             for name, entry in chosen.items()
-            if entry.compiled is not None and entry.compiled.is_of(*states[name])
+            if entry.compiled is not None and entry.compiled.is_of(entry.prompt)
         }
         missing = [name for name in chosen if name not in known]
+        values = {name: tuple(p.detach().clone() for p in chosen[name].prompt.parameters()) for name in missing}
         for name, applied in zip(missing, self._apply([chosen[name] for name in missing]), strict=True):
             known[name] = applied
-            self._keep(name, chosen[name], _Compiled(*states[name], applied))
+            self._keep(name, chosen[name], _Compiled(values[name], applied))
         return [known[name] for name in chosen]
 
     def _keep(self, name: str, entry: _Entry, compiled: _Compiled) -> None:
@@ -219,7 +220,5 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             )
 
 
-def _state(prompt: nn.Module) -> tuple[tuple[nn.Parameter, ...], tuple[int, ...]]:
-    """What changes whenever a prompt's parameters do: they themselves, and how often each was written to."""
-    parameters = tuple(prompt.parameters())
-    return parameters, tuple(parameter._version for parameter in parameters)
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)

@@ -16,6 +16,7 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.collection import PromptCollection
 from softprompt.errors import ConfigError
+from softprompt.loop.optimizers import build_optimizer, optimizer_names
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from softprompt.prompts.parameters import DirectRows
 
@@ -99,6 +100,31 @@ def test_another_parameter_is_seen_whatever_its_address():
     for value in (2.0, 3.0, 4.0):
         prompt.parametrization.rows = nn.Parameter(torch.full((2, BACKBONE.spec.dim), value))
         assert applied(prompts) == value
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_a_step_is_seen_whichever_optimizer_takes_it(name):
+    """A fused optimizer writes without raising torch's version counter, and evaluations went on with old keys."""
+    prompt = PrefixTuning(length=2, hidden=8).build(BACKBONE)
+    prompts = collected(prompt)
+    optimizer = build_optimizer(name, prompt.parameters(), learning_rate=0.5, weight_decay=0.0)
+    for _ in range(3):
+        with torch.no_grad():
+            (kept,) = prompts.applied(["a"], checkpointing=False)
+            (fresh,) = collected(prompt).applied(["a"], checkpointing=False)
+        for site, pair in fresh.keys_values.items():
+            torch.testing.assert_close(kept.keys_values[site], pair, rtol=0, atol=0)
+        for parameter in prompt.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+
+
+def test_a_prompt_is_compiled_once(monkeypatch):
+    prompts, calls = collected(rows(1.0)), []
+    casting = PromptCollection._cast
+    monkeypatch.setattr(PromptCollection, "_cast", lambda *given: calls.append(1) or casting(*given))
+    assert [applied(prompts) for _ in range(3)] == [1.0] * 3
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("method", [PromptTuning(length=2, init="vocab"), PrefixTuning(length=2, hidden=8)])
