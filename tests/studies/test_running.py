@@ -18,7 +18,7 @@ from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
 
 # What a machine and a moment decide.
-PASSING = ("session_seconds", "process_peak_memory_bytes", "finished", "commit")
+PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit")
 
 
 def ran(grid, folder, **options):

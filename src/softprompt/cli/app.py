@@ -16,6 +16,7 @@ from softprompt.cli.demo import demo
 from softprompt.cli.evaluate import evaluate_prompt
 from softprompt.cli.predict import predict
 from softprompt.cli.pretrain import pretrain
+from softprompt.cli.recommend import recommend_settings
 from softprompt.cli.study import run_study
 from softprompt.cli.train import train_prompts
 from softprompt.errors import ConfigError, SoftpromptError
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": evaluate_prompt,
     "predict": predict,
     "pretrain": pretrain,
+    "recommend": recommend_settings,
     "study": run_study,
     "prompts": {
         "_help": "Look at prompts, and exchange them with other libraries and the hub.",

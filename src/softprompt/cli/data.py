@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import softprompt as sp
@@ -50,7 +51,10 @@ def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) ->
 
 def _read(settings: Mapping[str, Any], files: Mapping[str, str], trained: PromptInfo | None) -> Task:
     if settings["task"] is not None:
-        return sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
+        task = sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
+        words = {key: settings[key] for key in _FORMAT if settings[key]}
+        task = task.with_format(**words) if words else task
+        return replace(task, metrics=tuple(settings["metrics"])) if settings["metrics"] else task
     reading = {
         **_format(settings, trained.format if trained else None),
         "metrics": settings["metrics"],

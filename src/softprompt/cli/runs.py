@@ -7,10 +7,9 @@ from typing import Any
 import softprompt as sp
 from softprompt.cli.data import TASK_FLAGS, read_task
 from softprompt.config import choose
-from softprompt.prompts import registry
 from softprompt.prompts.registry import Method
 from softprompt.tasks import Task
-from softprompt.training import Run
+from softprompt.training import Run, WeightMethod, find_method
 
 __all__ = ["build_runs"]
 
@@ -18,7 +17,7 @@ _METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder",
 _SESSION = ("backbone", "output_dir", "dtype", "device", "revision", "trust_remote_code", "attention", "precision",
             "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens", "checkpoint_every",
             "keep_checkpoints", "trackers", "halve_at",
-            "runs")  # fmt: skip
+            "compare", "compare_seeds", "settings", "runs")  # fmt: skip
 
 
 def build_runs(settings: dict[str, Any]) -> list[Run]:
@@ -53,9 +52,8 @@ def _run(settings: dict[str, Any], tasks: dict[str, Task]) -> Run:
     return sp.Run(name=settings["name"] or tasks[key].name, method=_method(settings), task=tasks[key], **rest)
 
 
-def _method(settings: dict[str, Any]) -> Method:
+def _method(settings: dict[str, Any]) -> Method | WeightMethod:
     options = {key: settings[key] for key in _METHOD if settings[key] is not None}
     if "hidden" in options:
         options["hidden"] = options["hidden"] or None
-    method: Method = registry.find(settings["method"]).from_settings({**options, **(settings["method_options"] or {})})
-    return method
+    return find_method(settings["method"], {**options, **(settings["method_options"] or {})})

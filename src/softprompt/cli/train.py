@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from softprompt.backbones import Backbone
+    from softprompt.training import Run
 
 __all__ = ["train_prompts"]
 
@@ -33,6 +38,7 @@ def train_prompts(
     chat: bool = False,
     on_bad_row: Literal["error", "skip"] = "error",
     name: str | None = None,
+    settings: Literal["given", "auto", "search"] = "given",
     method: str = "prompt_tuning",
     length: int | None = None,
     init: str | None = None,
@@ -77,6 +83,8 @@ def train_prompts(
     keep_checkpoints: int = 2,
     trackers: list[str] | None = None,
     halve_at: list[int] | None = None,
+    compare: str | list[str] | None = None,
+    compare_seeds: list[int] | None = None,
     runs: list[dict[str, Any]] | None = None,
 ) -> None:
     """Train one or several prompts on a frozen backbone.
@@ -104,7 +112,10 @@ def train_prompts(
         chat: Whether to put the tokenizer's chat template around inputs.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         name: The run's name; the task's if not given.
-        method: prompt_tuning, prefix_tuning, or another package's.
+        settings: Whose settings hold where no flag gives another than its default: the defaults, those that `softprompt
+            recommend` advises (auto), or those that its search finds (search).
+        method: prompt_tuning, prefix_tuning, p_tuning, p_tuning_v2, multitask or another package's; or a baseline:
+            model_tuning, lora, ia3.
         length: Virtual tokens.
         init: How the prompt starts: class_labels, vocab, random, text, prompt.
         text: Words to start from, with init text.
@@ -114,7 +125,7 @@ def train_prompts(
         encoder: Whether the encoder gets a prefix, in prefix tuning.
         cross: Whether the decoder's attention onto the encoder gets a prefix.
         decoder: Whether the decoder gets a prefix.
-        method_options: Further settings of the method, e.g. of another package's.
+        method_options: Further settings of the method, e.g. {"layers": 2} of model_tuning, {"encoder": mlp} of p_tuning.
         seed: Of the prompt's start and the order of the data.
         optimizer: adafactor, adamw, or another package's.
         learning_rate: Highest learning rate.
@@ -148,17 +159,28 @@ def train_prompts(
         keep_checkpoints: How many checkpoints to keep.
         trackers: tensorboard, wandb, mlflow, trackio.
         halve_at: Steps after which the worse half of the runs is stopped.
+        compare: Instead of one run, all methods and baselines, or some by their names in the grid `methods`, under one
+            budget, each at its best of three rates; prints what each scored and cost.
+        compare_seeds: Seeds of the comparison; 0, 1 and 2 if not given.
         runs: Several runs: a list of settings for each, which win over those above.
     """
-    settings = dict(locals())
+    given = dict(locals())
+    if compare is not None:
+        from softprompt.cli.comparing import compare_methods
+
+        compare_methods(given, _changed(given))
+        return
     import softprompt as sp
     from softprompt.cli.runs import build_runs
 
-    made = build_runs(settings)
+    made = build_runs(given)
     loaded = sp.Backbone.from_pretrained(
         backbone, dtype=dtype, device=device, attention=attention, revision=revision,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
+    if settings != "given":
+        given |= _advised(loaded, given, made)
+        made = build_runs(given)
     config = sp.TrainConfig(
         output_dir=output_dir,
         precision=precision,
@@ -172,9 +194,9 @@ def train_prompts(
         halve_at=tuple(halve_at or ()),
     )
     if not Path(output_dir, "session.json").exists():  # whatever ends this training, it can be repeated
-        _write_settings(settings)
+        _write_settings(given)
     result = sp.train(loaded, made, config)
-    _write_settings(settings)
+    _write_settings(given)
     names = sorted({metric for run in result.values() for metric in run.metrics})
     print_table(
         ("run", "status", "best step", *names, "prompt"),
@@ -186,6 +208,40 @@ def train_prompts(
     for name, run in result.items():
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
+
+
+def _advised(backbone: Backbone, given: dict[str, Any], made: list[Run]) -> dict[str, Any]:
+    """The recommended settings that no flag decides, told on standard error.
+
+    Raises:
+        ConfigError: If there are several runs, or a method is given whose settings are to be found.
+    """
+    import softprompt as sp
+    from softprompt.studies import recommend, search_settings
+
+    changed = _changed(given)
+    if len(made) > 1 or "method" in changed:
+        raise ConfigError(
+            f"--settings {given['settings']} finds method and settings of one run; drop --method and runs."
+        )
+    (run,) = made
+    steps = run.steps if "steps" in changed else None
+    if given["settings"] == "search":
+        config = sp.TrainConfig(output_dir=Path(given["output_dir"]) / "search", pass_tokens=given["pass_tokens"])
+        found = search_settings(backbone, run.tasks[0], steps=run.steps, seed=run.seed, config=config)
+    else:
+        found = recommend(backbone, run.tasks[0], steps=steps)
+    taken = [one for one in found.advice if one.setting not in changed]
+    for one in taken:
+        print(f"{one.setting}: {one.value} ({one.reason}; {one.source})", file=sys.stderr)
+    # a hidden width of 0 is how the flag spells none
+    return {one.setting: 0 if one.setting == "hidden" and one.value is None else one.value for one in taken}
+
+
+def _changed(settings: dict[str, Any]) -> list[str]:
+    """The flags that have another value than their default."""
+    flags = inspect.signature(train_prompts).parameters
+    return [name for name, value in settings.items() if value != flags[name].default]
 
 
 def _write_settings(settings: dict[str, Any]) -> None:

@@ -18,9 +18,8 @@ import yaml
 from softprompt.config import check_types, choose, from_mapping
 from softprompt.errors import ConfigError
 from softprompt.evaluation import TextPrompt
-from softprompt.prompts import registry
 from softprompt.tasks import Task, load_task
-from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_weight_method
+from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_method
 
 __all__ = ["Cell", "Grid", "digest", "load_grid", "named_grids", "read_task"]
 
@@ -86,8 +85,7 @@ class Cell:
         """
         own = {key: value for key, value in self.settings.items() if key in _RUN}
         rest = {key: value for key, value in self.settings.items() if key not in _RUN and key != "method"}
-        kind = self.settings["method"]
-        method = find_weight_method(kind, rest) if self.tunes_weights else registry.find(kind).from_settings(rest)
+        method = find_method(self.settings["method"], rest)
         return Run(name=name, method=method, task=task, seed=self.seed, **own)
 
     @property
@@ -108,6 +106,11 @@ class Cell:
         if shots:
             return TextPrompt.few_shot(task, shots, seed=self.seed, instruction=text)
         return TextPrompt(text) if text else None
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether prompt design corrects what labels' probabilities are for inputs without content."""
+        return bool(self.settings.get("calibrate", False))
 
     @property
     def tunes_weights(self) -> bool:
@@ -200,7 +203,7 @@ class Grid:
             settings = {**self.run, **given}
             axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
             for values in itertools.product(*axes.values()):
-                chosen = {**settings, **dict(zip(axes, values, strict=True))}
+                chosen = {**settings, **{name: _fixed(value) for name, value in zip(axes, values, strict=True)}}
                 for seed in self.seeds:
                     yield Cell(
                         backbone=backbone,
@@ -218,26 +221,30 @@ class Grid:
         *,
         backbones: Sequence[str] | None = None,
         tasks: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> Grid:
-        """The same grid on other backbones, on some of its tasks, or with other seeds.
+        """The same grid on other backbones, on some of its tasks, with some of its methods, or with other seeds.
 
         Args:
             backbones: Instead of the grid's.
             tasks: Labels of those that stay.
+            methods: Labels of those that stay.
             seeds: Instead of the grid's; those among them that tune go on tuning, or the first where none does.
 
         Raises:
-            ConfigError: If the grid has no such task.
+            ConfigError: If the grid has no such task or method.
         """
         changes: dict[str, Any] = {}
         if backbones:
             changes["backbones"] = tuple(backbones)
-        if tasks:
-            for label in tasks:
-                if label not in self.tasks:
-                    raise choose(f"task of the grid {self.name!r}", label, self.tasks)
-            changes["tasks"] = {label: task for label, task in self.tasks.items() if label in tasks}
+        for what, chosen in (("tasks", tasks), ("methods", methods)):
+            if chosen:
+                known = getattr(self, what)
+                for label in chosen:
+                    if label not in known:
+                        raise choose(f"{what[:-1]} of the grid {self.name!r}", label, known)
+                changes[what] = {label: settings for label, settings in known.items() if label in chosen}
         if seeds:
             tuning = tuple(seed for seed in self.tune_seeds or () if seed in seeds) or tuple(seeds[:1])
             changes |= {"seeds": tuple(seeds), "tune_seeds": tuning if self.tune_seeds else None}
@@ -325,6 +332,11 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
 def digest(value: Any) -> str:
     """Digest of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fixed(value: Any) -> Any:
+    """A value of an axis that can be compared: of a list of lists, each is a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _title(parts: Sequence[Any]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
-from softprompt.errors import ConfigError, NonFiniteError
+from softprompt.errors import ConfigError, NonFiniteError, UnsupportedError
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.prompts import SoftPrompt
@@ -26,7 +26,7 @@ from softprompt.studies.summary import wanted
 from softprompt.studies.table import ResultsTable
 from softprompt.studies.traces import reset_memory, traces
 from softprompt.tasks import Task
-from softprompt.training import Run, RunResult, TrainConfig, train
+from softprompt.training import Run, RunResult, TrainConfig, WeightMethod, train
 
 __all__ = ["run_grid"]
 
@@ -133,13 +133,33 @@ def _run_planned(
     done = sum(key in table for key in planned)
     say(f"{backbone.name}: {done} of {len(planned)} runs are in {table.path}.")
     for one in planned.values():
-        if one.cell.is_untrained and one.key not in table:
+        if one.key in table:
+            continue
+        if refusal := _refusal(backbone, one):
+            table.append({**_identity(grid, backbone, one), "status": "unsupported", "reason": refusal})
+        elif one.cell.is_untrained:
             table.append(_untrained_row(grid, backbone, one))
     folder = table.path.parent / "sessions"
     sessions = _pack(planned, table, folder, grid.runs_per_session)
     for number, session in enumerate(sessions, 1):
         say(f"{backbone.name}: session {number} of {len(sessions)}, {len(session)} run{'s' * (len(session) > 1)}.")
         _run_session(grid, backbone, session, folder, table)
+
+
+def _refusal(backbone: Backbone, one: _Planned) -> str | None:
+    """Why a method is none for this backbone or task, or None if it is one."""
+    if one.cell.is_untrained:
+        ranks = one.task.labels is not None and one.cell.settings.get("by") != "generate"
+        return "calibration corrects the probabilities of labels." if one.cell.calibrates and not ranks else None
+    method = one.run.method
+    try:
+        if isinstance(method, WeightMethod):
+            method.trained(backbone.model)  # asked of the model itself, it changes nothing
+        else:
+            method.build(backbone, one.task, one.cell.seed)
+    except UnsupportedError as error:
+        return str(error)
+    return None
 
 
 def _pack(planned: Mapping[str, _Planned], table: ResultsTable, folder: Path, most: int) -> list[list[_Planned]]:
@@ -179,7 +199,13 @@ def _run_session(
         reason = str(error)
     scores = _score(grid, backbone, session, results, config)
     spent = None if resumed else round(seconds, 1)  # what was spent before a stop is not known
-    shared = {"session_runs": len(session), "session_seconds": spent, **traces(backbone.device)}
+    steps = sum(len(result.history) for result in results.values())
+    shared = {
+        "session_runs": len(session),
+        "session_seconds": spent,
+        "seconds_per_step": seconds / steps if steps and not resumed else None,
+        **traces(backbone.device),
+    }
     for one in session:
         if one.key not in table:
             row = _row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name), reason)
@@ -227,7 +253,7 @@ def _untrained_row(grid: Grid, backbone: Backbone, one: _Planned) -> dict[str, A
         max_new_tokens=settings.get("max_new_tokens"),
         max_input_tokens=settings.get("max_input_tokens"),
         truncate=settings.get("truncate", False),
-        calibrate=settings.get("calibrate", False),
+        calibrate=one.cell.calibrates,
     )
     found = evaluate_many(
         Prompted(backbone), {"validation": job, grid.split: replace(job, split=grid.split, rows=grid.rows)}
@@ -249,6 +275,9 @@ def _row(
     if result is None or scores is None:
         return row
     row |= {"best_step": result.best_step, "parameters": result.parameters, "trained": result.trained}
+    row["stored_bytes"] = (
+        sum(file.stat().st_size for file in result.path.rglob("*.safetensors")) if result.path else None
+    )
     row |= {f"validation_{name}": score for name, score in result.metrics.items()}
     return {**row, **_reported(grid, one, scores)}
 

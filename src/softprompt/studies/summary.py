@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -29,7 +29,12 @@ class Line:
         chosen: The values of what was tuned; empty if none finished for every seed that tunes.
         scores: Reported scores in percent, one for each seed that finished.
         majority: The score of the most frequent training answer.
-        parameters: Values that were learned.
+        parameters: Values that were learned and are stored.
+        trained: Values that training changed, those of a reparameterisation included.
+        stored_bytes: Of the files that hold what was learned.
+        seconds_per_step: Mean over the reported runs of their session's time per step of one run, evaluations included.
+        peak_memory_bytes: The most that a reported run's session took.
+        unsupported: Why the method is none for this backbone; empty if it is one.
         failed: Runs that diverged, whatever their values.
         missing: Runs that are still to come, as far as is known: what is chosen may be run with further seeds.
     """
@@ -44,6 +49,11 @@ class Line:
     scores: tuple[float, ...]
     majority: float | None
     parameters: int | None
+    trained: int | None
+    stored_bytes: int | None
+    seconds_per_step: float | None
+    peak_memory_bytes: int | None
+    unsupported: str
     failed: int
     missing: int
 
@@ -136,7 +146,7 @@ def _choose(grid: Grid, line: _Compared, found: Mapping[str, Row]) -> tuple[Any,
         known = [row for row in rows if row is not None]
         if len(known) < len(rows):
             return None
-        if all(row["status"] != "failed" for row in known):
+        if all(_has_score(row) for row in known):
             scores[tuned] = statistics.fmean(row[f"validation_{row['metric']}"] for row in known)
     return max(scores, key=scores.__getitem__) if scores else None
 
@@ -150,7 +160,7 @@ def _line(
     reported = [
         row
         for cell in (line.candidates[chosen] if chosen is not None else ())
-        if (row := found.get(cell.identity)) is not None and row["status"] != "failed"
+        if (row := found.get(cell.identity)) is not None and _has_score(row)
     ]
     metric = known[0]["metric"] if known else ""
     return Line(
@@ -164,9 +174,24 @@ def _line(
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,
+        trained=reported[0].get("trained") if reported else None,
+        stored_bytes=reported[0].get("stored_bytes") if reported else None,
+        seconds_per_step=_over(statistics.fmean, reported, "seconds_per_step"),
+        peak_memory_bytes=_over(max, reported, "peak_memory_bytes"),
+        unsupported=next((row["reason"] for row in known if row["status"] == "unsupported"), ""),
         failed=sum(row["status"] == "failed" for row in known),
         missing=sum(cell.identity in asked and cell.identity not in found for cell in cells),
     )
+
+
+def _has_score(row: Row) -> bool:
+    return row["status"] not in ("failed", "unsupported")
+
+
+def _over(fold: Callable[[list[Any]], Any], rows: Iterable[Row], name: str) -> Any:
+    """A value of several rows in one; None if none of them has it."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return fold(values) if values else None
 
 
 def _axes(grid: Grid) -> dict[str, list[str]]:
@@ -175,7 +200,7 @@ def _axes(grid: Grid) -> dict[str, list[str]]:
         label: [
             name
             for name, value in {**grid.run, **method}.items()
-            if isinstance(value, list | tuple) and name not in grid.tune
+            if isinstance(value, list | tuple) and len(value) > 1 and name not in grid.tune
         ]
         for label, method in grid.methods.items()
     }

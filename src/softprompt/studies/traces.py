@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import resource
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from softprompt.pretraining.card import machine
 
 __all__ = ["reset_memory", "traces"]
 
+_CLEAR = Path("/proc/self/clear_refs")
 _LIBRARIES = ("softprompt", "torch", "transformers")
 
 
@@ -29,15 +28,17 @@ def traces(device: torch.device) -> dict[str, Any]:
         **{f"version_{name}": version(name) for name in _LIBRARIES},
         "commit": _commit(),
         "machine": machine(device),
-        "process_peak_memory_bytes": _peak_memory(device),
+        "peak_memory_bytes": _peak_memory(device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
 def reset_memory(device: torch.device) -> None:
-    """Begin the peak of the device's memory anew; a CPU process only knows that of its whole life."""
+    """Begin the peak of memory anew: the device's; on a CPU, the process's, which only Linux lets us."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
 
 
 def _commit() -> str | None:
@@ -54,9 +55,11 @@ def _commit() -> str | None:
         return None
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Of the process so far (CPU), or of the device's allocator."""
+def _peak_memory(device: torch.device) -> int | None:
+    """Since `reset_memory`: what the device's allocator gave, or what was resident on a CPU; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    if not _CLEAR.exists():
+        return None
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

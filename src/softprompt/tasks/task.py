@@ -72,6 +72,7 @@ class Task:
         input: str | None = None,
         target: str | None = None,
         label_words: Mapping[Any, str] | None = None,
+        chat: bool | None = None,
     ) -> Task:
         """The same rows in other words.
 
@@ -79,12 +80,13 @@ class Task:
             input: Template of the input; the task's own if None.
             target: Template of the target; the task's own if None.
             label_words: Word for each value of the target's column; the task's own if None.
+            chat: Whether the tokenizer's chat template goes around the input; as the task has it if None.
 
         Raises:
             ConfigError: If a template or label word cannot be used.
             DataError: If a row lacks what a template names.
         """
-        given: dict[str, Any] = {"input": input, "target": target, "label_words": label_words}
+        given: dict[str, Any] = {"input": input, "target": target, "label_words": label_words, "chat": chat}
         form = replace(self.format, **{key: value for key, value in given.items() if value is not None})
         rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
         made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, card=self.card)

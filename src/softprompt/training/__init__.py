@@ -3,7 +3,7 @@
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.session import train
-from softprompt.training.weights import IA3, WEIGHT_METHODS, LoRA, ModelTuning, find_weight_method
+from softprompt.training.weights import IA3, WEIGHT_METHODS, LoRA, ModelTuning, WeightMethod, find_method
 
 __all__ = [
     "IA3",
@@ -14,6 +14,7 @@ __all__ = [
     "RunResult",
     "TrainConfig",
     "TrainResult",
-    "find_weight_method",
+    "WeightMethod",
+    "find_method",
     "train",
 ]

@@ -16,8 +16,10 @@ from transformers.pytorch_utils import Conv1D
 
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
+from softprompt.prompts import registry
+from softprompt.prompts.registry import Method
 
-__all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod", "find_weight_method"]
+__all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod", "find_method"]
 
 
 @final
@@ -149,15 +151,22 @@ WEIGHT_METHODS: Mapping[str, type[WeightMethod]] = MappingProxyType(
 """The baselines by the names that configurations call them."""
 
 
-def find_weight_method(name: str, settings: Mapping[str, Any]) -> WeightMethod:
-    """A baseline from plain settings.
+def find_method(name: str, settings: Mapping[str, Any]) -> Method | WeightMethod:
+    """What a run trains, from plain settings: a way to make prompts, or a baseline.
+
+    Args:
+        name: As a configuration calls it.
+        settings: Of the method alone.
 
     Raises:
         ConfigError: If there is none of that name, or a setting is unknown.
     """
-    if name not in WEIGHT_METHODS:
-        raise choose("baseline", name, WEIGHT_METHODS)
-    return from_mapping(WEIGHT_METHODS[name], settings)
+    if name in WEIGHT_METHODS:
+        return from_mapping(WEIGHT_METHODS[name], settings)
+    if name not in registry.names():
+        raise choose("method", name, (*registry.names(), *WEIGHT_METHODS))
+    method: Method = registry.find(name).from_settings(settings)
+    return method
 
 
 def _listed(names: Sequence[str] | None) -> list[str] | None:

@@ -1,0 +1,79 @@
+"""`softprompt train --compare`: every method on one backbone and one task, from the grid `methods`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from softprompt.cli.data import TASK_FLAGS, read_task
+from softprompt.cli.lines import print_lines
+from softprompt.errors import ConfigError
+from softprompt.studies import Grid, load_grid, run_grid, summarise
+
+__all__ = ["compare_methods"]
+
+_GRID = "methods"
+_VALIDATION_ROWS = 500
+_FILES = {"train_file": "train", "validation_file": "validation", "test_file": "test"}
+_RUN = (
+    "weight_decay", "schedule", "warmup_steps", "clip_norm", "batch_size", "batch_tokens", "accumulate", "steps",
+    "evaluate_every", "evaluate_rows", "by", "metric", "patience", "truncate", "max_input_tokens", "max_new_tokens",
+)  # fmt: skip
+_SESSION = ("precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens")
+_WHERE = ("backbone", "output_dir", "device", "compare", "compare_seeds", "checkpoint_every", "keep_checkpoints")
+
+
+def compare_methods(settings: Mapping[str, Any], changed: Sequence[str]) -> None:
+    """Run the grid `methods` on the backbone and the task of a training, and print its table with costs.
+
+    Args:
+        settings: The flags of `softprompt train`.
+        changed: Those that were given another value than their default: they win over the grid's.
+
+    Raises:
+        ConfigError: If a flag is given that says something of a single run, or the task is no task's name or files.
+    """
+    for name in changed:
+        if name not in (*_RUN, *_SESSION, *_WHERE, *TASK_FLAGS):
+            raise ConfigError(
+                f"--{name} says something of one run, but --compare takes the settings of the grid {_GRID!r}; to change"
+                " them, write a grid of your own for `softprompt study`."
+            )
+    chosen = None if settings["compare"] == "all" else settings["compare"]
+    grid = load_grid(_GRID).narrowed(
+        backbones=[settings["backbone"]],
+        methods=[chosen] if isinstance(chosen, str) else chosen,
+        seeds=settings["compare_seeds"],
+    )
+    run = {**grid.run, **{name: settings[name] for name in changed if name in _RUN}}
+    if "warmup_steps" not in changed:
+        run["warmup_steps"] = min(run["warmup_steps"], run["steps"] // 10)
+    grid = dataclasses.replace(
+        grid,
+        tasks=_tasks(settings),
+        run=run,
+        session={**grid.session, **{name: settings[name] for name in changed if name in _SESSION}},
+    )
+    table = run_grid(grid, settings["output_dir"], device=settings["device"])
+    print_lines(summarise(grid, table), grid.tune, costs=True)
+
+
+def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The task as a grid says it; without a test split, the validation split is reported on, and training rows choose.
+
+    Raises:
+        ConfigError: If it is a data set of the hub.
+    """
+    if settings["dataset"] is not None:
+        raise ConfigError("--compare takes a task's name or files; save the data set to files first.")
+    task = read_task(settings)
+    said = {key: settings[key] for key in ("input", "target", "label_words", "metrics") if settings[key] is not None}
+    if settings["task"] is not None:
+        said |= {"task": settings["task"], "data_dir": settings["data_dir"]}
+    else:
+        said |= {split: settings[flag] for flag, split in _FILES.items() if settings[flag] is not None}
+        said |= {"chat": settings["chat"], "on_bad_row": settings["on_bad_row"], "split_seed": settings["split_seed"]}
+    if "test" not in task.splits:
+        said["validation_rows"] = min(_VALIDATION_ROWS, len(task.examples("train")) // 4)
+    return {task.name: said}

@@ -1,0 +1,55 @@
+"""The lines of a study's summary, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from softprompt.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from softprompt.studies import Line
+
+__all__ = ["print_lines"]
+
+_MEBIBYTE = 2**20
+
+
+def print_lines(lines: Sequence[Line], tuned: Sequence[str], *, costs: bool) -> None:
+    """Print a line per backbone, task and method; below, why some methods are none for a backbone.
+
+    Args:
+        lines: Of `summarise`.
+        tuned: Names of the settings that were tuned.
+        costs: Whether to print what each method trained, stored and took.
+    """
+    axes = list(dict.fromkeys(name for line in lines for name in line.axes))
+    spent = ("trained", "stored KiB", "ms/step", "peak MiB") if costs else ()
+    print_table(
+        (
+            "backbone", "parameters", "task", "method", *axes, *tuned, "learned", *spent, "metric", "mean", "sd",
+            "seeds", "most frequent", "failed", "missing",
+        ),
+        [
+            (
+                line.backbone, line.backbone_parameters, line.task, line.method,
+                *(str(line.axes.get(name, "")) for name in axes), *(str(line.chosen.get(name, "")) for name in tuned),
+                line.parameters, *(_costs(line) if costs else ()), line.metric, line.mean, line.deviation,
+                len(line.scores), line.majority, line.failed, line.missing,
+            )
+            for line in lines
+            if not line.unsupported
+        ],
+    )  # fmt: skip
+    for line in lines:
+        if line.unsupported:
+            print(f"{line.backbone}, {line.task}, {line.method}: {line.unsupported}")
+
+
+def _costs(line: Line) -> tuple[int | float | None, ...]:
+    return (
+        line.trained,
+        line.stored_bytes and round(line.stored_bytes / 1024),
+        line.seconds_per_step and 1000 * line.seconds_per_step,
+        line.peak_memory_bytes and round(line.peak_memory_bytes / _MEBIBYTE),
+    )

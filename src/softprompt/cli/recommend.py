@@ -1,0 +1,103 @@
+"""`softprompt recommend`: settings for a backbone and a task, each with its reason and its source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from softprompt.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from softprompt.studies import Advice
+
+__all__ = ["recommend_settings"]
+
+_COLUMNS = ("setting", "value", "reason", "source")
+
+
+def recommend_settings(
+    *,
+    backbone: str,
+    task: str | None = None,
+    data_dir: str | None = None,
+    train_file: str | None = None,
+    validation_file: str | None = None,
+    test_file: str | None = None,
+    dataset: str | None = None,
+    subset: str | None = None,
+    splits: dict[str, str] | None = None,
+    dataset_revision: str | None = None,
+    split_seed: int = 0,
+    input: str | None = None,
+    target: str | None = None,
+    label_words: dict[str, str] | None = None,
+    metrics: list[str] | None = None,
+    chat: bool = False,
+    on_bad_row: Literal["error", "skip"] = "error",
+    steps: int | None = None,
+    search: bool = False,
+    seed: int = 0,
+    output_dir: str | None = None,
+    pass_tokens: int = 16384,
+    dtype: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> None:
+    """Say with which method and settings to train a prompt, why, and who says so.
+
+    `softprompt train --settings auto` trains with them; `--settings search` with what a search finds.
+
+    Args:
+        backbone: Hub id, folder, or bundled:NAME.
+        task: A task's name (see `softprompt tasks list`); or give files or a data set.
+        data_dir: Folder with a task's original files.
+        train_file: JSONL, CSV, TSV or Parquet file to train on; alone, it is split in three.
+        validation_file: File to choose the best prompt on.
+        test_file: File of the test split.
+        dataset: Data set of the hub, or a folder that `datasets` loads, instead of files.
+        subset: Which of the data set's configurations.
+        splits: Our splits to the data set's, e.g. {"train": train, "validation": validation_matched}.
+        dataset_revision: The data set's branch, tag or commit on the hub.
+        split_seed: Seed by which data that come in one piece are split in three.
+        input: Template of the input over the data's columns, e.g. "{text}".
+        target: Template of the target, e.g. "{label}".
+        label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
+        metrics: Names of metrics; the first chooses in a search.
+        chat: Whether to put the tokenizer's chat template around inputs.
+        on_bad_row: Whether a bad row is an error or is skipped and counted.
+        steps: The budget: most optimizer steps; needed for a search.
+        search: Whether to train candidates around the rules' settings, in one session that stops the worse half again
+            and again, and to recommend the best on validation.
+        seed: Of the candidates.
+        output_dir: Folder of the search, in which it goes on when it was stopped.
+        pass_tokens: Most tokens in one pass of the backbone.
+        dtype: The backbone's dtype: auto, float32, bfloat16, float16.
+        device: auto, cpu, cuda, mps.
+        revision: The backbone's branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the backbone may run.
+    """
+    settings: dict[str, Any] = dict(locals())
+    import softprompt as sp
+    from softprompt.cli.data import read_task
+    from softprompt.errors import ConfigError
+    from softprompt.studies import recommend, search_settings
+
+    if search and steps is None:
+        raise ConfigError("A search needs a budget: give --steps, of the candidate that is trained to its end.")
+    loaded_task = read_task(settings)
+    loaded = sp.Backbone.from_pretrained(
+        backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+    )
+    if search and steps is not None:
+        config = sp.TrainConfig(output_dir=output_dir, pass_tokens=pass_tokens)
+        found = search_settings(loaded, loaded_task, steps=steps, seed=seed, config=config)
+    else:
+        found = recommend(loaded, loaded_task, steps=steps)
+    print_table(_COLUMNS, [_line(one) for one in found.advice])
+    print("\nBeside it, to be compared rather than followed:")
+    print_table(_COLUMNS, [_line(one) for one in found.beside])
+
+
+def _line(advice: Advice) -> tuple[str, str, str, str]:
+    value = "none" if advice.value is None else str(advice.value)
+    return advice.setting, value, advice.reason, advice.source

@@ -1,0 +1,78 @@
+"""Settings for a backbone and a task by a small search in one session."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from softprompt.backbones import Backbone
+from softprompt.errors import ConfigError
+from softprompt.studies.grid import Grid
+from softprompt.studies.recommending import Advice, Recommendation, alternative, recommend
+from softprompt.tasks import Task
+from softprompt.training import TrainConfig, train
+
+__all__ = ["search_settings"]
+
+
+def search_settings(
+    backbone: Backbone, task: Task, *, steps: int, seed: int = 0, config: TrainConfig | None = None
+) -> Recommendation:
+    """Settings by a search around the rules': methods and rates trained together, the worse half stopped repeatedly.
+
+    All candidates share one session. So many halvings as leave one of them lie at `steps / 2`, `steps / 4` and so on.
+
+    Args:
+        backbone: The frozen model.
+        task: The task; its validation split chooses.
+        steps: Of the candidate that is trained to its end.
+        seed: Of all candidates.
+        config: Of the session; its `halve_at` is set here.
+
+    Returns:
+        The winner's settings, with the score that chose them.
+
+    Raises:
+        ConfigError: If the budget is too small for the halvings, or the task has no validation split.
+        NonFiniteError: If every candidate diverged.
+    """
+    first = recommend(backbone, task, steps=steps)
+    cells = {cell.title: cell for cell in _candidates(backbone, task, first, steps=steps, seed=seed).cells()}
+    halvings = math.ceil(math.log2(len(cells)))
+    if steps < 2**halvings:
+        raise ConfigError(f"steps={steps}: a search among {len(cells)} candidates needs at least {2**halvings}.")
+    runs = [cell.run(title, task) for title, cell in cells.items()]
+    halve_at = tuple(steps // 2**power for power in range(halvings, 0, -1))
+    results = train(backbone, runs, replace(config or TrainConfig(), halve_at=halve_at))
+    watched = runs[0].watches
+    scores = {
+        title: (result.status == "finished", result.metrics[watched])
+        for title, result in results.items()
+        if watched in result.metrics
+    }
+    best = max(scores, key=scores.__getitem__)
+    reason = f"{watched} {scores[best][1]:.1f} on validation, best of {len(cells)} candidates"
+    known = {one.setting: one for one in first.advice}
+    return Recommendation(
+        advice=tuple(
+            known[name]
+            if name in known and known[name].value == value and name not in ("method", "learning_rate")
+            else Advice(setting=name, value=value, reason=reason, source=f"this search, seed {seed}")
+            for name, value in cells[best].settings.items()
+        ),
+        beside=first.beside,
+    )
+
+
+def _candidates(backbone: Backbone, task: Task, first: Recommendation, *, steps: int, seed: int) -> Grid:
+    """The rules' method and the nearest other one, each at three rates."""
+    shared = {"batch_size": first.settings["batch_size"], "steps": steps, "evaluate_every": max(1, steps // 10)}
+    methods: dict[str, dict[str, Any]] = {}
+    for settings in (first.settings, alternative(backbone, task, steps=steps)):
+        if settings is not None:
+            rate = settings["learning_rate"]
+            methods[settings["method"]] = {**settings, **shared, "learning_rate": [rate / 3, rate, 3 * rate]}
+    if backbone.spec.kind == "decoder-only" and "prompt_tuning" in methods:
+        methods["prompt_tuning"]["placement"] = ["prepend", "append"]
+    return Grid(name="search", backbones=[backbone.name], tasks={task.name: {}}, methods=methods, seeds=[seed])

@@ -1,0 +1,79 @@
+"""`softprompt recommend`, and trainings that follow it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from tests.cli.films import TEMPLATES
+
+
+@pytest.fixture
+def asked(backbone, files):
+    """The flags of a backbone and a task."""
+    data = ("--train_file", files["train"], "--validation_file", files["validation"])
+    return ("--backbone", backbone, *TEMPLATES, *data)
+
+
+def test_settings_come_with_reason_and_source(run, asked):
+    code, out, err = run("recommend", *asked, "--steps", "7")
+    assert code == 0, err
+    advised, beside = out.split("Beside it, to be compared rather than followed:")
+    assert "p_tuning_v2" in advised
+    assert "Liu et al. 2022" in advised
+    assert "the budget" in advised
+    assert "in no paper" in beside
+
+
+def test_a_search_needs_a_budget_and_goes_on(run, asked, tmp_path):
+    code, _, err = run("recommend", *asked, "--search", "true")
+    assert code == 2
+    assert "--steps" in err
+    search = ("recommend", *asked, "--search", "true", "--steps", "16", "--output_dir", str(tmp_path / "search"))
+    code, out, err = run(*search)
+    assert code == 0, err
+    assert "best of 9 candidates" in out
+    assert run(*search)[:2] == (0, out)
+
+
+@pytest.mark.parametrize("settings", ["auto", "search"])
+def test_training_takes_what_is_advised_where_no_flag_decides(settings, run, asked, tmp_path):
+    out = tmp_path / "session"
+    code, _, err = run(
+        "train", *asked, "--output_dir", str(out), "--name", "film", "--settings", settings, "--steps", "16",
+        "--batch_size", "2",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "learning_rate: " in err
+    written = yaml.safe_load((out / "config.yaml").read_text())
+    assert (written["steps"], written["batch_size"], written["optimizer"]) == (16, 2, "adamw")
+    stored = json.loads((out / "prompts" / "film" / "prompt.json").read_text())
+    assert stored["method"]["name"] == written["method"] in ("p_tuning_v2", "prompt_tuning")
+    assert stored["run"]["batch_size"] == 2
+
+
+def test_a_method_contradicts_advice(run, asked, tmp_path):
+    code, _, err = run(
+        "train", *asked, "--output_dir", str(tmp_path / "a"), "--settings", "auto", "--method", "prefix_tuning"
+    )
+    assert code == 2
+    assert "drop --method" in err
+
+
+def test_methods_are_compared_by_one_command(run, asked, tmp_path):
+    compare = (
+        "train", *asked, "--output_dir", str(tmp_path / "out"), "--device", "cpu", "--compare",
+        "['bare backbone', 'P-tuning v2', 'last layer', 'head alone']", "--compare_seeds", "[3]", "--steps", "2",
+    )  # fmt: skip
+    code, out, err = run(*compare)
+    assert code == 0, err
+    head, _, *lines = out.splitlines()
+    for column in ("method", "trained", "stored KiB", "ms/step", "peak MiB", "mean"):
+        assert column in head
+    assert len(lines) == 4
+    assert "no head of its own" in lines[-1]
+    assert run(*compare)[1] == out
+    code, _, err = run("train", *asked, "--output_dir", str(tmp_path / "b"), "--compare", "all", "--length", "3")
+    assert code == 2
+    assert "--length says something of one run" in err

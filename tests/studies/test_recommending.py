@@ -1,0 +1,106 @@
+"""Recommended settings: the papers' rules at their scales, and what a search finds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from tests.training.sessions import calm_backbone, describing, sentiment
+
+from softprompt.errors import ConfigError
+from softprompt.studies import recommend, search_settings
+from softprompt.training import Run, TrainConfig, find_method
+
+BILLION = 10**9
+
+
+def sized(monkeypatch, parameters: int):
+    """Let a tiny encoder-decoder say that it has so many parameters."""
+    backbone = calm_backbone("encoder-decoder")
+
+    class Values:
+        def numel(self):
+            return parameters
+
+    monkeypatch.setattr(backbone.model, "parameters", lambda: iter([Values()]))
+    return backbone
+
+
+def test_a_large_model_gets_the_settings_of_the_prompt_tuning_paper(monkeypatch):
+    found = recommend(sized(monkeypatch, 11 * BILLION), sentiment()).settings
+    assert found == {
+        "method": "prompt_tuning", "length": 20, "init": "class_labels", "optimizer": "adafactor",
+        "learning_rate": 0.3, "schedule": "constant", "weight_decay": 1e-5, "batch_size": 32, "steps": 30_000,
+        "evaluate_every": 3000,
+    }  # fmt: skip
+
+
+def test_a_smaller_one_gets_keys_and_values_in_every_layer(monkeypatch):
+    found = recommend(sized(monkeypatch, BILLION // 3), sentiment()).settings
+    assert (found["method"], found["optimizer"], found["learning_rate"]) == ("p_tuning_v2", "adamw", 0.007)
+    assert found["init"] == "class_labels"  # few rows
+
+
+def test_free_text_gets_the_settings_of_the_prefix_tuning_paper(monkeypatch):
+    found = recommend(sized(monkeypatch, BILLION), describing()).settings
+    assert (found["method"], found["length"], found["hidden"]) == ("prefix_tuning", 10, 512)
+    assert (found["learning_rate"], found["schedule"], found["batch_size"]) == (5e-5, "linear", 10)
+    assert found["init"] == "vocab"
+
+
+def test_a_model_without_prefixes_gets_rows(monkeypatch):
+    backbone = calm_backbone("decoder-only")
+    spec = dataclasses.replace(backbone.spec, no_prefix="its attention is its own")
+    monkeypatch.setattr(backbone, "spec", spec)
+    found = recommend(backbone, sentiment())
+    assert found.advice[0].value == "prompt_tuning"
+    assert "its attention is its own" in found.advice[0].reason
+
+
+def test_the_budget_bounds_steps_and_is_named():
+    backbone = calm_backbone("decoder-only")
+    found = {one.setting: one for one in recommend(backbone, sentiment(), steps=50).advice}
+    assert (found["steps"].value, found["evaluate_every"].value) == (50, 5)
+    assert found["steps"].reason == "the budget; without it 1000"
+    with pytest.raises(ConfigError, match="steps=0"):
+        recommend(backbone, sentiment(), steps=0)
+
+
+def test_the_rule_of_no_paper_stands_beside(monkeypatch):
+    found = recommend(sized(monkeypatch, 4 * BILLION), sentiment())
+    assert {one.setting: one.value for one in found.beside} == {"length": 150, "learning_rate": 0.15}
+    assert all(one.source == "a summary's rule, in no paper" for one in found.beside)
+    assert found.settings["learning_rate"] != 0.15
+    small = recommend(sized(monkeypatch, BILLION // 4), sentiment()).beside
+    assert {one.setting: one.value for one in small} == {
+        "length": 25, "learning_rate": 0.6, "init": "vocab", "method": "model_tuning",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", [10**6, BILLION, 20 * BILLION])
+@pytest.mark.parametrize("task", [sentiment, describing])
+def test_what_is_recommended_is_a_run(task, parameters, monkeypatch):
+    found = recommend(sized(monkeypatch, parameters), task())
+    known = {field.name for field in dataclasses.fields(Run)}
+    own = {name: value for name, value in found.settings.items() if name in known - {"method"}}
+    rest = {name: value for name, value in found.settings.items() if name not in known}
+    run = Run(name="a", task=task(), method=find_method(found.settings["method"], rest), **own)
+    assert run.steps >= 1000
+    assert all(one.reason and one.source for one in found.advice)
+
+
+def test_a_search_recommends_the_best_on_validation(tmp_path):
+    task, backbone = sentiment(rows=60), calm_backbone("decoder-only")
+    config = TrainConfig(output_dir=tmp_path, progress=False)
+    found = search_settings(backbone, task, steps=32, config=config)
+    assert found.settings["steps"] == 32
+    assert found.settings["method"] in ("p_tuning_v2", "prompt_tuning")
+    histories = list((tmp_path / "runs").iterdir())
+    assert len(histories) == 3 + 6  # rates; rows in front and behind
+    lengths = sorted(len(path.read_text().splitlines()) for path in histories)
+    assert lengths == [2] * 4 + [4] * 2 + [8] + [16] + [32]
+    winner = next(one for one in found.advice if one.setting == "learning_rate")
+    assert winner.source == "this search, seed 0"
+    assert "best of 9 candidates" in winner.reason
+    with pytest.raises(ConfigError, match="needs at least 16"):
+        search_settings(backbone, task, steps=8)
