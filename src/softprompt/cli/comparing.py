@@ -9,7 +9,7 @@ from typing import Any
 from softprompt.cli.data import TASK_FLAGS, read_task
 from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError
-from softprompt.studies import Grid, load_grid, run_grid, summarise
+from softprompt.studies import load_grid, run_grid, summarise
 
 __all__ = ["compare_methods"]
 
@@ -68,12 +68,13 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if settings["dataset"] is not None:
         raise ConfigError("--compare takes a task's name or files; save the data set to files first.")
     task = read_task(settings)
-    said = {key: settings[key] for key in ("input", "target", "label_words", "metrics") if settings[key] is not None}
+    words = ("input", "target", "label_words", "metrics", "chat", "system")
+    said = {key: settings[key] for key in words if settings[key]}
     if settings["task"] is not None:
         said |= {"task": settings["task"], "data_dir": settings["data_dir"]}
     else:
         said |= {split: settings[flag] for flag, split in _FILES.items() if settings[flag] is not None}
-        said |= {"chat": settings["chat"], "on_bad_row": settings["on_bad_row"], "split_seed": settings["split_seed"]}
+        said |= {"on_bad_row": settings["on_bad_row"], "split_seed": settings["split_seed"]}
     if "test" not in task.splits:
         said["validation_rows"] = min(_VALIDATION_ROWS, len(task.examples("train")) // 4)
     return {task.name: said}

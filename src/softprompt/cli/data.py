@@ -16,7 +16,7 @@ __all__ = ["TASK_FLAGS", "read_task"]
 
 _FILES = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
-_FORMAT = ("input", "target", "label_words", "chat")
+_FORMAT = ("input", "target", "label_words", "chat", "system")
 
 TASK_FLAGS = (
     *("task", "data_dir", *_FILES.values(), "dataset", *_DATASET, *_FORMAT),

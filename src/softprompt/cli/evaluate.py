@@ -32,6 +32,7 @@ def evaluate_prompt(
     label_words: dict[str, str] | None = None,
     metrics: list[str] | None = None,
     chat: bool = False,
+    system: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     split: str = "validation",
     by: Literal["generate", "rank"] | None = None,
@@ -72,6 +73,7 @@ def evaluate_prompt(
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
         metrics: Names of metrics.
         chat: Whether to put the tokenizer's chat template around inputs.
+        system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         split: Which split to score on.
         by: Rank the task's label words, or generate; ranks if the task has label words.

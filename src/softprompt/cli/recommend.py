@@ -32,6 +32,7 @@ def recommend_settings(
     label_words: dict[str, str] | None = None,
     metrics: list[str] | None = None,
     chat: bool = False,
+    system: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     steps: int | None = None,
     search: bool = False,
@@ -64,6 +65,7 @@ def recommend_settings(
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
         metrics: Names of metrics; the first chooses in a search.
         chat: Whether to put the tokenizer's chat template around inputs.
+        system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         steps: The budget: most optimizer steps; needed for a search.
         search: Whether to train candidates around the rules' settings, in one session that stops the worse half again

@@ -36,6 +36,7 @@ def train_prompts(
     label_words: dict[str, str] | None = None,
     metrics: list[str] | None = None,
     chat: bool = False,
+    system: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     name: str | None = None,
     settings: Literal["given", "auto", "search"] = "given",
@@ -110,6 +111,7 @@ def train_prompts(
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
         metrics: Names of metrics; the first chooses the best prompt.
         chat: Whether to put the tokenizer's chat template around inputs.
+        system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         name: The run's name; the task's if not given.
         settings: Whose settings hold where no flag gives another than its default: the defaults, those that `softprompt
@@ -125,7 +127,7 @@ def train_prompts(
         encoder: Whether the encoder gets a prefix, in prefix tuning.
         cross: Whether the decoder's attention onto the encoder gets a prefix.
         decoder: Whether the decoder gets a prefix.
-        method_options: Further settings of the method, e.g. {"layers": 2} of model_tuning, {"encoder": mlp} of p_tuning.
+        method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora.
         seed: Of the prompt's start and the order of the data.
         optimizer: adafactor, adamw, or another package's.
         learning_rate: Highest learning rate.

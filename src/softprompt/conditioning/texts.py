@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Int
+from jinja2 import TemplateError
 from torch import Tensor
 
 from softprompt.backbones import Backbone
@@ -76,21 +77,31 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mappi
             raise DataError(f"Without a stored template an input is a text, but got {type(value).__name__}.")
         return RenderedInput(filled=FilledText.plain(value))
     filled = form.fill_input(value)
-    return RenderedInput(filled=_in_chat(backbone, filled) if form.chat else filled, chat=form.chat)
+    if form.chat:
+        filled = _in_chat(backbone, filled, form.system_text)
+    return RenderedInput(filled=filled, chat=form.chat)
 
 
-def _in_chat(backbone: Backbone, said: FilledText) -> FilledText:
-    """A user's turn around an input, and the opening of the answer."""
+def _in_chat(backbone: Backbone, said: FilledText, system: str | None) -> FilledText:
+    """A user's turn around an input, behind a system turn if there is one, and the opening of the answer."""
     tokenizer = backbone.need_tokenizer()
     if tokenizer.chat_template is None:
         raise ConfigError(f"The format asks for a chat template, but {backbone.name} has none; set chat=False.")
 
+    before = [] if system is None else [{"role": "system", "content": system}]
+
     def turn(content: str) -> str:
-        turns = [{"role": "user", "content": content}]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        turns = [*before, {"role": "user", "content": content}]
+        try:
+            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise ConfigError(
+                f"The chat template of {backbone.name} refuses the conversation ({error}); "
+                + ("put the system turn's words into the input." if before else "set chat=False.")
+            ) from error
 
     whole = turn(said.text)
-    opening, _, closing = turn(PROMPT_MARK).partition(PROMPT_MARK)
+    opening, _, closing = turn(PROMPT_MARK).rpartition(PROMPT_MARK)
     told = whole[len(opening) : len(whole) - len(closing)]
     if not told or told not in said.text or whole != opening + told + closing:
         return FilledText(whole, ())  # a template that rewrites what it is told: nobody knows what may be shortened

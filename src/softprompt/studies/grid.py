@@ -33,7 +33,19 @@ _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
 # Settings of a session that change nothing that a run learns or scores.
 _COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
-_OWN_TASK = ("task", "data_dir", "input", "target", "label_words", "metrics", "validation_rows", "train_rows", "seed")
+_OWN_TASK = (
+    "task",
+    "data_dir",
+    "input",
+    "target",
+    "label_words",
+    "chat",
+    "system",
+    "metrics",
+    "validation_rows",
+    "train_rows",
+    "seed",
+)
 
 
 @final

@@ -206,7 +206,7 @@ def _for_rows(facts: _Facts, steps: int | None) -> list[Advice]:
 def _for_keys(facts: _Facts, steps: int | None) -> list[Advice]:
     """P-tuning v2: labels, every layer, no reparameterisation."""
     return [
-        _advise("length", 20, "simple classification is best with less than about 20, harder tasks need more", f"{_LIU}, §3.3"),
+        _advise("length", 20, "simple classification needs no more than about 20", f"{_LIU}, §3.3"),
         _start(facts),
         *_small_or(facts, _advise("learning_rate", 0.007, "between the paper's 0.005 and 0.01", f"{_LIU}, appendix")),
         _advise("batch_size", 16, "small batches take more steps in the same time", _OURS),

@@ -27,9 +27,11 @@ class TextFormat:
         label_words: The verbalizer: value of the target's only column to the word that the model says for it.
             Several values may share a word.
         chat: Whether the tokenizer's chat template goes around the input, where the tokenizer has one.
+        system: The conversation's system turn, the same for all rows, with `chat`; places of a prompt may stand in it.
 
     Raises:
-        ConfigError: If a template cannot be read, the mark stands in the target, or label words are empty, differ only
+        ConfigError: If a template cannot be read, the mark stands in the target, the system turn names a column or
+            there is no chat, or label words are empty, differ only
             in case or spacing, or go with a target of several columns.
 
     References:
@@ -40,13 +42,20 @@ class TextFormat:
     target: str
     label_words: Mapping[Any, str] | None = None
     chat: bool = False
+    system: str | None = None
     _input: Template = field(init=False, repr=False, compare=False)
     _target: Template = field(init=False, repr=False, compare=False)
+    _segments: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         target = parse_template(self.target)
         object.__setattr__(self, "_input", parse_template(self.input))
         object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_segments", parse_template((self.system or "") + self.input).segments)
+        if self.system is not None and not self.chat:
+            raise ConfigError("system= is the first turn of a conversation; set chat=True, or drop it.")
+        if self.system_text == "":
+            raise ConfigError("The system turn is empty; give it a text or a place for the prompt, or drop it.")
         if target.marks:
             raise ConfigError(
                 f"The target template {self.target!r} holds {{{MARK_FIELD}}} or {{soft:N}}; a prompt's place is in the"
@@ -70,8 +79,13 @@ class TextFormat:
 
     @property
     def segments(self) -> tuple[int, ...]:
-        """Virtual tokens at each place that the input's template has for them; empty if it does not divide them."""
-        return self._input.segments
+        """Virtual tokens at each place that the templates have for them; empty if they do not divide them."""
+        return self._segments
+
+    @property
+    def system_text(self) -> str | None:
+        """The system turn, with its marks; None if there is none."""
+        return None if self.system is None else parse_template(self.system, columns=False).render({})
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -73,6 +73,7 @@ class Task:
         target: str | None = None,
         label_words: Mapping[Any, str] | None = None,
         chat: bool | None = None,
+        system: str | None = None,
     ) -> Task:
         """The same rows in other words.
 
@@ -81,12 +82,15 @@ class Task:
             target: Template of the target; the task's own if None.
             label_words: Word for each value of the target's column; the task's own if None.
             chat: Whether the tokenizer's chat template goes around the input; as the task has it if None.
+            system: The conversation's system turn; the task's own if None.
 
         Raises:
             ConfigError: If a template or label word cannot be used.
             DataError: If a row lacks what a template names.
         """
-        given: dict[str, Any] = {"input": input, "target": target, "label_words": label_words, "chat": chat}
+        given: dict[str, Any] = {
+            "input": input, "target": target, "label_words": label_words, "chat": chat, "system": system,
+        }  # fmt: skip
         form = replace(self.format, **{key: value for key, value in given.items() if value is not None})
         rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
         made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, card=self.card)
@@ -151,6 +155,7 @@ class Task:
         test: str | Path | None = None,
         label_words: Mapping[Any, str] | None = None,
         chat: bool = False,
+        system: str | None = None,
         metrics: Sequence[str] | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
@@ -167,6 +172,7 @@ class Task:
             test: File of the split.
             label_words: Word for each value of the target's column, e.g. `{"0": "bad", "1": "great"}`.
             chat: Whether the tokenizer's chat template goes around the input.
+            system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
             name: The task's name; by default the stem of its first file.
             on_bad_row: `error` stops at the first bad row, `skip` counts them in `report`.
@@ -177,7 +183,7 @@ class Task:
             ConfigError: If no file is named, or a template, label word, metric or size cannot be used.
             DataError: If a file cannot be read, a row is bad (the message has file and line), or a split is empty.
         """
-        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat)
+        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
         paths = {split: path for split, path in zip(SPLITS, (train, validation, test), strict=True) if path is not None}
         return cls.from_splits(
             {split: read_rows(path) for split, path in paths.items()},
@@ -197,6 +203,7 @@ class Task:
         target: str,
         label_words: Mapping[Any, str] | None = None,
         chat: bool = False,
+        system: str | None = None,
         metrics: Sequence[str] | None = None,
         name: str = "rows",
         on_bad_row: OnBadRow = "error",
@@ -211,6 +218,7 @@ class Task:
             target: Template of the target.
             label_words: Word for each value of the target's column.
             chat: Whether the tokenizer's chat template goes around the input.
+            system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             metrics: Names of metrics.
             name: The task's name.
             on_bad_row: `error` or `skip`.
@@ -221,7 +229,7 @@ class Task:
             ConfigError: As in `from_files`.
             DataError: As in `from_files`; a row's place is its split and index from 0.
         """
-        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat)
+        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
         return cls.from_splits(
             {split: numbered(split, several) for split, several in rows.items()},
             form,
@@ -243,6 +251,7 @@ class Task:
         revision: str | None = None,
         label_words: Mapping[Any, str] | None = None,
         chat: bool = False,
+        system: str | None = None,
         metrics: Sequence[str] | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
@@ -261,6 +270,7 @@ class Task:
             revision: Commit, branch or tag; by default the newest.
             label_words: Word for each value of the target's column; a class label's value is its number.
             chat: Whether the tokenizer's chat template goes around the input.
+            system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             metrics: Names of metrics.
             name: The task's name; by default the last part of `path`.
             on_bad_row: `error` or `skip`.
@@ -271,7 +281,7 @@ class Task:
             ConfigError: As in `from_files`, or if the data set has no split of a name that is asked for.
             DataError: If the data set cannot be loaded, or a row is bad; a row's place is its split and index from 0.
         """
-        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat)
+        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
         found = load_hub(path, subset, revision)
         chosen = splits or {split: split for split in SPLITS if split in found} or {"train": "train"}
         for split in chosen.values():

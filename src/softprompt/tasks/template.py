@@ -81,12 +81,16 @@ class Template:
 
 
 @functools.lru_cache(maxsize=256)
-def parse_template(source: str) -> Template:
+def parse_template(source: str, *, columns: bool = True) -> Template:
     """Parse a template.
+
+    Args:
+        source: The template.
+        columns: Whether it fills in columns; otherwise it names none.
 
     Raises:
         ConfigError: If braces do not match, a field is empty or carries a conversion or a format, `{prompt}` stands
-            twice or beside `{soft:N}`, or there is no column in it.
+            twice or beside `{soft:N}`, or there is no column in it, or one where none may be.
     """
     where = f"The template {source!r}"
     if PROMPT_MARK in source:
@@ -120,7 +124,9 @@ def parse_template(source: str) -> Template:
             " for each of its parts."
         )
     fields = tuple(dict.fromkeys(name for _, name in pieces if name is not None))
-    if not fields:
+    if fields and not columns:
+        raise ConfigError(f"{where} names the column {fields[0]!r}, but it is the same for all rows; write it as text.")
+    if columns and not fields:
         raise ConfigError(f"{where} names no column ({{prompt}} is the soft prompt's place); name one, as in {{text}}.")
     return Template(source, tuple(pieces), fields, marks=marks, segments=tuple(segments))
 

@@ -235,6 +235,41 @@ def test_a_chat_keeps_its_turns(content):
     assert words(backbone, whole).startswith(said.removesuffix(": so</s><s>").rstrip())
 
 
+def test_a_prompt_may_stand_in_the_system_turn():
+    """Before the user's turn, and in it: the places are those of both turns, in order."""
+    backbone = chatting(CHAT)
+    form = TextFormat(
+        input="film: {text} {soft:2}", target="{label}", chat=True, system="the best {soft:3} {{film}} {soft:1}"
+    )
+    assert form.segments == (3, 1, 2)
+    given = render_input(backbone, form, "dull")
+    assert (
+        given.filled.text == f"<s>the best {PROMPT_MARK} {{film}} {PROMPT_MARK}</s><s>film: dull {PROMPT_MARK}</s><s>"
+    )
+    assert [given.filled.text[a:b] for a, b in given.filled.fields] == ["dull"]
+    encoded = encode_input(backbone, given)
+    assert encoded.ids == [
+        token
+        for part in given.filled.text.split(PROMPT_MARK)
+        for token in backbone.tokenize(part if part.endswith("<s>") else part.rstrip(" "))
+    ]
+    assert encoded.marks[0] == len(backbone.tokenize("<s>the best"))
+    assert len(encoded.marks) == 3
+    whole = len(encoded.ids)
+    cut = encode_input(backbone, render_input(backbone, form, LONG), max_tokens=whole, truncate=True)
+    assert (len(cut.ids), len(cut.marks)) == (whole, 3)
+
+
+def test_a_chat_template_may_refuse_a_system_turn():
+    refusing = "{{ raise_exception('only users speak') if messages[0].role == 'system' }}" + CHAT
+    form = TextFormat(input="{text}", target="{label}", chat=True, system="be brief")
+    with pytest.raises(
+        ConfigError, match=r"refuses the conversation \(only users speak\); put the system turn's words"
+    ):
+        render_input(chatting(refusing), form, "dull")
+    render_input(chatting(refusing), replace(form, system=None), "dull")
+
+
 def test_a_chat_that_rewrites_its_input_is_not_cut():
     backbone = chatting(CHAT.replace("m.content", "m.content | upper"))
     given = render_input(backbone, TextFormat(input="film: {text}", target="{label}", chat=True), LONG)

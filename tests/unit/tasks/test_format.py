@@ -101,6 +101,10 @@ def test_keys_that_yaml_reads_as_numbers_and_truth_values_are_compared_as_text()
         ({"label_words": {}}, "label_words is empty"),
         ({"label_words": {"0": " "}}, "label word of '0' is ' '"),
         ({"label_words": {"0": "a" + PROMPT_MARK}}, "label word of '0'"),
+        ({"system": "be brief"}, "system= is the first turn of a conversation; set chat=True"),
+        ({"system": "", "chat": True}, "The system turn is empty"),
+        ({"system": "on {x}", "chat": True}, "names the column 'x', but it is the same for all rows"),
+        ({"system": "{prompt}", "input": "{x} {prompt}", "chat": True}, "holds {prompt} more than once"),
         ({"label_words": {"0": "Bad", "1": "bad "}}, "'Bad' and 'bad ' differ only in case or spacing"),
     ],
 )
@@ -109,7 +113,7 @@ def test_a_format_that_is_refused(settings, message):
         TextFormat(**{"input": "{x}", "target": "{y}", **settings})
 
 
-@pytest.mark.parametrize("form", [PLAIN, PAIR, CLASSES, TextFormat(input="{t} {prompt}", target="{y}", chat=True)])
+@pytest.mark.parametrize("form", [PLAIN, PAIR, CLASSES, TextFormat(input="{t}", target="{y}", chat=True, system="{prompt}")])
 def test_what_is_stored_gives_the_same_format(form):
     assert TextFormat.from_mapping(json.loads(json.dumps(form.to_mapping()))) == form
 
