@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from softprompt.backbones import loading
+from softprompt.backbones import adapters, loading
 from softprompt.backbones.attention import KERNELS, keep_positions, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
@@ -73,7 +73,8 @@ class Backbone:
         """Load a model and its tokenizer.
 
         Args:
-            name: A hub id, a folder, or `bundled:NAME` for one that comes with softprompt.
+            name: A hub id, a folder, or `bundled:NAME` for one that comes with softprompt; or those of a peft adapter,
+                which is put into the model that it names.
             dtype: A torch dtype or its name; `auto` takes the checkpoint's own.
             device: A torch device; `auto` takes CUDA or MPS where there is one.
             attention: Attention kernel, `sdpa` or `eager`; None takes the model's default of these.
@@ -93,19 +94,21 @@ class Backbone:
 
     @classmethod
     def from_model(
-        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, name: str | None = None
+        cls, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None, *, name: str | None = None
     ) -> Backbone:
         """Take a transformers model that is in memory already; it is frozen and put in evaluation mode.
 
         Args:
-            model: Any transformers model that generates text or classifies sequences.
+            model: Any transformers model that generates text or classifies sequences; also one that carries an
+                adapter, merged or not, wrapped by peft or not.
             tokenizer: Its tokenizer; None if texts are not needed.
             name: What to call it; the path it was loaded from, or its class, if None.
 
         Raises:
-            BackboneError: If the model has no usable head, or runs on an attention kernel that takes no masks.
+            BackboneError: If it is no such model, has no usable head, carries a prompt of peft's, or runs on an attention kernel that takes no masks.
         """
-        return cls(model, tokenizer, name or model.config.name_or_path or type(model).__name__)
+        inner = adapters.unwrap(model)
+        return cls(inner, tokenizer, name or inner.config.name_or_path or type(inner).__name__)
 
     @property
     def device(self) -> torch.device:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from softprompt.backbones.adapters import effective_weights
 from softprompt.errors import ArtefactError
 
 __all__ = ["Fingerprint", "fingerprint"]
@@ -73,7 +74,7 @@ class Fingerprint:
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> Fingerprint:
     """Compute a model's fingerprint; costs a few values of every parameter."""
-    parameters = [parameter for _, parameter in sorted(model.named_parameters())]
+    parameters = [parameter for _, parameter in sorted(effective_weights(model).items())]
     config = model.config.get_text_config()
     heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
     shapes = [list(parameter.shape) for parameter in parameters]  # not their names, which releases change

@@ -9,7 +9,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import FULL_TOKENIZER_FILE, TOKENIZER_CONFIG_FILE
-from transformers.utils import cached_file
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file
 
 from softprompt.backbones import catalogue
 from softprompt.errors import BackboneError, ConfigError
@@ -28,6 +28,13 @@ def load(
     """
     path = catalogue.resolve(name)
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if _is_adapter(path, revision):
+        base, tokenizer = load(
+            _base_of(name, path, revision), dtype=dtype, attention=attention, revision=None,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        base.load_adapter(path, adapter_kwargs={"revision": revision})
+        return base, _tokenizer(name, path, source) or tokenizer
     options: dict[str, Any] = {"dtype": _dtype(dtype)}
     if attention is not None:
         options["attn_implementation"] = attention
@@ -42,6 +49,28 @@ def load(
         raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
     _check_complete(name, model, report["missing_keys"])
     return model, _tokenizer(name, path, source)
+
+
+def _is_adapter(path: str, revision: str | None) -> bool:
+    return not _holds(path, CONFIG_NAME, revision) and _holds(path, ADAPTER_CONFIG_NAME, revision)
+
+
+def _base_of(name: str, path: str, revision: str | None) -> str:
+    """The model that an adapter belongs to.
+
+    Raises:
+        BackboneError: If it is peft's prompt and no adapter, names no model, or peft is not installed.
+    """
+    try:
+        from peft import PeftConfig
+    except ImportError as error:
+        raise BackboneError(f"{name!r} holds an adapter, which needs peft: pip install peft") from error
+    config = PeftConfig.from_pretrained(path, revision=revision)
+    if config.is_prompt_learning:
+        raise BackboneError(f"{name!r} holds a prompt and no model; load the model, and the prompt with sp.load_peft.")
+    if not config.base_model_name_or_path:
+        raise BackboneError(f"{name!r} holds an adapter that does not say of which model; write it into its config.")
+    return str(config.base_model_name_or_path)
 
 
 def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:

@@ -96,6 +96,7 @@ class WeightLearner:
 
     def __init__(self, backbone: Backbone, method: WeightMethod) -> None:
         model = copy.deepcopy(backbone.model).float()
+        model.name_or_path = backbone.name  # what a stored adapter will say that it belongs to
         method.prepare(model)
         self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
         for parameter in method.trained(model):

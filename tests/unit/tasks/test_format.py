@@ -113,7 +113,10 @@ def test_a_format_that_is_refused(settings, message):
         TextFormat(**{"input": "{x}", "target": "{y}", **settings})
 
 
-@pytest.mark.parametrize("form", [PLAIN, PAIR, CLASSES, TextFormat(input="{t}", target="{y}", chat=True, system="{prompt}")])
+SPOKEN = TextFormat(input="{t}", target="{y}", chat=True, system="{prompt}")
+
+
+@pytest.mark.parametrize("form", [PLAIN, PAIR, CLASSES, SPOKEN])
 def test_what_is_stored_gives_the_same_format(form):
     assert TextFormat.from_mapping(json.loads(json.dumps(form.to_mapping()))) == form
 
