@@ -12,7 +12,8 @@ from tests.parity import tiny
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.prompts import PrefixTuning, PromptTuning
+from softprompt.errors import ConfigError
+from softprompt.prompts import MultitaskPrompt, PrefixTuning, PromptTuning, PTuning
 from softprompt.store import load_peft, save_peft
 
 peft = pytest.importorskip("peft", reason="peft is a development dependency; without it there is nothing to compare")
@@ -34,11 +35,19 @@ def prefix_tuning(name, **settings):
     return peft.PrefixTuningConfig(task_type=TASK_TYPE[name], num_virtual_tokens=LENGTH, **settings)
 
 
+def p_tuning(name, **settings):
+    return peft.PromptEncoderConfig(
+        task_type=TASK_TYPE[name], num_virtual_tokens=LENGTH, encoder_hidden_size=7, **settings
+    )
+
+
 CHECKPOINTS = {
     **{f"{name}, prompt": (name, prompt_tuning, {}) for name in TASK_TYPE},
     **{
         f"{name}, prompt, one submodule": (name, prompt_tuning, {"num_transformer_submodules": 1}) for name in TASK_TYPE
     },
+    **{f"{name}, P-tuning": (name, p_tuning, {}) for name in TASK_TYPE},
+    "gpt2, P-tuning by LSTM": ("gpt2", p_tuning, {"encoder_reparameterization_type": "LSTM", "encoder_dropout": 0.0}),
     **{f"{name}, prefix": (name, prefix_tuning, {}) for name in CAUSAL},
     **{
         f"{name}, projected prefix": (name, prefix_tuning, {"prefix_projection": True, "encoder_hidden_size": 7})
@@ -93,6 +102,42 @@ def test_a_checkpoint_of_peft_gives_its_logits(checkpoint, tmp_path):
     assert_same(ours(name, backbone, prompt), theirs(name, model), ours(name, backbone, None))
 
 
+def asked_of(model, task):
+    """PEFT's multitask model, asked of one task; it reads the decoder's inputs off labels alone."""
+
+    def call(decoder_input_ids=None, **inputs):
+        if decoder_input_ids is not None:
+            inputs["labels"] = torch.cat([decoder_input_ids[:, 1:], decoder_input_ids[:, :1]], dim=1)
+        return model(**inputs, task_ids=torch.tensor([task] * len(inputs["input_ids"])))
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_each_task_of_a_multitask_checkpoint_gives_its_logits(name, tmp_path, monkeypatch):
+    started = tiny.targets()
+    started[:, 0] = 0
+    monkeypatch.setattr(tiny, "targets", lambda: started)
+    base = model_of(name)
+    backbone = Backbone.from_model(copy.deepcopy(base))
+    config = peft.MultitaskPromptTuningConfig(
+        task_type=TASK_TYPE[name], num_virtual_tokens=LENGTH, num_tasks=3, num_ranks=2, num_transformer_submodules=1
+    )
+    model = peft.get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for parameter in model.prompt_encoder.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(3))
+    model.save_pretrained(tmp_path)
+    for task in range(3):
+        prompt = load_peft(tmp_path, backbone, task=task)
+        want = theirs(name, asked_of(model, task))
+        assert_same(ours(name, backbone, prompt), want, ours(name, backbone, None))
+    with pytest.raises(ConfigError, match="holds the prompts of 3 tasks; say which"):
+        load_peft(tmp_path, backbone)
+    with pytest.raises(ConfigError, match=r"task=3: .* holds the tasks 0 to 2"):
+        load_peft(tmp_path, backbone, task=3)
+
+
 def build(name, method, backbone):
     """One of our prompts, with values that matter."""
     prompt = method.build(backbone, seed=4)
@@ -104,6 +149,8 @@ def build(name, method, backbone):
 
 OURS = {
     **{f"{name}, prompt": (name, PromptTuning(length=LENGTH, init="random")) for name in TASK_TYPE},
+    **{f"{name}, P-tuning": (name, PTuning(length=LENGTH)) for name in TASK_TYPE},
+    "t5, multitask": ("t5", MultitaskPrompt(length=LENGTH, init="random")),
     **{f"{name}, prefix": (name, PrefixTuning(length=LENGTH, hidden=None)) for name in CAUSAL},
     **{f"{name}, reparameterised prefix": (name, PrefixTuning(length=LENGTH, hidden=6)) for name in CAUSAL},
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -20,11 +22,8 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
     """
     if isinstance(model, PreTrainedModel):
         return model
-    try:
-        from peft import PeftModel
-    except ImportError:
-        PeftModel = ()
-    if not isinstance(model, PeftModel):
+    peft = sys.modules.get("peft")  # which is there if the model is one of its own
+    if peft is None or not isinstance(model, peft.PeftModel):
         raise BackboneError(f"A backbone is a transformers model, but got {type(model).__name__}; load one.")
     if model.active_peft_config.is_prompt_learning:
         raise BackboneError(
@@ -35,9 +34,10 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
 
 
 def effective_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights that a model computes with, by name: low-rank changes are added, so that merging them changes nothing.
+    """The weights that a model computes with, by name.
 
-    Adapters of other kinds stay what they are: weights beside the others.
+    Low-rank changes are added to what they change, so that merging them makes no difference. Adapters of other kinds
+    stay what they are: weights beside the others.
     """
     weights: dict[str, Tensor] = dict(model.named_parameters())
     if not any(_INSIDE in name for name in weights):

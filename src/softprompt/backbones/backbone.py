@@ -105,7 +105,8 @@ class Backbone:
             name: What to call it; the path it was loaded from, or its class, if None.
 
         Raises:
-            BackboneError: If it is no such model, has no usable head, carries a prompt of peft's, or runs on an attention kernel that takes no masks.
+            BackboneError: If it is no such model, has no usable head, carries a prompt of peft's, or runs on an
+                attention kernel that takes no masks.
         """
         inner = adapters.unwrap(model)
         return cls(inner, tokenizer, name or inner.config.name_or_path or type(inner).__name__)

@@ -47,7 +47,7 @@ def show(*, path: str) -> None:
     print(card.render(Path(path).name, read_metadata(path, "prompt")))
 
 
-def import_prompt(*, source: str, output: str, backbone: str, format: Format = "peft") -> None:
+def import_prompt(*, source: str, output: str, backbone: str, format: Format = "peft", task: int | None = None) -> None:
     """Import a prompt from another library's files.
 
     Args:
@@ -55,12 +55,13 @@ def import_prompt(*, source: str, output: str, backbone: str, format: Format = "
         output: Folder for the prompt.
         backbone: The backbone that it was trained on: hub id, folder or bundled:NAME.
         format: What the source is.
+        task: Number of the task, from 0, whose prompt is read from a PEFT checkpoint of several tasks.
     """
     from softprompt.backbones import Backbone
     from softprompt.store import load_peft, load_t5x
 
-    load = load_peft if format == "peft" else load_t5x
-    prompt = load(source, Backbone.from_pretrained(backbone))
+    loaded = Backbone.from_pretrained(backbone)
+    prompt = load_peft(source, loaded, task=task) if format == "peft" else load_t5x(source, loaded)
     print(f"{prompt.save(output)}: {prompt.length} virtual tokens, {prompt.num_parameters():,} values")
 
 

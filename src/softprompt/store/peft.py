@@ -1,8 +1,10 @@
 """Checkpoint folders of PEFT: `adapter_config.json` and `adapter_model.safetensors`; PEFT itself is not needed.
 
-PEFT stores one tensor, `prompt_embeddings`, from which a reparameterisation has been computed away already:
+PEFT stores a tensor `prompt_embeddings`, from which a reparameterisation has been computed away already:
 
-- prompt tuning: rows `[submodules * length, dim]`, of which the model reads the first `length`;
+- prompt tuning and P-tuning: rows `[submodules * length, dim]`, of which the model reads the first `length`;
+- multitask prompt tuning: the shared rows, likewise, and `prefix_task_cols` `[tasks, submodules * length, rank]` and
+  `prefix_task_rows` `[tasks, rank, dim]`, whose product a task's rows are multiplied with;
 - prefix tuning: `[length, 2 * layers * kv_heads * head_dim]`, seen as `[length, 2 * layers, kv_heads, head_dim]`,
   with the keys of layer i in slot 2i and its values in slot 2i + 1.
 
@@ -11,7 +13,7 @@ Whatever softprompt could not apply to the same numbers is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,27 @@ from torch import Tensor
 
 from softprompt.artefact import read_folder, read_metadata, write_folder
 from softprompt.backbones import Backbone
-from softprompt.errors import ArtefactError, UnsupportedError
-from softprompt.prompts import PrefixTuning, PromptInfo, PromptTuning, SoftPrompt
+from softprompt.errors import ArtefactError, ConfigError, UnsupportedError
+from softprompt.prompts import MultitaskPrompt, PrefixTuning, PromptInfo, PromptTuning, PTuning, SoftPrompt
 from softprompt.prompts.parameters import DirectPrefix, DirectRows
+from softprompt.prompts.registry import Method
 from softprompt.store.binding import bind
 
 __all__ = ["load_peft", "save_peft"]
 
 _CONFIG, _WEIGHTS, _TENSOR = "adapter_config", "adapter_model", "prompt_embeddings"
-_PROMPT, _PREFIX = "PROMPT_TUNING", "PREFIX_TUNING"
+_COLUMNS, _ROWS = "prefix_task_cols", "prefix_task_rows"
+_PROMPT, _PREFIX, _ENCODED, _MULTITASK = "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"
+_TENSORS = {
+    **{method: {_TENSOR: 2} for method in (_PROMPT, _PREFIX, _ENCODED)},
+    _MULTITASK: {_TENSOR: 2, _COLUMNS: 3, _ROWS: 3},
+}
+"""By the method, each tensor's number of axes."""
+_METHODS: Mapping[str, Callable[..., Method]] = {
+    _PROMPT: PromptTuning,
+    _ENCODED: PTuning,
+    _MULTITASK: MultitaskPrompt,
+}
 _VERSION = "0.21.2"  # whose folders are written here
 _KINDS = {"CAUSAL_LM": "decoder-only", "SEQ_2_SEQ_LM": "encoder-decoder"}
 _TASK_TYPES = {kind: task_type for task_type, kind in _KINDS.items()}
@@ -37,8 +51,6 @@ _DECODER_PREFIX = (
     "earlier positions of the target, which keys and values cannot reproduce"
 )
 _NO_METHOD = {
-    "P_TUNING": "its rows are the output of an encoder, which PEFT does not store",
-    "MULTITASK_PROMPT_TUNING": "its rows depend on a task id",
     "CPT": "its rows are tied to token ids and their types",
     "CARTRIDGE": "it is a compressed cache of a text, with positions of its own",
 }
@@ -50,8 +62,8 @@ _NO_TASK = {
 }
 
 
-def load_peft(path: str | Path, backbone: Backbone | None = None) -> SoftPrompt:
-    """Read a PEFT checkpoint of prompt tuning, or of prefix tuning on a causal model.
+def load_peft(path: str | Path, backbone: Backbone | None = None, *, task: int | None = None) -> SoftPrompt:
+    """Read a PEFT checkpoint of prompt tuning, P-tuning or multitask prompt tuning, or of a causal model's prefix.
 
     A checkpoint names its model, but holds nothing to recognise it by. With a backbone, shapes are checked and
     the prompt is bound to it. Without one, the prompt can be looked at and stored, and `Prompted` refuses it until
@@ -63,27 +75,37 @@ def load_peft(path: str | Path, backbone: Backbone | None = None) -> SoftPrompt:
     Args:
         path: The folder of the checkpoint.
         backbone: The model that it was trained on.
+        task: Number of the task, from 0, whose prompt is read from a checkpoint of several tasks.
 
     Returns:
         A prompt with direct float32 parameters.
 
     Raises:
         ArtefactError: If the folder is no PEFT checkpoint, is damaged, or its two files disagree.
+        ConfigError: If it holds several tasks and `task` names none of them, or the reverse.
         UnsupportedError: If it is a pickle, of another method or task, or for a model on which PEFT and softprompt
             feed tokens differently.
         MismatchError: If it does not fit the backbone.
     """
     path = Path(path)
     config = _read_config(path)
-    rows = _read_tensor(path)  # [length, dim] or [length, 2*layers*kv_heads*head_dim]
+    method = config["peft_type"]
+    tensors = _read_tensors(path, _TENSORS[method])
+    if task is not None and method != _MULTITASK:
+        raise ConfigError(f"{path} holds one prompt, of {method}; task= is for checkpoints of several tasks.")
     info = PromptInfo(
         backbone=str(config.get("base_model_name_or_path") or "an unnamed model"),
         fingerprint={},
         kind=_KINDS[config["task_type"]],
         lineage=(f"imported from the PEFT checkpoint {path.name}",),
     )
-    build = _prompt_tuning if config["peft_type"] == _PROMPT else _prefix_tuning
-    prompt = build(path, config, rows, info)
+    if method == _PREFIX:
+        prompt = _prefix_tuning(path, config, tensors[_TENSOR], info)
+    else:
+        rows = _rows(path, config, tensors[_TENSOR], info)
+        if method == _MULTITASK:
+            rows = rows * _factors(path, tensors, task)[: len(rows)]
+        prompt = SoftPrompt(DirectRows(rows), _METHODS[method](length=len(rows), init="random"), info)
     if backbone is None:
         return prompt
     prompt = bind(prompt, backbone)
@@ -100,7 +122,7 @@ def save_peft(prompt: SoftPrompt, path: str | Path) -> Path:
 
     Args:
         prompt: Rows for a decoder-only model or an encoder-decoder, or a prefix for a decoder-only model. A
-            reparameterisation is computed away.
+            reparameterisation is computed away: rows of any method are written as those of prompt tuning.
         path: The folder; an older checkpoint there is replaced.
 
     Returns:
@@ -140,10 +162,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     config = read_metadata(path, _CONFIG)
     method, task_type = config.get("peft_type"), config.get("task_type")
-    if method not in (_PROMPT, _PREFIX):
+    if method not in _TENSORS:
         reason = _NO_METHOD.get(str(method), "it changes the model's weights or layers, and is no soft prompt")
         raise UnsupportedError(
-            f"{path} holds {method!r}, expected {_PROMPT} or {_PREFIX}: {reason}. Use PEFT for it, or train a prompt."
+            f"{path} holds {method!r}, expected {', '.join(_TENSORS)}: {reason}. Use PEFT for it, or train a prompt."
         )
     if task_type not in _KINDS:
         reason = _NO_TASK.get(str(task_type), "without a task type it is not known how PEFT applied it")
@@ -161,8 +183,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensor(path: Path) -> Tensor:
-    """The one tensor of a checkpoint, `[rows, width]`, in float32."""
+def _read_tensors(path: Path, wanted: Mapping[str, int]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, in float32.
+
+    Args:
+        path: The checkpoint.
+        wanted: Their names, each with its number of axes.
+    """
     if not (path / f"{_WEIGHTS}.safetensors").is_file() and (path / f"{_WEIGHTS}.bin").is_file():
         raise UnsupportedError(
             f"{path} holds {_WEIGHTS}.bin, a pickle, which can run any code and is not opened; load it with PEFT where "
@@ -170,12 +197,14 @@ def _read_tensor(path: Path) -> Tensor:
         )
     tensors, _ = read_folder(path, _WEIGHTS, metadata_name=_CONFIG)
     found = {name: list(value.shape) for name, value in tensors.items()}
-    if set(found) != {_TENSOR} or tensors[_TENSOR].ndim != 2 or not tensors[_TENSOR].is_floating_point():
+    sound = all(value.ndim == wanted.get(name) and value.is_floating_point() for name, value in tensors.items())
+    if found.keys() != wanted.keys() or not sound:
+        expected = " and ".join(f"'{name}' of {axes} axes" for name, axes in wanted.items())
         raise ArtefactError(
-            f"{path}/{_WEIGHTS}.safetensors: expected one tensor '{_TENSOR}' of two axes, found {found}; it is not the "
+            f"{path}/{_WEIGHTS}.safetensors: expected floating-point {expected}, found {found}; it is not the "
             "checkpoint of a prompt."
         )
-    return tensors[_TENSOR].float()
+    return {name: value.float() for name, value in tensors.items()}
 
 
 def _number(path: Path, config: Mapping[str, Any], key: str) -> int:
@@ -193,7 +222,7 @@ def _expect(path: Path, rows: Tensor, shape: list[int], meaning: str) -> None:
         )
 
 
-def _prompt_tuning(path: Path, config: Mapping[str, Any], rows: Tensor, info: PromptInfo) -> SoftPrompt:
+def _rows(path: Path, config: Mapping[str, Any], rows: Tensor, info: PromptInfo) -> Tensor:
     """Rows at the input; for an encoder-decoder PEFT stores as many again, which no model reads."""
     length, dim = _number(path, config, "num_virtual_tokens"), _number(path, config, "token_dim")
     default = 2 if info.kind == "encoder-decoder" else 1
@@ -203,8 +232,27 @@ def _prompt_tuning(path: Path, config: Mapping[str, Any], rows: Tensor, info: Pr
             f"{path} has {submodules} rows per virtual token of a causal model (num_transformer_submodules), which "
             "PEFT itself cannot apply; train it anew."
         )
+    if info.kind == "encoder-decoder" and config["peft_type"] == _MULTITASK and submodules != 1:
+        raise UnsupportedError(
+            f"{path} has rows for encoder and decoder (num_transformer_submodules={submodules}), of which softprompt "
+            "gives none to the decoder; train it anew."
+        )
     _expect(path, rows, [submodules * length, dim], "num_transformer_submodules * num_virtual_tokens, token_dim")
-    return SoftPrompt(DirectRows(rows[:length]), PromptTuning(length=length, init="random"), info)
+    return rows[:length]
+
+
+def _factors(path: Path, tensors: Mapping[str, Tensor], task: int | None) -> Tensor:
+    """What a task's rows are multiplied with, `[submodules * length, dim]`."""
+    columns, rows = tensors[_COLUMNS], tensors[_ROWS]
+    tasks, length, rank = columns.shape
+    _expect(path, rows, [tasks, rank, tensors[_TENSOR].shape[1]], f"tasks, rank, token_dim, as {_COLUMNS} has them")
+    if length != len(tensors[_TENSOR]):
+        raise ArtefactError(f"{path}: {_COLUMNS} is for {length} rows, but {_TENSOR} has {len(tensors[_TENSOR])}.")
+    if task is None and tasks > 1:
+        raise ConfigError(f"{path} holds the prompts of {tasks} tasks; say which: task=0 to {tasks - 1}.")
+    if not 0 <= (task or 0) < tasks:
+        raise ConfigError(f"task={task}: {path} holds the tasks 0 to {tasks - 1}.")
+    return columns[task or 0] @ rows[task or 0]
 
 
 def _prefix_tuning(path: Path, config: Mapping[str, Any], rows: Tensor, info: PromptInfo) -> SoftPrompt:
