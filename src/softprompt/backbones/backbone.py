@@ -20,6 +20,7 @@ from softprompt.backbones.attention import KERNELS, keep_positions, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
 from softprompt.backbones.fingerprint import Fingerprint, fingerprint
+from softprompt.backbones.heads import ClassificationHead
 from softprompt.backbones.observation import observe
 from softprompt.backbones.spec import BackboneSpec
 from softprompt.errors import BackboneError, ConfigError, UnsupportedError
@@ -41,7 +42,10 @@ class Backbone:
         tokenizer: Its tokenizer, or None if token ids come from elsewhere.
         name: Hub id, folder or `bundled:NAME`; what messages and artefacts call it.
         spec: Its facts.
+        has_untrained_head: Whether its classification head knows nothing, so that every prompt must bring one.
     """
+
+    has_untrained_head = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -67,6 +71,7 @@ class Backbone:
         dtype: str | torch.dtype = "auto",
         device: str | torch.device = "auto",
         attention: str | None = None,
+        classes: int | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> Backbone:
@@ -78,6 +83,8 @@ class Backbone:
             dtype: A torch dtype or its name; `auto` takes the checkpoint's own.
             device: A torch device; `auto` takes CUDA or MPS where there is one.
             attention: Attention kernel, `sdpa` or `eager`; None takes the model's default of these.
+            classes: Load an encoder that was stored without a classification head, and give it one of so many classes,
+                which knows nothing: prompts of methods with `head=True` bring their own.
             revision: Branch, tag or commit on the hub.
             trust_remote_code: Whether code that comes with the model may run.
 
@@ -88,9 +95,16 @@ class Backbone:
         if attention is not None and attention not in KERNELS:
             raise ConfigError(f"attention={attention!r}: expected one of {', '.join(KERNELS)}, or None.")
         model, tokenizer = loading.load(
-            str(name), dtype=dtype, attention=attention, revision=revision, trust_remote_code=trust_remote_code
+            str(name),
+            dtype=dtype,
+            attention=attention,
+            classes=classes,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
         )
-        return cls(model.to(loading.pick_device(device)), tokenizer, str(name))
+        backbone = cls(model.to(loading.pick_device(device)), tokenizer, str(name))
+        backbone.has_untrained_head = classes is not None
+        return backbone
 
     @classmethod
     def from_model(
@@ -233,11 +247,38 @@ class Backbone:
         ]
         return real[:count]
 
-    def call(self, load: Carried | None = None, *, checkpointing: bool = False, **inputs: Any) -> Any:
-        """The model's forward pass, with what a call carries to its layers."""
+    @functools.cached_property
+    def head(self) -> ClassificationHead:
+        """The classification head of an encoder-only model, by itself.
+
+        Raises:
+            UnsupportedError: If the model is of another kind, or head and base cannot be told apart.
+        """
+        if self.spec.kind != "encoder-only":
+            raise UnsupportedError(
+                f"{self.name} is {self.spec.kind} and has no classification head; it answers in label words: drop head."
+            )
+        return ClassificationHead(self.model)
+
+    def start_head(self, classes: int | None, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Weights of a new classification head, by name.
+
+        Args:
+            classes: How many; as many as the model's own head if None.
+            generator: The only source of randomness.
+
+        Raises:
+            UnsupportedError: As of `head`.
+        """
+        return self.head.start(classes or self.head.classes, generator)
+
+    def call(
+        self, load: Carried | None = None, *, checkpointing: bool = False, headless: bool = False, **inputs: Any
+    ) -> Any:
+        """The model's forward pass, or that of its base without the head, with what a call carries to its layers."""
         recompute = checkpointed(self.model) if checkpointing else contextlib.nullcontext()
         with carrying(load), recompute:
-            return self.model(**inputs)
+            return self.model.base_model(**inputs) if headless else self.model(**inputs)
 
     def record(
         self,

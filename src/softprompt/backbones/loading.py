@@ -7,20 +7,30 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import FULL_TOKENIZER_FILE, TOKENIZER_CONFIG_FILE
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file
 
 from softprompt.backbones import catalogue
+from softprompt.backbones.heads import start_linear
 from softprompt.errors import BackboneError, ConfigError
 
 __all__ = ["load", "pick_device"]
 
 
 def load(
-    name: str, *, dtype: str | torch.dtype, attention: str | None, revision: str | None, trust_remote_code: bool
+    name: str,
+    *,
+    dtype: str | torch.dtype,
+    attention: str | None,
+    classes: int | None,
+    revision: str | None,
+    trust_remote_code: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a model with the head that prompts need, on the CPU, and its tokenizer if it has one.
+
+    Arguments are those of `Backbone.from_pretrained`.
 
     Raises:
         BackboneError: If there is no such model, its head is missing or untrained, or its tokenizer cannot be loaded.
@@ -30,7 +40,7 @@ def load(
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
     if _is_adapter(path, revision):
         base, tokenizer = load(
-            _base_of(name, path, revision), dtype=dtype, attention=attention, revision=None,
+            _base_of(name, path, revision), dtype=dtype, attention=attention, classes=classes, revision=None,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         base.load_adapter(path, adapter_kwargs={"revision": revision})
@@ -40,14 +50,20 @@ def load(
         options["attn_implementation"] = attention
     try:
         config = AutoConfig.from_pretrained(path, **source)
-        model, report = _auto_class(name, config).from_pretrained(
+        if classes is not None:
+            config.num_labels = classes
+        model, report = _auto_class(name, config, classes).from_pretrained(
             path, config=config, output_loading_info=True, **options, **source
         )
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, BackboneError):
             raise
         raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
-    _check_complete(name, model, report["missing_keys"])
+    missing = set(report["missing_keys"]) & {parameter for parameter, _ in model.named_parameters()}
+    if classes is None:
+        _check_complete(name, model, missing)
+    else:
+        _begin_head(name, model, missing)
     return model, _tokenizer(name, path, source)
 
 
@@ -75,12 +91,31 @@ def _base_of(name: str, path: str, revision: str | None) -> str:
 
 def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:
     """Refuse weights that transformers made up, as it does for the head of a checkpoint that was stored without."""
-    made_up = sorted(missing & {parameter for parameter, _ in model.named_parameters()})
-    if made_up:
+    if missing:
         raise BackboneError(
-            f"{name!r} holds no weights for {', '.join(made_up[:3])} of {type(model).__name__}, which would be random; "
-            "load a checkpoint that was stored with its trained head."
+            f"{name!r} holds no weights for {', '.join(sorted(missing)[:3])} of {type(model).__name__}, which would be"
+            " random; load a checkpoint that was stored with its trained head, or say how many classes a new head shall"
+            " have, for prompts that bring their own."
         )
+
+
+def _begin_head(name: str, model: PreTrainedModel, missing: set[str]) -> None:
+    """Give a head that the checkpoint lacks the same weights each time: the model is then known by its fingerprint.
+
+    Raises:
+        BackboneError: If the checkpoint has a head, or lacks more than that.
+    """
+    inner = {f"{model.base_model_prefix}.{parameter}" for parameter, _ in model.base_model.named_parameters()}
+    if lacking := sorted(missing & inner):
+        raise BackboneError(f"{name!r} holds no weights for {', '.join(lacking[:3])} of {type(model).__name__}.")
+    if not missing:
+        raise BackboneError(f"{name!r} has a head already; load it without classes.")
+    generator = torch.Generator().manual_seed(0)
+    for place, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and f"{place}.weight" in missing:
+            layer.load_state_dict(
+                start_linear(layer.in_features, layer.out_features, layer.bias is not None, generator)
+            )
 
 
 def _tokenizer(name: str, path: str, source: dict[str, Any]) -> PreTrainedTokenizerBase | None:
@@ -107,7 +142,11 @@ def _holds(path: str, file: str, revision: str | None) -> bool:
         return False
 
 
-def _auto_class(name: str, config: transformers.PreTrainedConfig) -> Any:
+def _auto_class(name: str, config: transformers.PreTrainedConfig, classes: int | None) -> Any:
+    if classes is not None:
+        if type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise BackboneError(f"{name!r} is of a family without classification heads; load it without classes.")
+        return transformers.AutoModelForSequenceClassification
     if config.is_encoder_decoder:
         return transformers.AutoModelForSeq2SeqLM
     architecture = next(iter(config.architectures or []), "")
@@ -116,7 +155,7 @@ def _auto_class(name: str, config: transformers.PreTrainedConfig) -> Any:
     if architecture.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification", "ForQuestionAnswering")):
         raise BackboneError(
             f"{name!r} holds {architecture}; expected a model that generates text, or one with a trained head for "
-            "sequence classification (save it with AutoModelForSequenceClassification first)."
+            "sequence classification; or say how many classes a new head shall have, for prompts that bring their own."
         )
     return transformers.AutoModelForCausalLM
 

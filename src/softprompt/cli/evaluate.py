@@ -42,6 +42,7 @@ def evaluate_prompt(
     output: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     batch_tokens: int = 16384,
@@ -83,6 +84,7 @@ def evaluate_prompt(
         output: File for the predictions, one JSON object per row.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
+        classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
         batch_tokens: Most tokens per batch, padding included.
@@ -105,7 +107,12 @@ def evaluate_prompt(
         evaluation = evaluate_majority(loaded_task, split, rows=rows)
     else:
         loaded = sp.Backbone.from_pretrained(
-            backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+            backbone,
+            dtype=dtype,
+            device=device,
+            classes=classes,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
         )
         with Progress() as progress:
             count = len(loaded_task.examples(split))

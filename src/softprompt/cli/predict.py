@@ -30,6 +30,7 @@ def predict(
     truncate: bool = False,
     dtype: str = "auto",
     device: str = "auto",
+    classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     batch_tokens: int = 16384,
@@ -55,6 +56,7 @@ def predict(
         truncate: Cut inputs that are too long, instead of failing.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
+        classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
         batch_tokens: Most tokens per batch, padding included.
@@ -72,7 +74,7 @@ def predict(
     form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
     labels = _labels(form, by)
     loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+        backbone, dtype=dtype, device=device, classes=classes, revision=revision, trust_remote_code=trust_remote_code
     )
     question = Query(
         input="",

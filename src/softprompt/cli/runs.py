@@ -14,10 +14,10 @@ from softprompt.training import Run, WeightMethod, find_method
 __all__ = ["build_runs"]
 
 _METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder")
-_SESSION = ("backbone", "output_dir", "dtype", "device", "revision", "trust_remote_code", "attention", "precision",
-            "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens", "checkpoint_every",
-            "keep_checkpoints", "trackers", "halve_at",
-            "compare", "compare_seeds", "settings", "runs")  # fmt: skip
+_SESSION = ("backbone", "output_dir", "dtype", "device", "classes", "revision", "trust_remote_code", "attention",
+            "precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens",
+            "checkpoint_every", "keep_checkpoints", "trackers", "halve_at", "compare", "compare_seeds", "settings",
+            "runs")  # fmt: skip
 
 
 def build_runs(settings: dict[str, Any]) -> list[Run]:

@@ -72,6 +72,7 @@ def train_prompts(
     max_new_tokens: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     attention: Literal["sdpa", "eager"] | None = None,
@@ -149,6 +150,7 @@ def train_prompts(
         max_new_tokens: Longest text to generate in evaluation, in tokens.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
+        classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
         attention: Attention kernel.
@@ -177,7 +179,7 @@ def train_prompts(
 
     made = build_runs(given)
     loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, attention=attention, revision=revision,
+        backbone, dtype=dtype, device=device, attention=attention, classes=classes, revision=revision,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if settings != "given":

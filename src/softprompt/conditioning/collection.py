@@ -180,6 +180,7 @@ class PromptCollection(Mapping[str, SoftPrompt]):
                 segments=entry.prompt.segments,
                 rows=None if i in keys_values else found.rows,
                 keys_values=keys_values.get(i),
+                head=found.head,
             )
             for i, (entry, found) in enumerate(zip(entries, tensors, strict=True))
         ]
@@ -188,7 +189,8 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         device, dtype = self._backbone.device, self._backbone.dtype
         rows = None if tensors.rows is None else tensors.rows.to(device, dtype)
         stacks = {stack: value.to(device, dtype) for stack, value in tensors.keys_values.items()}
-        return PromptTensors(rows=rows, keys_values=stacks)
+        head = {name: value.to(device, dtype) for name, value in tensors.head.items()}
+        return PromptTensors(rows=rows, keys_values=stacks, head=head)
 
     def _check(self, name: str, prompt: SoftPrompt, tensors: PromptTensors) -> None:
         backbone, info = self._backbone, prompt.info
@@ -202,6 +204,11 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             raise MismatchError(
                 f"The prompt {name!r} was made for {info.backbone} ({made_for.short}), but the backbone is "
                 f"{backbone.name} ({backbone.fingerprint.short}); load the backbone that it was made for."
+            )
+        if backbone.has_untrained_head and not tensors.head:
+            raise MismatchError(
+                f"The head of {backbone.name} is new and knows nothing, and the prompt {name!r} brings none; train one"
+                " with head=True."
             )
         check_fit(
             backbone.spec,

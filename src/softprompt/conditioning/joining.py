@@ -10,7 +10,7 @@ A batch may hold both, and rows without a prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class Applied:
         segments: Virtual tokens in each of its parts, if a template divides it.
         rows: Rows to insert, `[length, dim]`; None if it is injected.
         keys_values: What to inject; None if it is inserted.
+        head: By name, weights of the classification head that its rows get; empty for the model's own.
     """
 
     length: int
@@ -46,6 +47,7 @@ class Applied:
     segments: tuple[int, ...] = ()
     rows: Tensor | None = None
     keys_values: KeysValues | None = None
+    head: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -347,4 +347,8 @@ class Prompted:
         for name in names:
             if name is not None and name not in self._prompts:
                 raise choose("prompt", name, self._prompts)
+        if None in names and self.backbone.has_untrained_head:
+            raise ConfigError(
+                f"The head of {self.backbone.name} is new and knows nothing; give each row a prompt with a head."
+            )
         return names

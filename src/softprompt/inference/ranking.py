@@ -101,7 +101,7 @@ def _choose(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
     best = scores.argmax(-1).tolist()
     probabilities = scores.double().softmax(-1).tolist()
     return [
-        Choice(row.candidates[index], dict(zip(row.candidates, shares, strict=True)))
+        Choice(row.candidates[index], dict(zip(row.candidates, shares[: len(row.candidates)], strict=True)))
         for row, index, shares in zip(rows, best, probabilities, strict=True)
     ]
 
@@ -117,10 +117,12 @@ def _class_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor
     ids, mask, marks = collate(model, rows)
     logits = model(ids, mask, prompts=[row.prompt for row in rows], marks=marks).logits
     assert logits is not None
-    for row in rows:
-        if len(row.candidates) != logits.shape[1]:
+    known = (logits != -torch.inf).sum(-1).tolist()  # each row has the classes of its prompt's head
+    for row, classes in zip(rows, known, strict=True):
+        if len(row.candidates) != classes:
             raise ConfigError(
-                f"{model.backbone.name} has {logits.shape[1]} classes, but there are {len(row.candidates)} candidates "
-                f"({', '.join(row.candidates)}); load it with num_labels={len(row.candidates)}."
+                f"{model.backbone.name} has {classes} classes, but there are {len(row.candidates)} candidates "
+                f"({', '.join(row.candidates)}); load it with num_labels={len(row.candidates)}, or train a prompt with "
+                "head=True."
             )
     return logits.float()

@@ -94,6 +94,9 @@ class Host(Protocol):
     def common_tokens(self, count: int) -> list[int]:
         """The tokenizer's first real entries."""
 
+    def start_head(self, classes: int | None, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Weights of a new classification head, by name; of as many classes as the model's own if None."""
+
     def record(
         self, embeddings: Float[Tensor, "prompts prompt dim"], mask: Bool[Tensor, "prompts prompt"]
     ) -> Mapping[Any, tuple[Tensor, Tensor]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -24,7 +24,11 @@ __all__ = [
     "ReparameterizedRows",
     "SharedRows",
     "TaskRows",
+    "WithHead",
 ]
+
+
+_STACKS, _HEAD = "keys_values.", "head."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +39,12 @@ class PromptTensors:
         rows: Rows at the input embedding, `[length, dim]`; None if there are none.
         keys_values: By stack, `[layers, 2, kv_heads, length, head_dim]`: keys at index 0, values at 1. Layers are
             those that the method chooses.
+        head: By name, weights of the classification head that was trained with the prompt; empty without one.
     """
 
     rows: Float[Tensor, "length dim"] | None = None
     keys_values: Mapping[str, Float[Tensor, "layers 2 kv_heads length head_dim"]] = field(default_factory=dict)
+    head: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -50,14 +56,17 @@ class PromptTensors:
     def named(self) -> dict[str, Tensor]:
         """By name, as an artefact stores them."""
         rows = {} if self.rows is None else {"rows": self.rows}
-        return {**rows, **{f"keys_values.{stack}": value for stack, value in self.keys_values.items()}}
+        stacks = {_STACKS + stack: value for stack, value in self.keys_values.items()}
+        return {**rows, **stacks, **{_HEAD + name: value for name, value in self.head.items()}}
 
     @classmethod
     def from_named(cls, tensors: Mapping[str, Tensor]) -> PromptTensors:
         """Read what `named` gave."""
-        prefix = "keys_values."
-        stacks = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        return cls(rows=tensors.get("rows"), keys_values=stacks)
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        return cls(rows=tensors.get("rows"), keys_values=under(_STACKS), head=under(_HEAD))
 
 
 class Parameters(nn.Module, abc.ABC):
@@ -116,6 +125,30 @@ class DirectPrefix(Parameters):
     def forward(self) -> PromptTensors:
         """The keys and values."""
         return PromptTensors(keys_values=dict(self.keys_values.items()))
+
+
+class WithHead(Parameters):
+    """A prompt's parameters, and the weights of a classification head that is trained with them (Liu et al. 2022, §3).
+
+    Args:
+        prompt: Whatever the method trains.
+        head: By name, where the head starts.
+    """
+
+    def __init__(self, prompt: Parameters, head: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.prompt = prompt
+        self._names = tuple(head)
+        self.head = nn.ParameterList([nn.Parameter(value.float().clone()) for value in head.values()])
+
+    def forward(self) -> PromptTensors:
+        """The prompt's tensors with the head's."""
+        tensors: PromptTensors = self.prompt()
+        return replace(tensors, head=dict(zip(self._names, self.head, strict=True)))
+
+    def penalty(self) -> Tensor | None:
+        """That of the prompt."""
+        return self.prompt.penalty()
 
 
 class SharedRows(nn.Module):

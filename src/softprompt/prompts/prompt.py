@@ -14,7 +14,7 @@ from softprompt.artefact import read_folder, write_folder
 from softprompt.config import to_mapping
 from softprompt.errors import ArtefactError
 from softprompt.prompts import card, registry
-from softprompt.prompts.parameters import DirectPrefix, DirectRows, Parameters, PromptTensors
+from softprompt.prompts.parameters import DirectPrefix, DirectRows, Parameters, PromptTensors, WithHead
 
 __all__ = ["SCHEMA_VERSION", "PromptInfo", "PromptTensors", "SoftPrompt"]
 
@@ -164,6 +164,10 @@ class SoftPrompt(nn.Module):
 
 
 def _direct(tensors: Mapping[str, Tensor], path: str | Path = "The prompt") -> Parameters:
+    inner = {name: value for name, value in tensors.items() if not name.startswith("head.")}
+    if inner.keys() != tensors.keys():
+        head = {name.removeprefix("head."): value.detach() for name, value in tensors.items() if name not in inner}
+        return WithHead(_direct(inner, path), head)
     if set(tensors) == {"rows"} and tensors["rows"].ndim == 2:
         return DirectRows(tensors["rows"].detach())
     shaped = all(

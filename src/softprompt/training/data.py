@@ -77,7 +77,8 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
     given = [render_input(backbone, form, example.columns) for example, _ in pairs]
     if kind == "encoder-only":
         labels = list(task.labels or ())
-        _check_classes(backbone, run, task, len(labels))
+        if prompt is None or not model.prompts[prompt]().head:
+            _check_classes(backbone, run, task, len(labels))
         targets = [[labels.index(target)] for _, target in pairs]
     else:
         targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])

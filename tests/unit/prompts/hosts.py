@@ -57,6 +57,10 @@ class Letters:
         """The letters' numbers, and a thousand unknown ones."""
         return list(range(1, 1027))[:count]
 
+    def start_head(self, classes, generator):
+        """One layer over two letters' worth of values."""
+        return {"classifier.weight": torch.randn(classes or 2, self.spec.dim, generator=generator)}
+
     def record(self, embeddings: Tensor, mask: Tensor) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
         """Keys that say which token they are for, values that say which layer they are of."""
         made = {}

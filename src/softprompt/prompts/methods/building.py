@@ -13,6 +13,7 @@ from softprompt.errors import ConfigError
 from softprompt.prompts import placements
 from softprompt.prompts.host import Host, LabelledTask
 from softprompt.prompts.initializers import Materials, fit
+from softprompt.prompts.parameters import Parameters, WithHead
 from softprompt.prompts.prompt import PromptInfo, PromptTensors, SoftPrompt
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "gather",
     "load_sources",
     "place",
+    "with_head",
 ]
 
 _COMMON_TOKENS = 5000
@@ -157,6 +159,27 @@ def describe(method: Started, backbone: Host) -> PromptInfo:
         tokenizer=backbone.tokenizer_digest,
         lineage=tuple(f"started from {path}" for path in _sources(method)),
     )
+
+
+def with_head(
+    parameters: Parameters, backbone: Host, task: LabelledTask | None, generator: torch.Generator
+) -> Parameters:
+    """A prompt's parameters with a classification head of their own.
+
+    Args:
+        parameters: What the method trains.
+        backbone: The model that it is for.
+        task: Whose labels are the classes; the head has as many as the model's own without a task.
+        generator: The only source of randomness.
+
+    Raises:
+        ConfigError: If the task has no labels.
+        UnsupportedError: If the model has no classification head.
+    """
+    if task is not None and task.labels is None:
+        raise ConfigError("head=True trains a head over the task's labels, but it has none; give it label_words.")
+    classes = None if task is None or task.labels is None else len(task.labels)
+    return WithHead(parameters, backbone.start_head(classes, generator))
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from softprompt.config import from_mapping
 from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.prompts import initializers, placements, registry
 from softprompt.prompts.host import Host, LabelledTask
-from softprompt.prompts.methods.building import check_started, describe, gather, load_sources
-from softprompt.prompts.parameters import DirectPrefix, ReparameterizedPrefix
+from softprompt.prompts.methods.building import check_started, describe, gather, load_sources, with_head
+from softprompt.prompts.parameters import DirectPrefix, Parameters, ReparameterizedPrefix
 from softprompt.prompts.prompt import SoftPrompt
 
 __all__ = ["PTuningV2", "PrefixTuning"]
@@ -42,6 +42,7 @@ class PrefixTuning:
             that a stack lacks are left out.
         placement: `prepend`; in decoder-only models also `middle` and `append` (infix), which hide the prefix
             from what stands before it.
+        head: Whether an encoder-only model's classification head is trained and stored with the prefix.
 
     Raises:
         ConfigError: If a setting is unknown or out of range; `init` is looked up when a prefix is built.
@@ -57,6 +58,7 @@ class PrefixTuning:
     decoder: bool = True
     layers: Sequence[int] | None = None
     placement: str = "prepend"
+    head: bool = False
 
     def __post_init__(self) -> None:
         if self.layers is not None:
@@ -76,8 +78,8 @@ class PrefixTuning:
 
         Raises:
             ConfigError: If the initializer is unknown or lacks what it starts from, or every stack is switched off.
-            UnsupportedError: If the backbone's layers cannot be given keys and values, or the placement needs a
-                decoder-only model.
+            UnsupportedError: If the backbone's layers cannot be given keys and values, the placement needs a
+                decoder-only model, or a head is to be trained and the model has none for classes.
         """
         spec = backbone.spec
         if spec.no_prefix is not None:
@@ -103,12 +105,14 @@ class PrefixTuning:
         generator = torch.Generator().manual_seed(seed)
         start = self._start(backbone, task, list(stacks), generator)
         info = describe(self, backbone)
-        if self.hidden is None:
-            return SoftPrompt(DirectPrefix(start), self, info)
-        reparameterized = ReparameterizedPrefix(
-            start, dim=spec.dim, hidden=self.hidden, from_start=self.init != "random", generator=generator
-        )
-        return SoftPrompt(reparameterized, self, info)
+        parameters: Parameters = DirectPrefix(start)
+        if self.hidden is not None:
+            parameters = ReparameterizedPrefix(
+                start, dim=spec.dim, hidden=self.hidden, from_start=self.init != "random", generator=generator
+            )
+        if self.head:
+            parameters = with_head(parameters, backbone, task, generator)
+        return SoftPrompt(parameters, self, info)
 
     def _start(
         self, backbone: Host, task: LabelledTask | None, stacks: list[str], generator: torch.Generator
@@ -152,8 +156,8 @@ class PrefixTuning:
 class PTuningV2(PrefixTuning):
     """P-tuning v2 (Liu et al. 2022, §3): a prefix whose keys and values are trained themselves, without an MLP.
 
-    Its settings are those of `PrefixTuning`. The paper's lengths lie between 8 and about 200, its rates between 5e-3
-    and 1e-2.
+    Its settings are those of `PrefixTuning`. On encoder-only models the paper trains a head with it: `head=True`. Its
+    lengths lie between 8 and about 200, its rates between 5e-3 and 1e-2.
     """
 
     length: int = 20

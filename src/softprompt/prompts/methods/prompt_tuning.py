@@ -13,8 +13,16 @@ from softprompt.config import from_mapping
 from softprompt.errors import ConfigError
 from softprompt.prompts import initializers, registry
 from softprompt.prompts.host import Host, LabelledTask
-from softprompt.prompts.methods.building import check_placed, check_started, describe, embed_text, gather, place
-from softprompt.prompts.parameters import DirectRows
+from softprompt.prompts.methods.building import (
+    check_placed,
+    check_started,
+    describe,
+    embed_text,
+    gather,
+    place,
+    with_head,
+)
+from softprompt.prompts.parameters import DirectRows, Parameters
 from softprompt.prompts.prompt import SoftPrompt
 
 __all__ = ["PromptTuning"]
@@ -35,6 +43,7 @@ class PromptTuning:
             waywardness", Khashabi et al. 2022, §3); repeated or cut to the prompt's length.
         towards_weight: Weight of the squared distance per row that is then added to the loss.
         segments: Rows at each place, for `placement="template"`; taken from the task if None.
+        head: Whether an encoder-only model's classification head is trained and stored with the prompt.
 
     Raises:
         ConfigError: If a setting is unknown or out of range. `init` is looked up when a prompt is built: a trained one
@@ -49,6 +58,7 @@ class PromptTuning:
     towards: str | None = None
     towards_weight: float = 0.01
     segments: Sequence[int] | None = None
+    head: bool = False
 
     def __post_init__(self) -> None:
         if self.segments is not None:
@@ -69,12 +79,16 @@ class PromptTuning:
         Raises:
             ConfigError: If the initializer is unknown or lacks what it starts from, or the task's template divides
                 another number of rows.
+            UnsupportedError: If a head is to be trained and the model has none for classes.
         """
         method = place(self, task)
-        materials = gather(method, backbone, task, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        materials = gather(method, backbone, task, generator)
         rows = initializers.find(self.init)(materials)
         anchor = embed_text(backbone, self.towards, self.length) if self.towards is not None else None
-        parameters = DirectRows(rows, anchor=anchor, weight=self.towards_weight)
+        parameters: Parameters = DirectRows(rows, anchor=anchor, weight=self.towards_weight)
+        if self.head:
+            parameters = with_head(parameters, backbone, task, generator)
         return SoftPrompt(parameters, method, describe(self, backbone))
 
     @classmethod
