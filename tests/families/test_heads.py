@@ -194,7 +194,15 @@ def test_a_head_learns_with_its_prompt_alone_or_beside_others():
     task = sentiment(rows=60)
     runs = [
         short_run(
-            name, task=task, method=method, optimizer="adamw", learning_rate=0.05, batch_size=16, steps=60, seed=seed
+            name,
+            task=task,
+            method=method,
+            optimizer="adamw",
+            learning_rate=0.05,
+            batch_size=16,
+            steps=60,
+            seed=seed,
+            evaluate_every=None,
         )
         for seed, (name, method) in enumerate(METHODS.items())
     ]

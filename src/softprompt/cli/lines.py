@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from softprompt.cli.tables import print_table
-
-if TYPE_CHECKING:
-    from softprompt.studies import Line
+from softprompt.studies import Line
 
 __all__ = ["print_lines"]
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
-from softprompt.cli.tables import print_table
-
-if TYPE_CHECKING:
-    from softprompt.studies import Advice
+from typing import Any, Literal
 
 __all__ = ["recommend_settings"]
-
-_COLUMNS = ("setting", "value", "reason", "source")
 
 
 def recommend_settings(
@@ -80,6 +73,7 @@ def recommend_settings(
     """
     settings: dict[str, Any] = dict(locals())
     import softprompt as sp
+    from softprompt.cli.advising import print_advice
     from softprompt.cli.data import read_task
     from softprompt.errors import ConfigError
     from softprompt.studies import recommend, search_settings
@@ -95,11 +89,6 @@ def recommend_settings(
         found = search_settings(loaded, loaded_task, steps=steps, seed=seed, config=config)
     else:
         found = recommend(loaded, loaded_task, steps=steps)
-    print_table(_COLUMNS, [_line(one) for one in found.advice])
+    print_advice(found.advice)
     print("\nBeside it, to be compared rather than followed:")
-    print_table(_COLUMNS, [_line(one) for one in found.beside])
-
-
-def _line(advice: Advice) -> tuple[str, str, str, str]:
-    value = "none" if advice.value is None else str(advice.value)
-    return advice.setting, value, advice.reason, advice.source
+    print_advice(found.beside)

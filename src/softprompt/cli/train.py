@@ -5,14 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from softprompt.backbones import Backbone
-    from softprompt.training import Run
 
 __all__ = ["train_prompts"]
 
@@ -183,7 +179,9 @@ def train_prompts(
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if settings != "given":
-        given |= _advised(loaded, given, made)
+        from softprompt.cli.advising import advised_settings
+
+        given |= advised_settings(loaded, made, given, _changed(given))
         made = build_runs(given)
     config = sp.TrainConfig(
         output_dir=output_dir,
@@ -212,34 +210,6 @@ def train_prompts(
     for name, run in result.items():
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
-
-
-def _advised(backbone: Backbone, given: dict[str, Any], made: list[Run]) -> dict[str, Any]:
-    """The recommended settings that no flag decides, told on standard error.
-
-    Raises:
-        ConfigError: If there are several runs, or a method is given whose settings are to be found.
-    """
-    import softprompt as sp
-    from softprompt.studies import recommend, search_settings
-
-    changed = _changed(given)
-    if len(made) > 1 or "method" in changed:
-        raise ConfigError(
-            f"--settings {given['settings']} finds method and settings of one run; drop --method and runs."
-        )
-    (run,) = made
-    steps = run.steps if "steps" in changed else None
-    if given["settings"] == "search":
-        config = sp.TrainConfig(output_dir=Path(given["output_dir"]) / "search", pass_tokens=given["pass_tokens"])
-        found = search_settings(backbone, run.tasks[0], steps=run.steps, seed=run.seed, config=config)
-    else:
-        found = recommend(backbone, run.tasks[0], steps=steps)
-    taken = [one for one in found.advice if one.setting not in changed]
-    for one in taken:
-        print(f"{one.setting}: {one.value} ({one.reason}; {one.source})", file=sys.stderr)
-    # a hidden width of 0 is how the flag spells none
-    return {one.setting: 0 if one.setting == "hidden" and one.value is None else one.value for one in taken}
 
 
 def _changed(settings: dict[str, Any]) -> list[str]:
