@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from softprompt.config import from_mapping
 from softprompt.errors import ConfigError
 from softprompt.prompts import initializers, registry
 from softprompt.prompts.host import Host, LabelledTask
-from softprompt.prompts.methods.building import check_placed, check_started, describe, gather, place
+from softprompt.prompts.methods.building import describe, gather, place
+from softprompt.prompts.methods.rows import RowsMethod
 from softprompt.prompts.parameters import SharedRows, TaskRows
 from softprompt.prompts.prompt import SoftPrompt
 
@@ -20,21 +19,15 @@ __all__ = ["MultitaskPrompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultitaskPrompt:
+class MultitaskPrompt(RowsMethod):
     """Rows at the input embedding, one prompt for each of several tasks (Wang et al. 2023).
 
     A task's rows are those of a shared prompt, multiplied entry by entry with the task's own matrix of low rank. Every
     matrix begins as ones, so that all tasks start from the shared prompt. What is stored are rows, like those of prompt
     tuning. To take them to a new task, start from the mean of the tasks' prompts: `init="prompt"`, `source=[...]`.
 
-    Attributes:
-        length: Virtual tokens.
+    Attributes, besides those of `RowsMethod`, whose start is that of the shared rows:
         rank: Rank of a task's matrix.
-        init: Name of an initializer of the shared rows, as in `PromptTuning`.
-        text: The words to start from, for `init="text"`.
-        source: Folder of the prompt to start from, for `init="prompt"`; of several, their mean.
-        placement: As in `PromptTuning`.
-        segments: As in `PromptTuning`.
 
     Raises:
         ConfigError: If a setting is unknown or out of range; `init` is looked up when a prompt is built.
@@ -43,19 +36,10 @@ class MultitaskPrompt:
         Wang et al. 2023, "Multitask Prompt Tuning Enables Parameter-Efficient Transfer Learning", §3.
     """
 
-    length: int = 100
     rank: int = 1
-    init: str = "vocab"
-    text: str | None = None
-    source: str | Sequence[str] | None = None
-    placement: str = "prepend"
-    segments: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.segments is not None:
-            object.__setattr__(self, "segments", tuple(self.segments))
-        check_started(self)
-        check_placed(self)
+        super().__post_init__()
         if self.rank < 1:
             raise ConfigError(f"rank={self.rank}: expected at least 1.")
 
@@ -95,11 +79,6 @@ class MultitaskPrompt:
             )
             for name, task in tasks.items()
         }
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> MultitaskPrompt:
-        """Read the settings from plain values."""
-        return from_mapping(cls, settings)
 
 
 registry.register("multitask", MultitaskPrompt)

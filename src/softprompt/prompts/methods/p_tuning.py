@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from softprompt.config import from_mapping
 from softprompt.errors import ConfigError
 from softprompt.prompts import initializers, registry
 from softprompt.prompts.host import Host, LabelledTask
-from softprompt.prompts.methods.building import check_placed, check_started, describe, gather, place
+from softprompt.prompts.methods.building import describe, gather, place
+from softprompt.prompts.methods.rows import RowsMethod
 from softprompt.prompts.parameters import ReparameterizedRows
 from softprompt.prompts.prompt import SoftPrompt
 
@@ -20,23 +19,18 @@ __all__ = ["PTuning"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PTuning:
+class PTuning(RowsMethod):
     """Rows at the input embedding that a prompt encoder produces from trainable inputs (Liu et al. 2021).
 
     The encoder is trained with its inputs and computed away when the prompt is stored, which then holds rows like
     those of prompt tuning. The paper places them by a template, between the input's fields and anchor words:
     `placement="template"` with an input such as `{soft:3} {premise} {soft:3} {hypothesis} answer: {soft:3}`.
 
-    Attributes:
-        length: Virtual tokens.
+    Attributes, besides those of `RowsMethod`:
         encoder: `lstm`, a bidirectional LSTM of two layers and an MLP; or `mlp`, an MLP of three linear layers.
         hidden: Width inside the encoder; the backbone's own if None.
         init: `random`, where the encoder's output is the start, or the name of an initializer of rows, to which the
             encoder then adds what it learns, from zero.
-        text: The words to start from, for `init="text"`.
-        source: Folder of the prompt to start from, for `init="prompt"`; of several, their mean.
-        placement: As in `PromptTuning`.
-        segments: As in `PromptTuning`.
 
     Raises:
         ConfigError: If a setting is unknown or out of range; `init` is looked up when a prompt is built.
@@ -49,16 +43,9 @@ class PTuning:
     encoder: Literal["lstm", "mlp"] = "lstm"
     hidden: int | None = None
     init: str = "random"
-    text: str | None = None
-    source: str | Sequence[str] | None = None
-    placement: str = "prepend"
-    segments: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.segments is not None:
-            object.__setattr__(self, "segments", tuple(self.segments))
-        check_started(self)
-        check_placed(self)
+        super().__post_init__()
         if self.encoder not in ("lstm", "mlp"):
             raise ConfigError(f"encoder={self.encoder!r}: expected 'lstm' or 'mlp'.")
         if self.hidden is not None and self.hidden < 1:
@@ -90,11 +77,6 @@ class PTuning:
             generator=generator,
         )
         return SoftPrompt(rows, method, describe(self, backbone))
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> PTuning:
-        """Read the settings from plain values."""
-        return from_mapping(cls, settings)
 
 
 registry.register("p_tuning", PTuning)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from softprompt.config import from_mapping
 from softprompt.errors import ConfigError
 from softprompt.prompts import initializers, registry
 from softprompt.prompts.host import Host, LabelledTask
 from softprompt.prompts.methods.building import (
-    check_placed,
-    check_started,
     describe,
     embed_text,
     gather,
     place,
     with_head,
 )
+from softprompt.prompts.methods.rows import RowsMethod
 from softprompt.prompts.parameters import DirectRows, Parameters
 from softprompt.prompts.prompt import SoftPrompt
 
@@ -29,20 +25,13 @@ __all__ = ["PromptTuning"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptTuning:
+class PromptTuning(RowsMethod):
     """Trainable rows at the input embedding (Lester et al. 2021; in an encoder-decoder, the encoder's).
 
-    Attributes:
-        length: Virtual tokens.
-        init: Name of an initializer: `class_labels`, `vocab`, `normal`, `random`, `text`, `prompt`.
-        text: The words to start from, for `init="text"`.
-        source: Folder of the prompt to start from, for `init="prompt"`; of several, their mean.
-        placement: Name of a placement: `prepend`, `middle`, `append`, or `template`, which divides the rows among the
-            places `{soft:N}` of the task's template.
+    Attributes, besides those of `RowsMethod`:
         towards: A text whose embeddings the rows are kept near to in training, so that they can be read ("prompt
             waywardness", Khashabi et al. 2022, §3); repeated or cut to the prompt's length.
         towards_weight: Weight of the squared distance per row that is then added to the loss.
-        segments: Rows at each place, for `placement="template"`; taken from the task if None.
         head: Whether an encoder-only model's classification head is trained and stored with the prompt.
 
     Raises:
@@ -50,21 +39,13 @@ class PromptTuning:
             is read without the package that started it.
     """
 
-    length: int = 100
     init: str = "class_labels"
-    text: str | None = None
-    source: str | Sequence[str] | None = None
-    placement: str = "prepend"
     towards: str | None = None
     towards_weight: float = 0.01
-    segments: Sequence[int] | None = None
     head: bool = False
 
     def __post_init__(self) -> None:
-        if self.segments is not None:
-            object.__setattr__(self, "segments", tuple(self.segments))
-        check_started(self)
-        check_placed(self)
+        super().__post_init__()
         if not 0 <= self.towards_weight < math.inf:
             raise ConfigError(f"towards_weight={self.towards_weight}: expected a number of at least 0.")
 
@@ -90,11 +71,6 @@ class PromptTuning:
         if self.head:
             parameters = with_head(parameters, backbone, task, generator)
         return SoftPrompt(parameters, method, describe(self, backbone))
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> PromptTuning:
-        """Read the settings from plain values."""
-        return from_mapping(cls, settings)
 
 
 registry.register("prompt_tuning", PromptTuning)
