@@ -1,4 +1,4 @@
-"""What the README shows works: its Python runs, its commands are understood."""
+"""What README and docs show works: Python runs, commands are understood."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 HUB = "google/t5-v1_1-small"
 COMMANDS = [line for line in README.splitlines() if line.startswith("softprompt ") and "--backbone" in line]
 
@@ -31,3 +32,20 @@ def test_the_commands_are_understood(run, line):
     code, out, err = run(*shlex.split(line)[1:], "--print_config")
     assert code == 0, err
     assert HUB in out
+
+
+DOCUMENTED = sorted(
+    {
+        line
+        for page in (ROOT / "docs").glob("*.md")
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("softprompt ")
+    }
+)
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_the_commands_of_the_docs_are_understood(run, line):
+    code, _, err = run(*shlex.split(line)[1:], "--print_config")
+    assert code == 0, err

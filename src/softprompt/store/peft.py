@@ -55,8 +55,9 @@ _NO_METHOD = {
     "CARTRIDGE": "it is a compressed cache of a text, with positions of its own",
 }
 _NO_TASK = {
-    "SEQ_CLS": "it comes with a trained classification head",
-    "TOKEN_CLS": "it comes with a trained classification head",
+    "SEQ_CLS": "PEFT puts rows before the first token, which an encoder's head reads, and counts a prefix as earlier "
+    "positions of the input; softprompt does neither",
+    "TOKEN_CLS": "it comes with a trained head for tokens",
     "QUESTION_ANS": "it comes with a trained head for spans",
     "FEATURE_EXTRACTION": "it gives hidden states, not text",
 }
@@ -273,8 +274,8 @@ def _check_export(prompt: SoftPrompt) -> str:
         raise UnsupportedError("The prompt does not say what kind of model it is for; pass bind(prompt, backbone).")
     if kind not in _TASK_TYPES:
         raise UnsupportedError(
-            f"A prompt for a model of kind {kind} needs that model's classification head, in whose place PEFT trains "
-            "one of its own; store it with prompt.save."
+            f"A prompt for a model of kind {kind} cannot be applied by PEFT as it was trained: {_NO_TASK['SEQ_CLS']}. "
+            "Store it with prompt.save."
         )
     if prompt.placement != "prepend":
         raise UnsupportedError(
