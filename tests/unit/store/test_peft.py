@@ -84,7 +84,10 @@ def test_a_backbone_binds_it(tmp_path):
         ({"peft_type": "CPT"}, "tied to token ids"),
         ({"peft_type": "CARTRIDGE"}, "a compressed cache"),
         ({"peft_type": None}, "holds None"),
-        ({"task_type": "SEQ_CLS"}, "task type 'SEQ_CLS', expected CAUSAL_LM or SEQ_2_SEQ_LM: .* which an encoder's head reads"),
+        (
+            {"task_type": "SEQ_CLS"},
+            "task type 'SEQ_CLS', expected CAUSAL_LM or SEQ_2_SEQ_LM: .* which an encoder's head reads",
+        ),
         ({"task_type": "TOKEN_CLS"}, "head for tokens"),
         ({"task_type": "QUESTION_ANS"}, "a trained head for spans"),
         ({"task_type": "FEATURE_EXTRACTION"}, "hidden states, not text"),
@@ -202,7 +205,11 @@ def test_inputs_that_peft_leaves_unscaled(tmp_path):
         (PromptTuning(length=3, init="random", placement="append"), {}, "placement='append'"),
         (PrefixTuning(length=3, hidden=None, placement="middle"), {}, "placement='middle'"),
         (PromptTuning(length=3, init="random"), {"kind": None}, r"does not say what kind .* bind\(prompt, backbone\)"),
-        (PromptTuning(length=3, init="random"), {"kind": "encoder-only"}, "cannot be applied by PEFT as it was trained"),
+        (
+            PromptTuning(length=3, init="random"),
+            {"kind": "encoder-only"},
+            "cannot be applied by PEFT as it was trained",
+        ),
     ],
 )
 def test_what_peft_would_apply_differently_is_not_written(tmp_path, method, change, message):
