@@ -31,6 +31,7 @@ class TaskDefinition:
         source: Where the data were published.
         licence: Its terms.
         citation: The paper, in one line.
+        group: Column that rows have in common which are scored together, such as a question with several answers.
         folder: The data, where they come along with the package; `None` where users bring their own folder.
         layout: What a folder of users must hold.
     """
@@ -44,6 +45,7 @@ class TaskDefinition:
     source: str
     licence: str
     citation: str
+    group: str | None = None
     folder: Path | None = None
     layout: str = ""
 
@@ -90,5 +92,6 @@ class TaskDefinition:
             name=self.name,
             metrics=self.metrics,
             on_bad_row=on_bad_row,
+            group=self.group,
             card=self.card,
         )

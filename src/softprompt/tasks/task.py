@@ -32,6 +32,7 @@ class Task:
         metrics: Names of the metrics that score it, the one that chooses the best checkpoint first.
         report: What reading found: rows, skipped rows, duplicates across splits.
         card: Where the data come from, for built-in tasks; else empty.
+        group: Column that rows have in common which are scored together; None where each row is scored by itself.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     metrics: tuple[str, ...]
     report: TaskReport
     card: str = ""
+    group: str | None = None
     _examples: Mapping[str, Sequence[Example]] = field(default_factory=dict, repr=False)
 
     @property
@@ -93,7 +95,7 @@ class Task:
         }  # fmt: skip
         form = replace(self.format, **{key: value for key, value in given.items() if value is not None})
         rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
-        made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, card=self.card)
+        made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, group=self.group, card=self.card)
         found = replace(made.report, skipped=self.report.skipped, split_seed=self.report.split_seed)
         return replace(made, report=found)
 
@@ -306,6 +308,7 @@ class Task:
         metrics: Sequence[str] | None = None,
         on_bad_row: OnBadRow = "error",
         lone_train: tuple[int, tuple[float, float, float]] | None = None,
+        group: str | None = None,
         card: str = "",
     ) -> Task:
         """A task from rows that know their place: what every other way of making one ends in.
@@ -317,6 +320,7 @@ class Task:
             metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
             on_bad_row: `error` or `skip`.
             lone_train: Seed and shares by which a lone `train` is split; `None` leaves it alone.
+            group: Column that rows have in common which are scored together, if any.
             card: Where the data come from.
 
         Raises:
@@ -343,7 +347,7 @@ class Task:
             splits = dict(split_examples(splits["train"], seed=seed, sizes=sizes))
         counts = {split: len(examples) for split, examples in splits.items()}
         report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits), split_seed=seed)
-        return cls(name, form, chosen, report, card, splits)
+        return cls(name, form, chosen, report, card, group, splits)
 
 
 def _with_all_references(examples: Iterable[Example]) -> list[Example]:
