@@ -51,14 +51,34 @@ def test_training_takes_what_is_advised_where_no_flag_decides(settings, run, ask
     stored = json.loads((out / "prompts" / "film" / "prompt.json").read_text())
     assert stored["method"]["name"] == written["method"] in ("p_tuning_v2", "prompt_tuning")
     assert stored["run"]["batch_size"] == 2
+    again = tmp_path / "again"
+    code, _, err = run("train", "--config", str(out / "config.yaml"), "--output_dir", str(again))
+    assert code == 0, err
+    prompts = [folder / "prompts" / "film" / "prompt.safetensors" for folder in (out, again)]
+    assert prompts[0].read_bytes() == prompts[1].read_bytes()
 
 
-def test_a_method_contradicts_advice(run, asked, tmp_path):
-    code, _, err = run(
-        "train", *asked, "--output_dir", str(tmp_path / "a"), "--settings", "auto", "--method", "prefix_tuning"
-    )
+@pytest.mark.parametrize(("flag", "value"), [("--method", "prefix_tuning"), ("--hidden", "0"), ("--runs", "[{}]")])
+def test_what_advice_is_to_find_is_not_given(flag, value, run, asked, tmp_path):
+    code, _, err = run("train", *asked, "--output_dir", str(tmp_path / "a"), "--settings", "auto", flag, value)
     assert code == 2
-    assert "drop --method" in err
+    assert f"drop {flag}" in err
+
+
+def test_a_search_keeps_what_was_given(run, asked, tmp_path):
+    """Rates were searched for another length, by another metric, and long inputs stopped the search."""
+    out = tmp_path / "out"
+    code, _, err = run(
+        "train", *asked, "--output_dir", str(out), "--settings", "search", "--steps", "16", "--length", "3",
+        "--metric", "macro_f1", "--max_input_tokens", "4", "--truncate", "true", "--learning_rate", "0.02",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "macro_f1" in err
+    session = json.loads((out / "search" / "session.json").read_text())
+    for candidate in session["runs"].values():
+        assert candidate["method"]["length"] == 3
+        assert (candidate["metric"], candidate["max_input_tokens"]) == ("macro_f1", 4)
+        assert candidate["learning_rate"] == 0.02
 
 
 def test_methods_are_compared_by_one_command(run, asked, tmp_path):
@@ -76,4 +96,4 @@ def test_methods_are_compared_by_one_command(run, asked, tmp_path):
     assert run(*compare)[1] == out
     code, _, err = run("train", *asked, "--output_dir", str(tmp_path / "b"), "--compare", "all", "--length", "3")
     assert code == 2
-    assert "--length says something of one run" in err
+    assert "--length is not for --compare" in err

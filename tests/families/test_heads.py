@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import transformers as tf
+from accelerate.hooks import ModelHook, add_hook_to_module
 from tests.training.sessions import calm_backbone, difference, sentiment, short_run
 from torch import Tensor, nn
 
@@ -173,6 +174,25 @@ def test_the_model_keeps_its_head():
     assert not any(parameter.requires_grad for parameter in backbone("roberta").model.parameters())
 
 
+def test_a_head_is_read_under_hooks():
+    """Hooks of accelerate bind `forward` to the model: the head's copy ran the model, and no prompt reached it."""
+    ids, mask = batch()
+    plain = Prompted(backbone("bert"), prompts("bert"))
+    hooked = copy.deepcopy(backbone("bert").model)
+    hooked.set_attn_implementation("eager")
+    add_hook_to_module(hooked, ModelHook())
+    with torch.no_grad():
+        want = plain(ids, mask, prompts="keys").logits
+        got = Prompted(Backbone.from_model(hooked), prompts("bert"))(ids, mask, prompts="keys").logits
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_of_a_batch_is_kept():
+    ids, mask = batch()
+    Prompted(backbone("bert"), prompts("bert"))(ids, mask, prompts="keys")
+    assert backbone("bert").head._given.output is None
+
+
 def test_threads_do_not_see_each_others_heads():
     """A head's weights are put into a module that all threads share, for as long as a call lasts."""
     ids, mask = batch()
@@ -235,12 +255,22 @@ def test_an_encoder_without_head_is_given_one(family, tmp_path):
         Prompted(one, {"a": PromptTuning(length=2, init="vocab").build(one)})
     prompt = PTuningV2(length=2, head=True).build(one, with_classes(4))
     assert Prompted(two, {"a": prompt})(ids, mask).logits.shape == (7, 4)
+    other = Backbone.from_pretrained(tmp_path, device="cpu", classes=5)  # how many does not matter
+    torch.testing.assert_close(
+        Prompted(other, {"a": prompt})(ids, mask).logits, Prompted(two, {"a": prompt})(ids, mask).logits
+    )
 
 
 def test_what_cannot_have_a_new_head_is_refused(tmp_path):
     backbone("bert").model.save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match="has a head already; load it without classes"):
         Backbone.from_pretrained(tmp_path, device="cpu", classes=3)
+    with pytest.raises(BackboneError, match="has a head of another number of classes"):
+        Backbone.from_pretrained(tmp_path, device="cpu", classes=2)
+    for kind in ("decoder-only", "encoder-decoder"):
+        calm_backbone(kind).model.save_pretrained(tmp_path / kind)
+        with pytest.raises(BackboneError, match=r"without classes|classif"):
+            Backbone.from_pretrained(tmp_path / kind, device="cpu", classes=3)
     calm = calm_backbone("decoder-only")
     with pytest.raises(UnsupportedError, match="has no classification head; it answers in label words"):
         PromptTuning(length=2, init="vocab", head=True).build(calm)

@@ -71,6 +71,35 @@ def test_the_model_without_it_is_another(kind):
         assert taken(kind, model).fingerprint.matches(bare.fingerprint)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_dora": True},
+        {"target_modules": ["wte"]},
+        {"target_modules": ["c_attn", "lm_head"], "ensure_weight_tying": False},
+        {"modules_to_save": ["ln_f"]},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*tie:UserWarning", "ignore:fan_in_fan_out:UserWarning")
+def test_what_merging_would_change_is_never_taken_for_the_same(settings):
+    """A product of two matrices added to a dense layer of its own is merged exactly; of anything else nobody knows."""
+    model = copy.deepcopy(calm_backbone("decoder-only").model)
+    model.set_attn_implementation("eager")
+    config = LoraConfig(r=2, **{"target_modules": ["c_attn"], "fan_in_fan_out": True, **settings})
+    torch.manual_seed(0)
+    changed = get_peft_model(model, config)
+    for name, parameter in changed.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    carrying = taken("decoder-only", changed.eval())
+    assert not carrying.fingerprint.matches(calm_backbone("decoder-only").fingerprint)
+    merged = taken("decoder-only", changed.merge_and_unload())
+    ids = torch.arange(3, 13).reshape(2, 5)
+    assert carrying.fingerprint != merged.fingerprint
+    assert not carrying.fingerprint.matches(merged.fingerprint)
+    assert merged.model(ids).logits.shape == (2, 5, 48)
+
+
 def test_training_leaves_the_adapter_as_it_is():
     backbone = taken("decoder-only", wrapped("decoder-only"))
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}

@@ -8,7 +8,7 @@ from tests.studies.grids import small_grid
 from softprompt.errors import ConfigError
 from softprompt.prompts import PromptTuning
 from softprompt.studies import load_grid, named_grids
-from softprompt.studies.grid import read_task
+from softprompt.studies.reading import read_task
 from softprompt.training import ModelTuning
 
 

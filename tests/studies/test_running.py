@@ -7,13 +7,13 @@ import os
 import signal
 
 import pytest
-from tests.studies.grids import small_grid, stored_task
+from tests.studies.grids import small_grid, stored_backbone, stored_task
 from tests.training.sessions import calm_backbone
 
 from softprompt.errors import ConfigError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
-from softprompt.studies.grid import read_task
+from softprompt.studies.reading import read_task
 from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
 
@@ -69,6 +69,44 @@ def test_prompt_design_is_scored_and_not_trained(tmp_path):
             assert row[f"{split}_accuracy"] == found["accuracy"]
     with pytest.raises(ConfigError, match=r"Unknown setting of 'shots' 'shot'.*Did you mean 'shots'"):
         ran(small_grid(tmp_path, methods={"shots": {"method": "text_prompt", "shot": 2}}), tmp_path / "other")
+
+
+def test_what_a_backbone_cannot_have_is_named_and_the_rest_runs(tmp_path):
+    """peft knows no layers of some families: a comparison died behind hours of sessions, and at every resumption."""
+    grid = small_grid(
+        tmp_path,
+        backbones=[stored_backbone(tmp_path / "classifier", "encoder-only")],
+        methods={
+            "rows": {"method": "prompt_tuning", "length": 2, "init": "vocab"},
+            "calibrated": {"method": "text_prompt", "calibrate": True, "by": "generate"},
+            "infix": {"method": "p_tuning_v2", "length": 2, "placement": ["append", "prepend"]},
+            "head": {"method": "model_tuning", "layers": 0},
+        },
+        seeds=[0],
+    )
+    table = ran(grid, tmp_path / "out")
+    status = {(row["label"], row.get("placement")): row["status"] for row in table}
+    assert status == {
+        ("rows", None): "finished",
+        ("calibrated", None): "unsupported",
+        ("infix", "append"): "unsupported",
+        ("infix", "prepend"): "finished",
+        ("head", None): "finished",
+    }
+    lines = {(line.method, line.axes.get("placement")): line for line in summarise(grid, table)}
+    assert "needs a decoder-only model" in lines["infix", "append"].unsupported
+    assert lines["infix", "append"].scores == ()
+    assert lines["infix", "prepend"].unsupported == ""
+    assert lines["rows", None].stored_bytes > 0
+    assert lines["rows", None].seconds_per_step > 0
+
+
+def test_methods_may_be_kept_apart(tmp_path):
+    methods = {
+        name: {"method": "prompt_tuning", "length": 2, "init": "vocab", "learning_rate": [0.1, 0.2]} for name in "ab"
+    }
+    table = ran(small_grid(tmp_path, methods=methods, seeds=[0], methods_apart=True), tmp_path / "out")
+    assert [row["session_runs"] for row in table] == [2, 2, 2, 2]
 
 
 def test_an_interrupted_grid_goes_on_and_repeats_nothing(tmp_path, monkeypatch):

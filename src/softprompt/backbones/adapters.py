@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from softprompt.errors import BackboneError
 
-__all__ = ["effective_weights", "unwrap"]
+__all__ = ["brings_a_head", "unwrap", "weights_by_name"]
 
-_INSIDE = ".base_layer."
+_INSIDE, _ADAPTER = ".base_layer.", ".modules_to_save."
 
 
 def unwrap(model: nn.Module) -> PreTrainedModel:
@@ -33,25 +38,51 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
     return base
 
 
-def effective_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights that a model computes with, by name.
+def weights_by_name(model: PreTrainedModel) -> dict[str, Callable[[], Tensor]]:
+    """The weights that a model computes with, each made when it is asked for.
 
-    Low-rank changes are added to what they change, so that merging them makes no difference. Adapters of other kinds
-    stay what they are: weights beside the others.
+    Plain low-rank changes are added to what they change, so that merging them makes no difference. Whatever else an
+    adapter brings (changes of magnitude or bias, of embeddings or tied tables, whole modules) stands beside the others,
+    and merging it makes another model.
     """
-    weights: dict[str, Tensor] = dict(model.named_parameters())
+    weights = dict(model.named_parameters())
     if not any(_INSIDE in name for name in weights):
-        return weights
+        return {name: functools.partial(_itself, weight) for name, weight in weights.items()}
     from peft.tuners.lora import LoraLayer
 
-    for place, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            own = {name: value for name, value in weights.items() if name.startswith(f"{place}.")}
-            for name, value in own.items():
-                del weights[name]
-                if name.startswith(place + _INSIDE):
-                    weights[name.replace(_INSIDE, ".")] = value
-            active = () if module.merged or module.disable_adapters else module.active_adapters
-            changes = [module.get_delta_weight(name) for name in active if name in module.r]
-            weights[f"{place}.weight"] = sum(changes, start=weights[f"{place}.weight"].detach())
-    return weights
+    layers = {place: module for place, module in model.named_modules() if isinstance(module, LoraLayer)}
+    changed = {name for name in weights for place in layers if name.startswith(f"{place}.")}
+    owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    shared = any(owners[id(layer.base_layer.weight)] > 1 for layer in layers.values())
+    if shared or not all(map(_is_plain, layers.values())) or any(_ADAPTER in name for name in weights.keys() - changed):
+        return {name: functools.partial(_itself, weight) for name, weight in weights.items()}
+    found: dict[str, Callable[[], Tensor]] = {
+        name: functools.partial(_itself, weight) for name, weight in weights.items() if name not in changed
+    }
+    for place, layer in layers.items():
+        found[f"{place}.weight"] = functools.partial(_with_changes, layer)
+        if layer.base_layer.bias is not None:
+            found[f"{place}.bias"] = functools.partial(_itself, layer.base_layer.bias)
+    return found
+
+
+def brings_a_head(model: PreTrainedModel) -> bool:
+    """Whether an adapter has trained whole modules of the model, such as its head."""
+    return any(_ADAPTER in name for name, _ in model.named_parameters())
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer's changes are a product of two matrices and nothing else, of a table that nothing shares."""
+    dense = isinstance(layer.base_layer, nn.Linear | Conv1D) and layer.base_layer.weight.is_floating_point()
+    return dense and not any(layer.use_dora.values()) and not any(layer.lora_bias.values())
+
+
+def _itself(weight: Tensor) -> Tensor:
+    return weight
+
+
+def _with_changes(layer: Any) -> Tensor:
+    active = () if layer.merged or layer.disable_adapters else layer.active_adapters
+    changes = [layer.get_delta_weight(name) for name in active if name in layer.r]
+    weight: Tensor = sum(changes, start=layer.base_layer.weight.detach())
+    return weight

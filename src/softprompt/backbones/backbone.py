@@ -45,12 +45,18 @@ class Backbone:
         has_untrained_head: Whether its classification head knows nothing, so that every prompt must bring one.
     """
 
-    has_untrained_head = False
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None,
+        name: str,
+        *,
+        has_untrained_head: bool = False,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.has_untrained_head = has_untrained_head
         injectable = _set_attention(model)
         seen = observe(model, injectable=injectable)
         self.spec: BackboneSpec = seen.spec
@@ -102,9 +108,8 @@ class Backbone:
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
-        backbone = cls(model.to(loading.pick_device(device)), tokenizer, str(name))
-        backbone.has_untrained_head = classes is not None
-        return backbone
+        untrained = classes is not None and not adapters.brings_a_head(model)
+        return cls(model.to(loading.pick_device(device)), tokenizer, str(name), has_untrained_head=untrained)
 
     @classmethod
     def from_model(
@@ -139,8 +144,8 @@ class Backbone:
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
-        """Which model this is, independent of dtype and name."""
-        return fingerprint(self.model)
+        """Which model this is, independent of dtype and name; of a head that knows nothing, too."""
+        return fingerprint(self.model.base_model if self.has_untrained_head else self.model)
 
     @functools.cached_property
     def tokenizer_digest(self) -> str | None:

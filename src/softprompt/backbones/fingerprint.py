@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from softprompt.backbones.adapters import effective_weights
+from softprompt.backbones.adapters import weights_by_name
 from softprompt.errors import ArtefactError
 
 __all__ = ["Fingerprint", "fingerprint"]
@@ -74,20 +74,21 @@ class Fingerprint:
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> Fingerprint:
     """Compute a model's fingerprint; costs a few values of every parameter."""
-    parameters = [parameter for _, parameter in sorted(effective_weights(model).items())]
+    weights = [weight for _, weight in sorted(weights_by_name(model).items())]
     config = model.config.get_text_config()
     heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
-    shapes = [list(parameter.shape) for parameter in parameters]  # not their names, which releases change
+    sampled = [_sample(weight()) for weight in weights]
+    shapes = [shape for shape, _ in sampled]  # not their names, which releases change
     architecture = json.dumps([model.config.model_type, heads, shapes])
-    values = torch.cat([_sample(parameter) for parameter in parameters]).to(torch.bfloat16)
+    values = torch.cat([values for _, values in sampled]).to(torch.bfloat16)
     data = values.view(torch.int16).numpy().astype("<i2").tobytes()
     return Fingerprint(hashlib.sha256(architecture.encode()).hexdigest()[:32], base64.b64encode(data).decode())
 
 
-def _sample(parameter: Tensor) -> Tensor:
+def _sample(parameter: Tensor) -> tuple[list[int], Tensor]:
     flat = parameter.detach().flatten()
     steps = torch.linspace(0, 1, _VALUES_PER_PARAMETER + 2, dtype=torch.float64)[1:-1]
-    return flat[(steps * (flat.numel() - 1)).long().to(flat.device)].float().cpu()
+    return list(parameter.shape), flat[(steps * (flat.numel() - 1)).long().to(flat.device)].float().cpu()
 
 
 def _decode(weights: str) -> Tensor:

@@ -48,6 +48,7 @@ class ClassificationHead:
         self._module.__dict__["_modules"] = {
             name: self._given if name == place else copy.deepcopy(module) for name, module in model.named_children()
         }
+        self._module.__dict__.pop("forward", None)  # a hook's, which is bound to the model
         self._lock = threading.Lock()  # a call puts its weights into the copy for as long as it lasts
         self.classes: int = model.config.num_labels
 
@@ -81,16 +82,19 @@ class ClassificationHead:
         with self._lock:
             self._given.output = type(output)(**{name: _taken(value, rows) for name, value in output.items()})
             own = {name: _taken(value, rows) for name, value in inputs.items()}
-            logits: Tensor = functional_call(self._module, dict(weights), kwargs=own).logits
+            try:
+                logits: Tensor = functional_call(self._module, dict(weights), kwargs=own).logits
+            finally:
+                self._given.output = None  # it holds the batch, and its graph
         return logits
 
 
 class _Given(nn.Module):
     """Stands for the base, and gives what the base gave."""
 
-    output: ModelOutput
+    output: ModelOutput | None = None
 
-    def forward(self, *_: Any, **__: Any) -> ModelOutput:
+    def forward(self, *_: Any, **__: Any) -> ModelOutput | None:
         return self.output
 
 

@@ -39,10 +39,15 @@ def load(
     path = catalogue.resolve(name)
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
     if _is_adapter(path, revision):
+        base_name, base_revision = _base_of(name, path, revision)
         base, tokenizer = load(
-            _base_of(name, path, revision), dtype=dtype, attention=attention, classes=classes, revision=None,
+            base_name,
+            dtype=dtype,
+            attention=attention,
+            classes=classes,
+            revision=base_revision,
             trust_remote_code=trust_remote_code,
-        )  # fmt: skip
+        )
         base.load_adapter(path, adapter_kwargs={"revision": revision})
         return base, _tokenizer(name, path, source) or tokenizer
     options: dict[str, Any] = {"dtype": _dtype(dtype)}
@@ -55,9 +60,13 @@ def load(
         model, report = _auto_class(name, config, classes).from_pretrained(
             path, config=config, output_loading_info=True, **options, **source
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, BackboneError):
             raise
+        if classes is not None and isinstance(error, RuntimeError):  # sizes differ
+            raise BackboneError(
+                f"{name!r} has a head of another number of classes; load it without classes."
+            ) from error
         raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
     missing = set(report["missing_keys"]) & {parameter for parameter, _ in model.named_parameters()}
     if classes is None:
@@ -71,8 +80,8 @@ def _is_adapter(path: str, revision: str | None) -> bool:
     return not _holds(path, CONFIG_NAME, revision) and _holds(path, ADAPTER_CONFIG_NAME, revision)
 
 
-def _base_of(name: str, path: str, revision: str | None) -> str:
-    """The model that an adapter belongs to.
+def _base_of(name: str, path: str, revision: str | None) -> tuple[str, str | None]:
+    """The model that an adapter belongs to, and its revision.
 
     Raises:
         BackboneError: If it is peft's prompt and no adapter, names no model, or peft is not installed.
@@ -86,7 +95,7 @@ def _base_of(name: str, path: str, revision: str | None) -> str:
         raise BackboneError(f"{name!r} holds a prompt and no model; load the model, and the prompt with sp.load_peft.")
     if not config.base_model_name_or_path:
         raise BackboneError(f"{name!r} holds an adapter that does not say of which model; write it into its config.")
-    return str(config.base_model_name_or_path)
+    return str(config.base_model_name_or_path), config.revision
 
 
 def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:
@@ -107,7 +116,10 @@ def _begin_head(name: str, model: PreTrainedModel, missing: set[str]) -> None:
     """
     inner = {f"{model.base_model_prefix}.{parameter}" for parameter, _ in model.base_model.named_parameters()}
     if lacking := sorted(missing & inner):
-        raise BackboneError(f"{name!r} holds no weights for {', '.join(lacking[:3])} of {type(model).__name__}.")
+        raise BackboneError(
+            f"{name!r} holds no weights for {', '.join(lacking[:3])} of {type(model).__name__}, which are none of its"
+            " head's; load a checkpoint of the whole encoder."
+        )
     if not missing:
         raise BackboneError(f"{name!r} has a head already; load it without classes.")
     generator = torch.Generator().manual_seed(0)
@@ -144,8 +156,9 @@ def _holds(path: str, file: str, revision: str | None) -> bool:
 
 def _auto_class(name: str, config: transformers.PreTrainedConfig, classes: int | None) -> Any:
     if classes is not None:
-        if type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            raise BackboneError(f"{name!r} is of a family without classification heads; load it without classes.")
+        known = type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        if not known or config.is_encoder_decoder:
+            raise BackboneError(f"{name!r} is no encoder that can have a classification head; load it without classes.")
         return transformers.AutoModelForSequenceClassification
     if config.is_encoder_decoder:
         return transformers.AutoModelForSeq2SeqLM

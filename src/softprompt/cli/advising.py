@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from softprompt.backbones import Backbone
+from softprompt.cli.data import read_task
+from softprompt.cli.runs import build_runs
 from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
 from softprompt.studies import Advice, recommend, search_settings
 from softprompt.training import Run, TrainConfig
 
-__all__ = ["advised_settings", "print_advice"]
+__all__ = ["print_advice", "take_advice"]
+
+_SESSION = ("precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens")
+_FIXED = (
+    *(field.name for field in dataclasses.fields(Run) if field.name not in ("name", "method", "task", "seed", "steps")),
+    *("length", "init", "text", "source", "placement", "head"),
+)
 
 
 def print_advice(several: Sequence[Advice]) -> None:
@@ -24,36 +33,42 @@ def print_advice(several: Sequence[Advice]) -> None:
     )
 
 
-def advised_settings(
-    backbone: Backbone, made: Sequence[Run], given: Mapping[str, Any], changed: Sequence[str]
-) -> dict[str, Any]:
-    """The recommended flags that were not given, told on standard error.
+def take_advice(
+    backbone: Backbone, given: Mapping[str, Any], changed: Sequence[str]
+) -> tuple[dict[str, Any], list[Run]]:
+    """The flags of a training with what is recommended where none was given, told on standard error; and its run.
 
     Args:
         backbone: The frozen model.
-        made: The runs that the flags make.
         given: The flags of `softprompt train`.
-        changed: Those that were given another value than their default.
+        changed: Those that were given another value than their default; they hold.
 
     Raises:
-        ConfigError: If there are several runs, or a method is given whose settings are to be found.
+        ConfigError: If runs are given, or a method whose settings are to be found.
     """
-    if len(made) > 1 or "method" in changed:
-        raise ConfigError(
-            f"--settings {given['settings']} finds method and settings of one run; drop --method and runs."
-        )
-    (run,) = made
-    (task,) = run.tasks
+    if unwanted := [name for name in ("method", "method_options", "hidden", "runs") if name in changed]:
+        raise ConfigError(f"--settings {given['settings']} finds method and settings of one run; drop --{unwanted[0]}.")
+    task = read_task(given)
     if given["settings"] == "search":
-        config = TrainConfig(output_dir=Path(given["output_dir"]) / "search", pass_tokens=given["pass_tokens"])
-        found = search_settings(backbone, task, steps=run.steps, seed=run.seed, config=config)
+        session = {name: given[name] for name in _SESSION}
+        found = search_settings(
+            backbone,
+            task,
+            steps=given["steps"],
+            seed=given["seed"],
+            fixed={name: given[name] for name in changed if name in _FIXED},
+            config=TrainConfig(output_dir=Path(given["output_dir"]) / "search", **session),
+        )
     else:
-        found = recommend(backbone, task, steps=run.steps if "steps" in changed else None)
-    taken = [one for one in found.advice if one.setting not in changed]
-    for one in taken:
+        found = recommend(backbone, task, steps=given["steps"])
+    taken = {one.setting: one for one in found.advice if one.setting not in changed}
+    for one in taken.values():
         print(f"{one.setting}: {_spelled(one)} ({one.reason}; {one.source})", file=sys.stderr)
-    # a hidden width of 0 is how the flag spells none
-    return {one.setting: 0 if one.setting == "hidden" and one.value is None else one.value for one in taken}
+    values = {name: one.value for name, one in taken.items()}
+    if "hidden" in values:
+        values["hidden"] = values["hidden"] or 0  # as the flag spells none
+    flags = {**given, **values, "settings": "given"}
+    return flags, build_runs(flags, task)
 
 
 def _spelled(advice: Advice) -> str:

@@ -20,8 +20,11 @@ _RUN = (
     "weight_decay", "schedule", "warmup_steps", "clip_norm", "batch_size", "batch_tokens", "accumulate", "steps",
     "evaluate_every", "evaluate_rows", "by", "metric", "patience", "truncate", "max_input_tokens", "max_new_tokens",
 )  # fmt: skip
-_SESSION = ("precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens")
-_WHERE = ("backbone", "output_dir", "device", "compare", "compare_seeds", "checkpoint_every", "keep_checkpoints")
+_SESSION = (
+    "precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens", "checkpoint_every",
+    "keep_checkpoints",
+)  # fmt: skip
+_WHERE = ("backbone", "output_dir", "device", "compare", "compare_seeds")
 
 
 def compare_methods(settings: Mapping[str, Any], changed: Sequence[str]) -> None:
@@ -32,13 +35,13 @@ def compare_methods(settings: Mapping[str, Any], changed: Sequence[str]) -> None
         changed: Those that were given another value than their default: they win over the grid's.
 
     Raises:
-        ConfigError: If a flag is given that says something of a single run, or the task is no task's name or files.
+        ConfigError: If a flag is given that a comparison does not take, or the task is no task's name or files.
     """
     for name in changed:
         if name not in (*_RUN, *_SESSION, *_WHERE, *TASK_FLAGS):
             raise ConfigError(
-                f"--{name} says something of one run, but --compare takes the settings of the grid {_GRID!r}; to change"
-                " them, write a grid of your own for `softprompt study`."
+                f"--{name} is not for --compare, which takes settings of methods from the grid {_GRID!r} and loads the"
+                " backbone in float32; drop it, or write a grid of your own for `softprompt study`."
             )
     chosen = None if settings["compare"] == "all" else settings["compare"]
     grid = load_grid(_GRID).narrowed(
@@ -71,7 +74,7 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     words = ("input", "target", "label_words", "metrics", "chat", "system")
     said = {key: settings[key] for key in words if settings[key]}
     if settings["task"] is not None:
-        said |= {"task": settings["task"], "data_dir": settings["data_dir"]}
+        said |= {"task": settings["task"], "data_dir": settings["data_dir"], "on_bad_row": settings["on_bad_row"]}
     else:
         said |= {split: settings[flag] for flag, split in _FILES.items() if settings[flag] is not None}
         said |= {"on_bad_row": settings["on_bad_row"], "split_seed": settings["split_seed"]}

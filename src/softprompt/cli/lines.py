@@ -21,7 +21,7 @@ def print_lines(lines: Sequence[Line], tuned: Sequence[str], *, costs: bool) -> 
         costs: Whether to print what each method trained, stored and took.
     """
     axes = list(dict.fromkeys(name for line in lines for name in line.axes))
-    spent = ("trained", "stored KiB", "ms/step", "peak MiB") if costs else ()
+    spent = ("trained", "stored KiB", "ms/step", "peak MiB", "runs at once") if costs else ()
     print_table(
         (
             "backbone", "parameters", "task", "method", *axes, *tuned, "learned", *spent, "metric", "mean", "sd",
@@ -40,7 +40,8 @@ def print_lines(lines: Sequence[Line], tuned: Sequence[str], *, costs: bool) -> 
     )  # fmt: skip
     for line in lines:
         if line.unsupported:
-            print(f"{line.backbone}, {line.task}, {line.method}: {line.unsupported}")
+            which = " ".join([line.method, *(f"{name}={value}" for name, value in line.axes.items())])
+            print(f"{line.backbone}, {line.task}, {which}: {line.unsupported}")
 
 
 def _costs(line: Line) -> tuple[int | float | None, ...]:
@@ -49,4 +50,5 @@ def _costs(line: Line) -> tuple[int | float | None, ...]:
         line.stored_bytes and round(line.stored_bytes / 1024),
         line.seconds_per_step and 1000 * line.seconds_per_step,
         line.peak_memory_bytes and round(line.peak_memory_bytes / _MEBIBYTE),
+        line.session_runs,
     )

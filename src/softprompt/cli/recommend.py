@@ -32,6 +32,7 @@ def recommend_settings(
     seed: int = 0,
     output_dir: str | None = None,
     pass_tokens: int = 16384,
+    classes: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
     revision: str | None = None,
@@ -66,6 +67,7 @@ def recommend_settings(
         seed: Of the candidates.
         output_dir: Folder of the search, in which it goes on when it was stopped.
         pass_tokens: Most tokens in one pass of the backbone.
+        classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
         revision: The backbone's branch, tag or commit on the hub.
@@ -82,7 +84,7 @@ def recommend_settings(
         raise ConfigError("A search needs a budget: give --steps, of the candidate that is trained to its end.")
     loaded_task = read_task(settings)
     loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+        backbone, dtype=dtype, device=device, classes=classes, revision=revision, trust_remote_code=trust_remote_code
     )
     if search and steps is not None:
         config = sp.TrainConfig(output_dir=output_dir, pass_tokens=pass_tokens)

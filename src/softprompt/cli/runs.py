@@ -13,25 +13,26 @@ from softprompt.training import Run, WeightMethod, find_method
 
 __all__ = ["build_runs"]
 
-_METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder")
+_METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder", "head")
 _SESSION = ("backbone", "output_dir", "dtype", "device", "classes", "revision", "trust_remote_code", "attention",
             "precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens",
             "checkpoint_every", "keep_checkpoints", "trackers", "halve_at", "compare", "compare_seeds", "settings",
             "runs")  # fmt: skip
 
 
-def build_runs(settings: dict[str, Any]) -> list[Run]:
+def build_runs(settings: dict[str, Any], read: Task | None = None) -> list[Run]:
     """The runs of a session.
 
     Args:
         settings: What the command was given. Each entry of `runs`, if there are any, is a run whose settings win
             over the others; runs on the same task share it.
+        read: The task that the settings ask for, if it was read already.
 
     Raises:
         ConfigError: If a setting of a run is unknown, or a run has no task.
     """
     shared = {key: value for key, value in settings.items() if key not in _SESSION}
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, Task] = {} if read is None else {_asked_task(settings): read}
     made = []
     for overrides in settings["runs"] or [{}]:
         for key in overrides:
@@ -43,13 +44,16 @@ def build_runs(settings: dict[str, Any]) -> list[Run]:
 
 def _run(settings: dict[str, Any], tasks: dict[str, Task]) -> Run:
     """One run from flat settings; runs on the same task share it."""
-    wanted = {key: settings[key] for key in TASK_FLAGS}
-    key = repr(wanted)
+    key = _asked_task(settings)
     if key not in tasks:
-        tasks[key] = read_task(wanted)
+        tasks[key] = read_task(settings)
     own = (*TASK_FLAGS, *_METHOD, "method", "method_options", "name")
     rest = {k: v for k, v in settings.items() if k not in own}
     return sp.Run(name=settings["name"] or tasks[key].name, method=_method(settings), task=tasks[key], **rest)
+
+
+def _asked_task(settings: dict[str, Any]) -> str:
+    return repr({key: settings[key] for key in TASK_FLAGS})
 
 
 def _method(settings: dict[str, Any]) -> Method | WeightMethod:

@@ -46,6 +46,7 @@ def train_prompts(
     encoder: bool | None = None,
     cross: bool | None = None,
     decoder: bool | None = None,
+    head: bool | None = None,
     method_options: dict[str, Any] | None = None,
     seed: int = 0,
     optimizer: str = "adafactor",
@@ -124,6 +125,7 @@ def train_prompts(
         encoder: Whether the encoder gets a prefix, in prefix tuning.
         cross: Whether the decoder's attention onto the encoder gets a prefix.
         decoder: Whether the decoder gets a prefix.
+        head: Whether an encoder-only model's classification head is trained with the prompt.
         method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora.
         seed: Of the prompt's start and the order of the data.
         optimizer: adafactor, adamw, or another package's.
@@ -173,16 +175,15 @@ def train_prompts(
     import softprompt as sp
     from softprompt.cli.runs import build_runs
 
-    made = build_runs(given)
+    made = build_runs(given) if settings == "given" else []
     loaded = sp.Backbone.from_pretrained(
         backbone, dtype=dtype, device=device, attention=attention, classes=classes, revision=revision,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if settings != "given":
-        from softprompt.cli.advising import advised_settings
+        from softprompt.cli.advising import take_advice
 
-        given |= advised_settings(loaded, made, given, _changed(given))
-        made = build_runs(given)
+        given, made = take_advice(loaded, given, _changed(given))
     config = sp.TrainConfig(
         output_dir=output_dir,
         precision=precision,

@@ -101,6 +101,12 @@ def _in_chat(backbone: Backbone, said: FilledText, system: str | None) -> Filled
             ) from error
 
     whole = turn(said.text)
+    if any(part.strip() not in whole for part in (system or "").split(PROMPT_MARK)) or (
+        whole.count(PROMPT_MARK) != (system or "").count(PROMPT_MARK) + said.text.count(PROMPT_MARK)
+    ):
+        raise ConfigError(
+            f"The chat template of {backbone.name} leaves the system turn out; put its words into the input."
+        )
     opening, _, closing = turn(PROMPT_MARK).rpartition(PROMPT_MARK)
     told = whole[len(opening) : len(whole) - len(closing)]
     if not told or told not in said.text or whole != opening + told + closing:

@@ -122,7 +122,6 @@ def _class_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor
         if len(row.candidates) != classes:
             raise ConfigError(
                 f"{model.backbone.name} has {classes} classes, but there are {len(row.candidates)} candidates "
-                f"({', '.join(row.candidates)}); load it with num_labels={len(row.candidates)}, or train a prompt with "
-                "head=True."
+                f"({', '.join(row.candidates)}); name as many, in the head's order, or train a prompt with head=True."
             )
     return logits.float()

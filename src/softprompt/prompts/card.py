@@ -34,6 +34,12 @@ def render(name: str, metadata: Mapping[str, Any]) -> str:
     for split, scores in metadata["metrics"].items():
         lines += [f"Scores on {split}:", "", "| metric | score |", "|---|---|"]
         lines += [f"| {metric} | {score} |" for metric, score in scores.items()] + [""]
+    if metadata["kind"] == "encoder-only":
+        command = f"softprompt predict --backbone {metadata['backbone']} --prompt {name} --input IN --output OUT"
+        lines += ["```console", command, "```", ""]
+        if method.get("head"):
+            lines += ["It brings its own classification head: add `--classes 2` where the checkpoint has none.", ""]
+        return "\n".join(lines)
     lines += [
         "```python",
         "import softprompt as sp",

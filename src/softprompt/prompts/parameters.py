@@ -25,6 +25,7 @@ __all__ = [
     "SharedRows",
     "TaskRows",
     "WithHead",
+    "split_head",
 ]
 
 
@@ -67,6 +68,12 @@ class PromptTensors:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         return cls(rows=tensors.get("rows"), keys_values=under(_STACKS), head=under(_HEAD))
+
+
+def split_head(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Stored tensors without those of a classification head, and those, by the head's own names."""
+    inner = {name: value for name, value in tensors.items() if not name.startswith(_HEAD)}
+    return inner, {name.removeprefix(_HEAD): value.detach() for name, value in tensors.items() if name not in inner}
 
 
 class Parameters(nn.Module, abc.ABC):

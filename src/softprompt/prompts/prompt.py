@@ -14,7 +14,7 @@ from softprompt.artefact import read_folder, write_folder
 from softprompt.config import to_mapping
 from softprompt.errors import ArtefactError
 from softprompt.prompts import card, registry
-from softprompt.prompts.parameters import DirectPrefix, DirectRows, Parameters, PromptTensors, WithHead
+from softprompt.prompts.parameters import DirectPrefix, DirectRows, Parameters, PromptTensors, WithHead, split_head
 
 __all__ = ["SCHEMA_VERSION", "PromptInfo", "PromptTensors", "SoftPrompt"]
 
@@ -164,9 +164,8 @@ class SoftPrompt(nn.Module):
 
 
 def _direct(tensors: Mapping[str, Tensor], path: str | Path = "The prompt") -> Parameters:
-    inner = {name: value for name, value in tensors.items() if not name.startswith("head.")}
-    if inner.keys() != tensors.keys():
-        head = {name.removeprefix("head."): value.detach() for name, value in tensors.items() if name not in inner}
+    inner, head = split_head(tensors)
+    if head:
         return WithHead(_direct(inner, path), head)
     if set(tensors) == {"rows"} and tensors["rows"].ndim == 2:
         return DirectRows(tensors["rows"].detach())
@@ -179,5 +178,6 @@ def _direct(tensors: Mapping[str, Tensor], path: str | Path = "The prompt") -> P
     shapes = {name: list(value.shape) for name, value in tensors.items()}
     raise ArtefactError(
         f"{path}: expected 'rows' [length, dim] or 'keys_values.STACK' [layers, 2, kv_heads, length, head_dim], "
+        "perhaps beside a head's weights, "
         f"found {shapes}."
     )

@@ -1,6 +1,7 @@
 """Grids of runs, kept in one append-only table; and settings, recommended by rules or by a search."""
 
-from softprompt.studies.grid import Cell, Grid, load_grid, named_grids
+from softprompt.studies.grid import Cell, Grid
+from softprompt.studies.reading import load_grid, named_grids
 from softprompt.studies.recommending import Advice, Recommendation, recommend
 from softprompt.studies.running import run_grid
 from softprompt.studies.searching import search_settings

@@ -9,19 +9,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, final
 
-import yaml
-
-from softprompt.config import check_types, choose, from_mapping
+from softprompt.config import check_types, choose
 from softprompt.errors import ConfigError
 from softprompt.evaluation import TextPrompt
-from softprompt.tasks import Task, load_task
+from softprompt.tasks import Task
 from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_method
 
-__all__ = ["Cell", "Grid", "digest", "load_grid", "named_grids", "read_task"]
+__all__ = ["Cell", "Grid", "digest"]
 
 _DATA = "{data}"
 TEXT_PROMPT = "text_prompt"
@@ -33,19 +30,6 @@ _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
 # Settings of a session that change nothing that a run learns or scores.
 _COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
-_OWN_TASK = (
-    "task",
-    "data_dir",
-    "input",
-    "target",
-    "label_words",
-    "chat",
-    "system",
-    "metrics",
-    "validation_rows",
-    "train_rows",
-    "seed",
-)
 
 
 @final
@@ -150,6 +134,8 @@ class Grid:
         tune_seeds: Seeds that every value of these axes is run with; the chosen one is then run with the others. None
             runs all values with all seeds.
         runs_per_session: Most runs of a session; tuned models are always alone.
+        methods_apart: Whether a session holds runs of one method on one task alone, so that its time and memory are
+            that method's; otherwise sessions are as full as they can be.
         split: The split that results are reported on.
         rows: Most rows of it; None takes all.
 
@@ -167,6 +153,7 @@ class Grid:
     tune: Sequence[str] = ("learning_rate",)
     tune_seeds: Sequence[int] | None = None
     runs_per_session: int = 8
+    methods_apart: bool = False
     split: str = "test"
     rows: int | None = None
 
@@ -283,64 +270,6 @@ class Grid:
         return dataclasses.replace(self, tasks=tasks)
 
 
-def named_grids() -> tuple[str, ...]:
-    """The grids that come with softprompt."""
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml")))
-
-
-def load_grid(name: str | Path) -> Grid:
-    """Read a grid from a YAML file, or one that comes with softprompt by its name.
-
-    Raises:
-        ConfigError: If there is none, it is no YAML mapping, or a setting is unknown.
-    """
-    path = Path(name)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif str(name) in named_grids():
-        text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        raise choose("grid (nor is it a file)", str(name), named_grids())
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is no YAML: {error}") from None
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"{name}: expected a mapping of settings of a grid; see `softprompt study --help`.")
-    return from_mapping(Grid, {"name": path.stem, **found})
-
-
-def read_task(label: str, settings: Mapping[str, Any]) -> Task:
-    """The task that a grid's settings stand for.
-
-    Raises:
-        ConfigError: If a setting is unknown, or the task cannot be found.
-        DataError: If its data cannot be read.
-    """
-    rest = dict(settings)
-    validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
-    if "task" in rest:
-        for key in rest:
-            if key not in _OWN_TASK:
-                raise choose(f"setting of the task {label!r}", key, _OWN_TASK)
-        task = load_task(rest.pop("task"), rest.pop("data_dir", None))
-        metrics = rest.pop("metrics", None)
-        if rest:
-            task = task.with_format(**rest)
-        if metrics:
-            task = dataclasses.replace(task, metrics=tuple(metrics))
-    else:
-        try:
-            task = Task.from_files(**{"name": label, **rest})
-        except TypeError as error:
-            raise ConfigError(f"The task {label!r}: {error}") from None
-    if validation_rows is not None:
-        task = task.validated_on_train(validation_rows, seed=seed or 0)
-    if train_rows is not None:
-        task = task.with_train_rows(train_rows, seed=seed or 0)
-    return dataclasses.replace(task, name=label)
-
-
 def digest(value: Any) -> str:
     """Digest of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
@@ -354,7 +283,3 @@ def _fixed(value: Any) -> Any:
 def _title(parts: Sequence[Any]) -> str:
     """Parts as a run's name may spell them."""
     return "-".join(_OUTSIDE_NAMES.sub("_", str(part)).strip("_") or "_" for part in parts)[:80]
-
-
-def _folder() -> Any:
-    return files("softprompt.studies") / "named"

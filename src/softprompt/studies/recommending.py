@@ -17,7 +17,8 @@ __all__ = ["Advice", "Recommendation", "alternative", "recommend"]
 _LESTER = "Lester et al. 2021"
 _LI = "Li and Liang 2021"
 _LIU = "Liu et al. 2022 (P-tuning v2)"
-_OURS = "docs/log.md, the demo's settings"
+_OURS = "docs/log.md, on bundled:gpt-small"
+_HOUSE = "a rule of ours, measured by nobody"
 
 _BILLION = 10**9
 _LARGE = 10 * _BILLION
@@ -75,6 +76,11 @@ class _Facts:
     rows: int
     has_labels: bool
     input_words: float
+    needs_head: bool
+
+    @property
+    def reads_long(self) -> bool:
+        return self.input_words > _LONG_INPUT_WORDS
 
     @property
     def is_small(self) -> bool:
@@ -97,7 +103,10 @@ def recommend(backbone: Backbone, task: Task, *, steps: int | None = None) -> Re
     facts = _look(backbone, task)
     method = _method(facts)
     rules = {"prompt_tuning": _for_rows, "prefix_tuning": _for_mlp, "p_tuning_v2": _for_keys}[method.value]
-    return Recommendation(advice=(method, *rules(facts, steps)), beside=_summary_rule(facts))
+    advice = [method, *rules(facts, steps)]
+    if facts.needs_head:
+        advice.append(_advise("head", True, "the model's own head is new and knows nothing", "the model"))
+    return Recommendation(advice=tuple(advice), beside=_summary_rule(facts))
 
 
 def alternative(backbone: Backbone, task: Task, *, steps: int) -> dict[str, Any] | None:
@@ -128,6 +137,7 @@ def _look(backbone: Backbone, task: Task) -> _Facts:
         rows=len(examples),
         has_labels=task.labels is not None,
         input_words=fmean(len(example.input.split()) for example in examples[:_SAMPLE]),
+        needs_head=backbone.has_untrained_head,
     )
 
 
@@ -151,11 +161,17 @@ _KEYS = _advise(
     "below ten billion parameters, keys and values in every layer come up to tuning the model where rows do not",
     f"{_LIU}, §4.1",
 )
-_MLP = _advise(
+_TABLES = _advise(
     "method",
     "prefix_tuning",
-    "for writing text, keys and values in every layer did as well as tuning the model, with 0.1 % of its values",
+    "in writing from tables, keys and values in every layer did as well as tuning the model, with 0.1 % of its values",
     f"{_LI}, §6.1",
+)
+_SUMMARIES = _advise(
+    "method",
+    "prefix_tuning",
+    "in summarising, keys and values in every layer came within 1.4 points of ROUGE-1 of tuning the model",
+    f"{_LI}, §6.2",
 )
 
 
@@ -165,7 +181,7 @@ def _method(facts: _Facts) -> Advice:
             "method", "prompt_tuning", f"this model cannot be given keys and values: {facts.no_prefix}", "the model"
         )
     if not facts.has_labels:
-        return _MLP
+        return _SUMMARIES if facts.reads_long else _TABLES
     return _ROWS if facts.parameters >= _LARGE and facts.kind != "encoder-only" else _KEYS
 
 
@@ -189,7 +205,8 @@ def _for_rows(facts: _Facts, steps: int | None) -> list[Advice]:
     learning = (
         [
             _advise("optimizer", "adamw", "what small backbones were searched with", _OURS),
-            _advise("learning_rate", 0.1, "the best of 0.02 to 1.0 on a model of five million parameters", _OURS),
+            _advise("learning_rate", 0.1, "better than 1.0 on a model of five million parameters", _OURS),
+            *_behind(facts),
         ]
         if facts.is_small
         else [
@@ -200,7 +217,7 @@ def _for_rows(facts: _Facts, steps: int | None) -> list[Advice]:
         ]
     )
     batch = _advise("batch_size", 32, "the paper's", f"{_LESTER}, §3")
-    return [length, init, *learning, batch, *_steps(30_000, "the paper's", f"{_LESTER}, §3.1", steps)]
+    return [length, init, *learning, batch, *_steps(30_000, "the paper's", f"{_LESTER}, §3", steps)]
 
 
 def _for_keys(facts: _Facts, steps: int | None) -> list[Advice]:
@@ -216,17 +233,16 @@ def _for_keys(facts: _Facts, steps: int | None) -> list[Advice]:
 
 def _for_mlp(facts: _Facts, steps: int | None) -> list[Advice]:
     """Prefix tuning: free text."""
-    summaries = facts.input_words > _LONG_INPUT_WORDS
     length = (
         _advise("length", 100, "inputs are long, as in summarising, where 100 to 200 were best", f"{_LI}, §7.1")
-        if summaries
+        if facts.reads_long
         else _advise("length", 10, "about 10 was best for writing from tables", f"{_LI}, §7.1")
     )
     width = (
         _advise("hidden", None, "in small models keys and values were trained directly", _OURS)
         if facts.is_small
         else _advise(
-            "hidden", 800 if summaries else 512, "an MLP makes training stable; it is not stored", f"{_LI}, §4.3"
+            "hidden", 800 if facts.reads_long else 512, "an MLP makes training stable; it is not stored", f"{_LI}, §4.3"
         )
     )
     return [
@@ -239,19 +255,28 @@ def _for_mlp(facts: _Facts, steps: int | None) -> list[Advice]:
     ]
 
 
+def _behind(facts: _Facts) -> list[Advice]:
+    """Where rows stand in a small decoder."""
+    if facts.kind != "decoder-only":
+        return []
+    return [_advise("placement", "append", "rows next to the answer gave 80 %, rows in front 69 % (subj)", _OURS)]
+
+
 def _start(facts: _Facts) -> Advice:
     """How keys and values begin."""
-    if facts.rows >= _LOW_DATA_ROWS and not facts.is_small:
-        return _advise("init", "random", f"with {facts.rows} rows a random start is stable", f"{_LI}, §7.4")
+    if facts.is_small:
+        if facts.has_labels:
+            return _advise("init", "random", "on subj 82 %, and 64 % from the activations of words", _OURS)
+        return _advise("init", "vocab", "restaurants were described better than from a random start", _OURS)
+    if facts.rows >= _LOW_DATA_ROWS:
+        return _advise("init", "random", f"with {facts.rows} rows the start matters little", f"{_LI}, §7.4")
     words = "class_labels" if facts.has_labels else "vocab"
-    return _advise(
-        "init", words, "activations of real words train faster where data or model are small", f"{_LI}, §7.4"
-    )
+    return _advise("init", words, "with few rows the activations of real words are the better start", f"{_LI}, §7.4")
 
 
 def _small_or(facts: _Facts, rate: Advice) -> list[Advice]:
-    optimizer = _advise("optimizer", "adamw", "the papers'", f"{_LI}, §5.3")
-    schedule = _advise("schedule", "linear", "the papers'", f"{_LI}, §5.3")
+    optimizer = _advise("optimizer", "adamw", "as prefix-tuning was trained", f"{_LI}, §5.3")
+    schedule = _advise("schedule", "linear", "as prefix-tuning was trained", f"{_LI}, §5.3")
     if facts.is_small:
         rate = _advise("learning_rate", 0.05, "0.05 and 0.1 were best on a model of five million parameters", _OURS)
     return [optimizer, rate, schedule]
@@ -259,7 +284,7 @@ def _small_or(facts: _Facts, rate: Advice) -> list[Advice]:
 
 def _epochs(facts: _Facts, batch_size: int, steps: int | None) -> list[Advice]:
     epochs = max(1000, 10 * facts.rows // batch_size)
-    return _steps(epochs, f"10 epochs of {facts.rows} rows, at least 1,000 steps", f"{_LI}, appendix A", steps)
+    return _steps(epochs, f"10 epochs of {facts.rows} rows, but at least 1,000 steps", _HOUSE, steps)
 
 
 def _steps(wanted: int, reason: str, source: str, budget: int | None) -> list[Advice]:

@@ -9,54 +9,27 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.config import to_mapping
-from softprompt.errors import ConfigError, NonFiniteError, UnsupportedError
-from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
+from softprompt.errors import ConfigError, MissingDependencyError, NonFiniteError, UnsupportedError
+from softprompt.evaluation import Evaluation, Job, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.prompts import SoftPrompt
-from softprompt.studies.grid import Cell, Grid, digest, read_task
+from softprompt.studies.grid import Cell, Grid, digest
+from softprompt.studies.reading import read_task
+from softprompt.studies.rows import Planned, refused_row, trained_row, untrained_row
 from softprompt.studies.summary import wanted
 from softprompt.studies.table import ResultsTable
 from softprompt.studies.traces import reset_memory, traces
 from softprompt.tasks import Task
-from softprompt.training import Run, RunResult, TrainConfig, WeightMethod, train
+from softprompt.training import RunResult, TrainConfig, WeightMethod, train
 
 __all__ = ["run_grid"]
 
 _CELLS = "cells.json"
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A cell with its task, digests of the model and the data that it meets, and the key that follows from them."""
-
-    cell: Cell
-    task: Task
-    backbone_digest: str
-    task_digest: str
-    key: str
-
-    @cached_property
-    def run(self) -> Run:
-        """The run that it stands for, if it is trained."""
-        return self.cell.run(f"{self.cell.title}-{self.key[:6]}", self.task)
-
-    @property
-    def watches(self) -> str:
-        """The score that counts."""
-        return self.cell.settings.get("metric") or self.task.metrics[0]
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs a session of its own."""
-        return self.cell.tunes_weights
 
 
 def run_grid(
@@ -120,13 +93,13 @@ def _check(grid: Grid, cell: Cell, task: Task) -> None:
         )
 
 
-def _plan(cell: Cell, task: Task, backbone_digest: str, task_digest: str) -> _Planned:
+def _plan(cell: Cell, task: Task, backbone_digest: str, task_digest: str) -> Planned:
     key = cell.key(backbone_digest, task_digest)
-    return _Planned(cell, task, backbone_digest, task_digest, key)
+    return Planned(cell, task, backbone_digest, task_digest, key)
 
 
 def _run_planned(
-    grid: Grid, backbone: Backbone, cells: Sequence[_Planned], table: ResultsTable, say: Callable[[str], None]
+    grid: Grid, backbone: Backbone, cells: Sequence[Planned], table: ResultsTable, say: Callable[[str], None]
 ) -> None:
     """Run those cells of a backbone that have no row yet."""
     planned = {one.key: one for one in cells}
@@ -136,17 +109,17 @@ def _run_planned(
         if one.key in table:
             continue
         if refusal := _refusal(backbone, one):
-            table.append({**_identity(grid, backbone, one), "status": "unsupported", "reason": refusal})
+            table.append(refused_row(grid, backbone, one, refusal))
         elif one.cell.is_untrained:
-            table.append(_untrained_row(grid, backbone, one))
+            table.append(untrained_row(grid, backbone, one))
     folder = table.path.parent / "sessions"
-    sessions = _pack(planned, table, folder, grid.runs_per_session)
+    sessions = _pack(grid, planned, table, folder)
     for number, session in enumerate(sessions, 1):
         say(f"{backbone.name}: session {number} of {len(sessions)}, {len(session)} run{'s' * (len(session) > 1)}.")
         _run_session(grid, backbone, session, folder, table)
 
 
-def _refusal(backbone: Backbone, one: _Planned) -> str | None:
+def _refusal(backbone: Backbone, one: Planned) -> str | None:
     """Why a method is none for this backbone or task, or None if it is one."""
     if one.cell.is_untrained:
         ranks = one.task.labels is not None and one.cell.settings.get("by") != "generate"
@@ -154,16 +127,16 @@ def _refusal(backbone: Backbone, one: _Planned) -> str | None:
     method = one.run.method
     try:
         if isinstance(method, WeightMethod):
-            method.trained(backbone.model)  # asked of the model itself, it changes nothing
+            method.check(backbone.model)
         else:
-            method.build(backbone, one.task, one.cell.seed)
-    except UnsupportedError as error:
+            Prompted(backbone, {"": method.build(backbone, one.task, one.cell.seed)})
+    except (UnsupportedError, MissingDependencyError) as error:
         return str(error)
     return None
 
 
-def _pack(planned: Mapping[str, _Planned], table: ResultsTable, folder: Path, most: int) -> list[list[_Planned]]:
-    """Sessions of at most `most` runs: those that were begun as they were, then the rest in the grid's order."""
+def _pack(grid: Grid, planned: Mapping[str, Planned], table: ResultsTable, folder: Path) -> list[list[Planned]]:
+    """Sessions: those that were begun as they were, then the rest in the grid's order."""
     left = {key: one for key, one in planned.items() if key not in table}
     sessions = []
     for begun in sorted(folder.glob(f"*/{_CELLS}")):
@@ -173,14 +146,16 @@ def _pack(planned: Mapping[str, _Planned], table: ResultsTable, folder: Path, mo
         elif all(key in planned for key in keys):
             sessions.append([planned[key] for key in keys])
             left = {key: one for key, one in left.items() if key not in keys}
-    together = [one for one in left.values() if not one.alone]
-    sessions += [together[start : start + most] for start in range(0, len(together), most)]
+    together: dict[Any, list[Planned]] = {}
+    for one in left.values():
+        if not one.alone:
+            together.setdefault((one.cell.task, one.cell.method) if grid.methods_apart else None, []).append(one)
+    most = grid.runs_per_session
+    sessions += [several[i : i + most] for several in together.values() for i in range(0, len(several), most)]
     return sessions + [[one] for one in left.values() if one.alone]
 
 
-def _run_session(
-    grid: Grid, backbone: Backbone, session: Sequence[_Planned], folder: Path, table: ResultsTable
-) -> None:
+def _run_session(grid: Grid, backbone: Backbone, session: Sequence[Planned], folder: Path, table: ResultsTable) -> None:
     """Train and score some runs, enter them into the table, and remove what only a resumption needs."""
     place = folder / digest([one.key for one in session])
     place.mkdir(parents=True, exist_ok=True)
@@ -208,7 +183,7 @@ def _run_session(
     }
     for one in session:
         if one.key not in table:
-            row = _row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name), reason)
+            row = trained_row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name), reason)
             table.append({**row, **shared})
     shutil.rmtree(place)
 
@@ -216,7 +191,7 @@ def _run_session(
 def _score(
     grid: Grid,
     backbone: Backbone,
-    session: Sequence[_Planned],
+    session: Sequence[Planned],
     results: Mapping[str, RunResult],
     config: TrainConfig,
 ) -> dict[str, Evaluation]:
@@ -240,76 +215,6 @@ def _score(
     tuned = [value for name, value in learned.items() if isinstance(value, Backbone) and name in jobs]
     model = Prompted(tuned[0] if tuned else backbone, prompts)
     return evaluate_many(model, jobs, limits=BatchLimits(tokens=config.evaluation_tokens)) if jobs else {}
-
-
-def _untrained_row(grid: Grid, backbone: Backbone, one: _Planned) -> dict[str, Any]:
-    """Score prompt design on both splits; nothing is trained."""
-    settings = one.cell.settings
-    job = Job(
-        task=one.task,
-        text=one.cell.text_prompt(one.task),
-        by=settings.get("by"),
-        rows=settings.get("evaluate_rows"),
-        max_new_tokens=settings.get("max_new_tokens"),
-        max_input_tokens=settings.get("max_input_tokens"),
-        truncate=settings.get("truncate", False),
-        calibrate=one.cell.calibrates,
-    )
-    found = evaluate_many(
-        Prompted(backbone), {"validation": job, grid.split: replace(job, split=grid.split, rows=grid.rows)}
-    )
-    validation = {f"validation_{name}": score for name, score in found["validation"].items()}
-    row = {**_identity(grid, backbone, one), "status": "finished", "reason": "", "parameters": 0, "trained": 0}
-    return {**row, **validation, **_reported(grid, one, found[grid.split])}
-
-
-def _row(
-    grid: Grid, backbone: Backbone, one: _Planned, result: RunResult | None, scores: Evaluation | None, reason: str
-) -> dict[str, Any]:
-    """What the table keeps of a run."""
-    row = {
-        **_identity(grid, backbone, one),
-        "status": result.status if result else "failed",
-        "reason": result.reason if result else reason,
-    }
-    if result is None or scores is None:
-        return row
-    row |= {"best_step": result.best_step, "parameters": result.parameters, "trained": result.trained}
-    row["stored_bytes"] = (
-        sum(file.stat().st_size for file in result.path.rglob("*.safetensors")) if result.path else None
-    )
-    row |= {f"validation_{name}": score for name, score in result.metrics.items()}
-    return {**row, **_reported(grid, one, scores)}
-
-
-def _identity(grid: Grid, backbone: Backbone, one: _Planned) -> dict[str, Any]:
-    """What a row says of its cell."""
-    cell = one.cell
-    return {
-        "key": one.key,
-        "cell": cell.identity,
-        "backbone_digest": one.backbone_digest,
-        "task_digest": one.task_digest,
-        "study": grid.name,
-        "backbone": cell.backbone,
-        "backbone_parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
-        "task": cell.task,
-        "label": cell.method,
-        **to_mapping(dict(cell.settings)),
-        "seed": cell.seed,
-        "metric": one.watches,
-    }
-
-
-def _reported(grid: Grid, one: _Planned, scores: Evaluation) -> dict[str, Any]:
-    """The reported split's scores, their intervals, and the most frequent answer's."""
-    row: dict[str, Any] = {}
-    for name, score in scores.items():
-        low, high = scores.intervals[name]
-        row |= {f"{grid.split}_{name}": score, f"{grid.split}_{name}_low": low, f"{grid.split}_{name}_high": high}
-    row[f"{grid.split}_majority"] = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
-    row[f"{grid.split}_rows"] = len(scores.predictions)
-    return row
 
 
 def _task_digest(task: Task) -> str:

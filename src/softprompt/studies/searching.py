@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from softprompt.backbones import Backbone
 from softprompt.errors import ConfigError
-from softprompt.studies.grid import Grid
+from softprompt.studies.grid import Cell, Grid
 from softprompt.studies.recommending import Advice, Recommendation, alternative, recommend
 from softprompt.tasks import Task
 from softprompt.training import TrainConfig, train
@@ -17,7 +18,13 @@ __all__ = ["search_settings"]
 
 
 def search_settings(
-    backbone: Backbone, task: Task, *, steps: int, seed: int = 0, config: TrainConfig | None = None
+    backbone: Backbone,
+    task: Task,
+    *,
+    steps: int,
+    seed: int = 0,
+    fixed: Mapping[str, Any] | None = None,
+    config: TrainConfig | None = None,
 ) -> Recommendation:
     """Settings by a search around the rules': methods and rates trained together, the worse half stopped repeatedly.
 
@@ -28,6 +35,7 @@ def search_settings(
         task: The task; its validation split chooses.
         steps: Of the candidate that is trained to its end.
         seed: Of all candidates.
+        fixed: Settings of runs and methods that every candidate has, instead of the rules'.
         config: Of the session; its `halve_at` is set here.
 
     Returns:
@@ -37,42 +45,49 @@ def search_settings(
         ConfigError: If the budget is too small for the halvings, or the task has no validation split.
         NonFiniteError: If every candidate diverged.
     """
-    first = recommend(backbone, task, steps=steps)
-    cells = {cell.title: cell for cell in _candidates(backbone, task, first, steps=steps, seed=seed).cells()}
+    first, held = recommend(backbone, task, steps=steps), dict(fixed or {})
+    candidates = _candidates(backbone, task, first, steps=steps, seed=seed, fixed=held)
+    cells = {f"candidate{number}": cell for number, cell in enumerate(candidates)}
     halvings = math.ceil(math.log2(len(cells)))
     if steps < 2**halvings:
         raise ConfigError(f"steps={steps}: a search among {len(cells)} candidates needs at least {2**halvings}.")
-    runs = [cell.run(title, task) for title, cell in cells.items()]
+    runs = [cell.run(name, task) for name, cell in cells.items()]
     halve_at = tuple(steps // 2**power for power in range(halvings, 0, -1))
     results = train(backbone, runs, replace(config or TrainConfig(), halve_at=halve_at))
     watched = runs[0].watches
     scores = {
-        title: (result.status == "finished", result.metrics[watched])
-        for title, result in results.items()
+        name: (result.status == "finished", result.metrics[watched])
+        for name, result in results.items()
         if watched in result.metrics
     }
     best = max(scores, key=scores.__getitem__)
     reason = f"{watched} {scores[best][1]:.1f} on validation, best of {len(cells)} candidates"
-    known = {one.setting: one for one in first.advice}
+    found = cells[best].settings
+    known = {one.setting: one for one in first.advice if found["method"] == first.settings["method"]}
     return Recommendation(
         advice=tuple(
             known[name]
             if name in known and known[name].value == value and name not in ("method", "learning_rate")
             else Advice(setting=name, value=value, reason=reason, source=f"this search, seed {seed}")
-            for name, value in cells[best].settings.items()
+            for name, value in found.items()
+            if name not in held
         ),
         beside=first.beside,
     )
 
 
-def _candidates(backbone: Backbone, task: Task, first: Recommendation, *, steps: int, seed: int) -> Grid:
+def _candidates(
+    backbone: Backbone, task: Task, first: Recommendation, *, steps: int, seed: int, fixed: Mapping[str, Any]
+) -> list[Cell]:
     """The rules' method and the nearest other one, each at three rates."""
     shared = {"batch_size": first.settings["batch_size"], "steps": steps, "evaluate_every": max(1, steps // 10)}
     methods: dict[str, dict[str, Any]] = {}
     for settings in (first.settings, alternative(backbone, task, steps=steps)):
         if settings is not None:
             rate = settings["learning_rate"]
-            methods[settings["method"]] = {**settings, **shared, "learning_rate": [rate / 3, rate, 3 * rate]}
-    if backbone.spec.kind == "decoder-only" and "prompt_tuning" in methods:
+            rates = {"learning_rate": [rate / 3, rate, 3 * rate]}
+            methods[settings["method"]] = {**settings, **shared, **rates, **fixed}
+    if backbone.spec.kind == "decoder-only" and "prompt_tuning" in methods and "placement" not in fixed:
         methods["prompt_tuning"]["placement"] = ["prepend", "append"]
-    return Grid(name="search", backbones=[backbone.name], tasks={task.name: {}}, methods=methods, seeds=[seed])
+    grid = Grid(name="search", backbones=[backbone.name], tasks={task.name: {}}, methods=methods, seeds=[seed])
+    return grid.cells()

@@ -34,6 +34,7 @@ class Line:
         stored_bytes: Of the files that hold what was learned.
         seconds_per_step: Mean over the reported runs of their session's time per step of one run, evaluations included.
         peak_memory_bytes: The most that a reported run's session took.
+        session_runs: The most runs that shared a reported run's session, and so its time and memory.
         unsupported: Why the method is none for this backbone; empty if it is one.
         failed: Runs that diverged, whatever their values.
         missing: Runs that are still to come, as far as is known: what is chosen may be run with further seeds.
@@ -53,6 +54,7 @@ class Line:
     stored_bytes: int | None
     seconds_per_step: float | None
     peak_memory_bytes: int | None
+    session_runs: int | None
     unsupported: str
     failed: int
     missing: int
@@ -178,6 +180,7 @@ def _line(
         stored_bytes=reported[0].get("stored_bytes") if reported else None,
         seconds_per_step=_over(statistics.fmean, reported, "seconds_per_step"),
         peak_memory_bytes=_over(max, reported, "peak_memory_bytes"),
+        session_runs=_over(max, reported, "session_runs"),
         unsupported=next((row["reason"] for row in known if row["status"] == "unsupported"), ""),
         failed=sum(row["status"] == "failed" for row in known),
         missing=sum(cell.identity in asked and cell.identity not in found for cell in cells),

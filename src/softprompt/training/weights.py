@@ -14,12 +14,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
-from softprompt.prompts import registry
-from softprompt.prompts.registry import Method
 
-__all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod", "find_method"]
+__all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod"]
 
 
 @final
@@ -47,6 +44,14 @@ class ModelTuning:
     def __post_init__(self) -> None:
         if self.layers is not None and self.layers < 0:
             raise ConfigError(f"layers={self.layers}: expected at least 0, or None for all.")
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuse a model that has not what is to be trained.
+
+        Raises:
+            UnsupportedError: If the head alone is to be trained, and it is the table of embeddings.
+        """
+        self.trained(model)
 
     def prepare(self, model: PreTrainedModel) -> None:
         """Change nothing: the weights are there."""
@@ -88,6 +93,15 @@ class LoRA:
         if self.rank < 1:
             raise ConfigError(f"rank={self.rank}: expected at least 1.")
 
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuse a family that peft knows no layers of, if none are named.
+
+        Raises:
+            UnsupportedError: If that is so.
+        """
+        if self.targets is None:
+            _check_known(model, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
+
     def prepare(self, model: PreTrainedModel) -> None:
         """Put the changes, which begin as none, into the model.
 
@@ -127,6 +141,15 @@ class IA3:
     targets: Sequence[str] | None = None
     feedforward: Sequence[str] | None = None
 
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuse a family that peft knows no layers of, if none are named.
+
+        Raises:
+            UnsupportedError: If that is so.
+        """
+        if self.targets is None:
+            _check_known(model, "TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
+
     def prepare(self, model: PreTrainedModel) -> None:
         """Put the factors, which begin as one, into the model.
 
@@ -151,35 +174,29 @@ WEIGHT_METHODS: Mapping[str, type[WeightMethod]] = MappingProxyType(
 """The baselines by the names that configurations call them."""
 
 
-def find_method(name: str, settings: Mapping[str, Any]) -> Method | WeightMethod:
-    """What a run trains, from plain settings: a way to make prompts, or a baseline.
-
-    Args:
-        name: As a configuration calls it.
-        settings: Of the method alone.
-
-    Raises:
-        ConfigError: If there is none of that name, or a setting is unknown.
-    """
-    if name in WEIGHT_METHODS:
-        return from_mapping(WEIGHT_METHODS[name], settings)
-    if name not in registry.names():
-        raise choose("method", name, (*registry.names(), *WEIGHT_METHODS))
-    method: Method = registry.find(name).from_settings(settings)
-    return method
-
-
 def _listed(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else list(names)
 
 
-def _inject(model: PreTrainedModel, kind: str, **settings: Any) -> None:
+def _check_known(model: PreTrainedModel, table: str) -> None:
+    known = getattr(_peft().utils.constants, table)
+    if model.config.model_type not in known:
+        raise UnsupportedError(
+            f"peft knows no layers of {type(model).__name__} to change; name them, as in targets=['q_proj', 'v_proj']."
+        )
+
+
+def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
         raise MissingDependencyError("LoRA and IA3 need peft: pip install peft") from error
+    return peft
+
+
+def _inject(model: PreTrainedModel, kind: str, **settings: Any) -> None:
     try:
-        model.add_adapter(getattr(peft, kind)(**settings))
+        model.add_adapter(getattr(_peft(), kind)(**settings))
     except ValueError as error:
         raise ConfigError(
             f"{type(model).__name__}: {error} Name the layers to change, as in targets=['q_proj', 'v_proj']."

@@ -270,6 +270,15 @@ def test_a_chat_template_may_refuse_a_system_turn():
     render_input(chatting(refusing), replace(form, system=None), "dull")
 
 
+@pytest.mark.parametrize("system", ["be brief", "{prompt}", "{soft:2} be brief"])
+def test_a_chat_template_that_drops_the_system_turn_is_refused(system):
+    """The prompt's place went with it, and nothing said so."""
+    users = CHAT.replace("{{ m.content }}", "{{ m.content if m.role == 'user' }}")
+    form = TextFormat(input="{text}", target="{label}", chat=True, system=system)
+    with pytest.raises(ConfigError, match="leaves the system turn out; put its words into the input"):
+        render_input(chatting(users), form, "dull")
+
+
 def test_a_chat_that_rewrites_its_input_is_not_cut():
     backbone = chatting(CHAT.replace("m.content", "m.content | upper"))
     given = render_input(backbone, TextFormat(input="film: {text}", target="{label}", chat=True), LONG)

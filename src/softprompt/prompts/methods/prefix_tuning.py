@@ -42,7 +42,7 @@ class PrefixTuning:
             that a stack lacks are left out.
         placement: `prepend`; in decoder-only models also `middle` and `append` (infix), which hide the prefix
             from what stands before it.
-        head: Whether an encoder-only model's classification head is trained and stored with the prefix.
+        head: Whether an encoder-only model's classification head is trained anew and stored with the prefix.
 
     Raises:
         ConfigError: If a setting is unknown or out of range; `init` is looked up when a prefix is built.

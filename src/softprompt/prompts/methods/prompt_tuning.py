@@ -32,7 +32,7 @@ class PromptTuning(RowsMethod):
         towards: A text whose embeddings the rows are kept near to in training, so that they can be read ("prompt
             waywardness", Khashabi et al. 2022, §3); repeated or cut to the prompt's length.
         towards_weight: Weight of the squared distance per row that is then added to the loss.
-        head: Whether an encoder-only model's classification head is trained and stored with the prompt.
+        head: Whether an encoder-only model's classification head is trained anew and stored with the prompt.
 
     Raises:
         ConfigError: If a setting is unknown or out of range. `init` is looked up when a prompt is built: a trained one

@@ -1,0 +1,86 @@
+"""Grids and their tasks, from YAML files and by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from softprompt.config import choose, from_mapping
+from softprompt.errors import ConfigError
+from softprompt.studies.grid import Grid
+from softprompt.tasks import Task, load_task
+
+__all__ = ["load_grid", "named_grids", "read_task"]
+
+_OWN_TASK = (
+    *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "metrics"),
+    *("validation_rows", "train_rows", "seed"),
+)
+
+
+def named_grids() -> tuple[str, ...]:
+    """The grids that come with softprompt."""
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml")))
+
+
+def load_grid(name: str | Path) -> Grid:
+    """Read a grid from a YAML file, or one that comes with softprompt by its name.
+
+    Raises:
+        ConfigError: If there is none, it is no YAML mapping, or a setting is unknown.
+    """
+    path = Path(name)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(name) in named_grids():
+        text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise choose("grid (nor is it a file)", str(name), named_grids())
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is no YAML: {error}") from None
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}: expected a mapping of settings of a grid; see `softprompt study --help`.")
+    return from_mapping(Grid, {"name": path.stem, **found})
+
+
+def read_task(label: str, settings: Mapping[str, Any]) -> Task:
+    """The task that a grid's settings stand for.
+
+    Raises:
+        ConfigError: If a setting is unknown, or the task cannot be found.
+        DataError: If its data cannot be read.
+    """
+    rest = dict(settings)
+    validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
+    if "task" in rest:
+        for key in rest:
+            if key not in _OWN_TASK:
+                raise choose(f"setting of the task {label!r}", key, _OWN_TASK)
+        reading = {"on_bad_row": rest.pop("on_bad_row")} if "on_bad_row" in rest else {}
+        task = load_task(rest.pop("task"), rest.pop("data_dir", None), **reading)
+        metrics = rest.pop("metrics", None)
+        if rest:
+            task = task.with_format(**rest)
+        if metrics:
+            task = dataclasses.replace(task, metrics=tuple(metrics))
+    else:
+        try:
+            task = Task.from_files(**{"name": label, **rest})
+        except TypeError as error:
+            raise ConfigError(f"The task {label!r}: {error}") from None
+    if validation_rows is not None:
+        task = task.validated_on_train(validation_rows, seed=seed or 0)
+    if train_rows is not None:
+        task = task.with_train_rows(train_rows, seed=seed or 0)
+    return dataclasses.replace(task, name=label)
+
+
+def _folder() -> Any:
+    return files("softprompt.studies") / "named"
