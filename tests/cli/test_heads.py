@@ -20,7 +20,6 @@ def test_a_prompt_brings_the_head_that_the_encoder_lacks(run, files, tmp_path):
         str(folder),
         *TEMPLATES,
         *data,
-        *words,
         "--output_dir",
         str(out),
         "--name",
