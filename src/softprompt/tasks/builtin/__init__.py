@@ -6,10 +6,23 @@ References:
 
 from softprompt.tasks.builtin.clinc150 import CLINC150_DOMAINS
 from softprompt.tasks.builtin.e2e import E2E, E2E_SAMPLE
+from softprompt.tasks.builtin.mrqa import MRQA
 from softprompt.tasks.builtin.sentence_polarity import SENTENCE_POLARITY
+from softprompt.tasks.builtin.squad import QED_NQ, SQUAD, SQUADSHIFTS
 from softprompt.tasks.builtin.sst2 import SST2
 from softprompt.tasks.builtin.subj import SUBJ
 
 __all__ = ["BUILT_IN"]
 
-BUILT_IN = (CLINC150_DOMAINS, E2E, E2E_SAMPLE, SENTENCE_POLARITY, SST2, SUBJ)
+BUILT_IN = (
+    CLINC150_DOMAINS,
+    E2E,
+    E2E_SAMPLE,
+    *MRQA,
+    QED_NQ,
+    SENTENCE_POLARITY,
+    SQUAD,
+    *SQUADSHIFTS,
+    SST2,
+    SUBJ,
+)
