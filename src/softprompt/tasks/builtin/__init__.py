@@ -5,17 +5,20 @@ References:
 """
 
 from softprompt.tasks.builtin.clinc150 import CLINC150_DOMAINS
+from softprompt.tasks.builtin.dart import DART
 from softprompt.tasks.builtin.e2e import E2E, E2E_SAMPLE
 from softprompt.tasks.builtin.mrqa import MRQA
 from softprompt.tasks.builtin.sentence_polarity import SENTENCE_POLARITY
 from softprompt.tasks.builtin.squad import QED_NQ, SQUAD, SQUADSHIFTS
 from softprompt.tasks.builtin.sst2 import SST2
 from softprompt.tasks.builtin.subj import SUBJ
+from softprompt.tasks.builtin.webnlg import WEBNLG_2017
 
 __all__ = ["BUILT_IN"]
 
 BUILT_IN = (
     CLINC150_DOMAINS,
+    DART,
     E2E,
     E2E_SAMPLE,
     *MRQA,
@@ -25,4 +28,5 @@ BUILT_IN = (
     *SQUADSHIFTS,
     SST2,
     SUBJ,
+    WEBNLG_2017,
 )
