@@ -12,21 +12,27 @@ from softprompt.tasks.builtin.sentence_polarity import SENTENCE_POLARITY
 from softprompt.tasks.builtin.squad import QED_NQ, SQUAD, SQUADSHIFTS
 from softprompt.tasks.builtin.sst2 import SST2
 from softprompt.tasks.builtin.subj import SUBJ
+from softprompt.tasks.builtin.summaries import CNN_DAILYMAIL, SCITLDR, XSUM
 from softprompt.tasks.builtin.webnlg import WEBNLG_2017
+from softprompt.tasks.builtin.xsum_sections import XSUM_NEWS_TO_SPORTS
 
 __all__ = ["BUILT_IN"]
 
 BUILT_IN = (
     CLINC150_DOMAINS,
+    CNN_DAILYMAIL,
     DART,
     E2E,
     E2E_SAMPLE,
     *MRQA,
     QED_NQ,
+    SCITLDR,
     SENTENCE_POLARITY,
     SQUAD,
     *SQUADSHIFTS,
     SST2,
     SUBJ,
     WEBNLG_2017,
+    XSUM,
+    XSUM_NEWS_TO_SPORTS,
 )
