@@ -16,7 +16,8 @@ from typing import Any
 from softprompt.errors import DataError
 from softprompt.tasks import Row, read_rows
 from softprompt.tasks.builtin.bundled import DATA
-from softprompt.tasks.builtin.e2e import as_pairs, group_references
+from softprompt.tasks.builtin.e2e import as_pairs
+from softprompt.tasks.builtin.references import group_references
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -55,7 +56,7 @@ def e2e_sample(folder: Path) -> dict[str, Rows]:
     """Rows drawn from the training set, and the development set's meaning representations in two halves."""
     train = columns(as_pairs(read_rows(folder / "trainset_reconstructed.csv")))
     drawn = sorted(random.Random(SEED).sample(range(len(train)), E2E_TRAIN_ROWS))
-    held_out = columns(group_references(as_pairs(read_rows(folder / "devset.csv"))))
+    held_out = columns(group_references(as_pairs(read_rows(folder / "devset.csv")), by="mr"))
     random.Random(SEED).shuffle(held_out)
     middle = (len(held_out) + 1) // 2
     return {"train": [train[index] for index in drawn], "validation": held_out[:middle], "test": held_out[middle:]}

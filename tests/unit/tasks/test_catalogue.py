@@ -13,6 +13,7 @@ from softprompt.tasks import (
     Row,
     TaskDefinition,
     TextFormat,
+    builtin,
     catalogue,
     load_task,
     metric_names,
@@ -21,7 +22,7 @@ from softprompt.tasks import (
     task_names,
 )
 
-BUILT_IN = ("clinc150_domains", "e2e", "e2e_sample", "sentence_polarity", "sst2", "subj")
+BUILT_IN = tuple(definition.name for definition in builtin.BUILT_IN)
 
 
 def read_greetings(folder: Path) -> dict[str, list[Row]]:
@@ -52,6 +53,8 @@ def tasks(monkeypatch):
 
 def test_the_names():
     assert set(BUILT_IN) <= set(task_names())
+    assert len(set(BUILT_IN)) == len(BUILT_IN)
+    assert {"clinc150_domains", "e2e", "e2e_sample", "sentence_polarity", "sst2", "subj"} <= set(BUILT_IN)
     with pytest.raises(ConfigError, match=r"Unknown task 'sst'\. Did you mean 'sst2'"):
         load_task("sst")
 

@@ -4,12 +4,44 @@ References:
     Raffel et al. 2020, appendix D; Lester et al. 2021, §2 (the task's name is left out).
 """
 
+from softprompt.tasks.builtin.ag_news import AG_NEWS
+from softprompt.tasks.builtin.amazon import AMAZON
 from softprompt.tasks.builtin.clinc150 import CLINC150_DOMAINS
+from softprompt.tasks.builtin.dart import DART
 from softprompt.tasks.builtin.e2e import E2E, E2E_SAMPLE
+from softprompt.tasks.builtin.imdb import IMDB_ORIGINAL, IMDB_REVISED
+from softprompt.tasks.builtin.mrqa import MRQA
 from softprompt.tasks.builtin.sentence_polarity import SENTENCE_POLARITY
+from softprompt.tasks.builtin.squad import QED_NQ, SQUAD, SQUADSHIFTS
 from softprompt.tasks.builtin.sst2 import SST2
 from softprompt.tasks.builtin.subj import SUBJ
+from softprompt.tasks.builtin.summaries import CNN_DAILYMAIL, SCITLDR, XSUM
+from softprompt.tasks.builtin.trec import TREC
+from softprompt.tasks.builtin.webnlg import WEBNLG_2017
+from softprompt.tasks.builtin.xsum_sections import XSUM_NEWS_TO_SPORTS
 
 __all__ = ["BUILT_IN"]
 
-BUILT_IN = (CLINC150_DOMAINS, E2E, E2E_SAMPLE, SENTENCE_POLARITY, SST2, SUBJ)
+BUILT_IN = (
+    AG_NEWS,
+    *AMAZON,
+    CLINC150_DOMAINS,
+    CNN_DAILYMAIL,
+    DART,
+    E2E,
+    E2E_SAMPLE,
+    IMDB_ORIGINAL,
+    IMDB_REVISED,
+    *MRQA,
+    QED_NQ,
+    SCITLDR,
+    SENTENCE_POLARITY,
+    SQUAD,
+    *SQUADSHIFTS,
+    SST2,
+    SUBJ,
+    TREC,
+    WEBNLG_2017,
+    XSUM,
+    XSUM_NEWS_TO_SPORTS,
+)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from softprompt.errors import DataError
 from softprompt.tasks.builtin.bundled import DATA, read_bundled
+from softprompt.tasks.builtin.references import group_references
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.rows import Row, read_rows
 
-__all__ = ["E2E", "E2E_SAMPLE", "group_references", "linearise", "read_e2e", "read_sample"]
+__all__ = ["E2E", "E2E_SAMPLE", "as_pairs", "linearise", "read_e2e", "read_sample"]
 
 SLOT = re.compile(r"([^\[\],]+)\[([^\[\]]*)\]")
 SLOT_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
@@ -58,19 +59,6 @@ def as_pairs(rows: Iterable[Row]) -> Iterator[Row]:
             yield replace(row, columns={"mr": row.columns["mr"], "references": [row.columns["ref"]]})
 
 
-def group_references(rows: Iterable[Row]) -> Iterator[Row]:
-    """One row per meaning representation, with all of its references; bad rows as they are."""
-    groups: dict[str, Row] = {}
-    for row in rows:
-        if row.problem:
-            yield row
-        elif row.columns["mr"] in groups:
-            groups[row.columns["mr"]].columns["references"].extend(row.columns["references"])
-        else:
-            groups[row.columns["mr"]] = row
-    yield from groups.values()
-
-
 def read_e2e(folder: Path) -> dict[str, Iterator[Row]]:
     """The rows of the original files: a row per reference to train on, one per meaning representation elsewhere."""
     train = next((folder / name for name in TRAIN_FILES if (folder / name).is_file()), folder / TRAIN_FILES[0])
@@ -78,7 +66,7 @@ def read_e2e(folder: Path) -> dict[str, Iterator[Row]]:
     if not grouped["test"].is_file():
         del grouped["test"]
     return {"train": with_table(as_pairs(read_rows(train)))} | {
-        split: with_table(group_references(as_pairs(read_rows(file)))) for split, file in grouped.items()
+        split: with_table(group_references(as_pairs(read_rows(file)), by="mr")) for split, file in grouped.items()
     }
 
 
