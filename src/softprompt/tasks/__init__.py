@@ -4,6 +4,7 @@ from softprompt.tasks.catalogue import load_task, register_task, task_definition
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.examples import Example, TaskReport
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.hub import HubSource
 from softprompt.tasks.metrics import compute_metrics, get_metric, match_label, metric_names, register_metric
 from softprompt.tasks.rows import Row, read_rows
 from softprompt.tasks.task import Task
@@ -13,6 +14,7 @@ __all__ = [
     "PROMPT_MARK",
     "Example",
     "FilledText",
+    "HubSource",
     "Row",
     "Task",
     "TaskDefinition",

@@ -45,11 +45,12 @@ def load_task(name: str, data_dir: str | Path | None = None, *, on_bad_row: OnBa
 
     Args:
         name: One of `task_names()`.
-        data_dir: Folder with the original files, for tasks whose data are not bundled.
+        data_dir: Folder with the original files, for tasks whose data are not bundled; without one they are loaded
+            from the hub, where they are there.
         on_bad_row: `error` stops at the first bad row, `skip` counts them in the task's report.
 
     Raises:
         ConfigError: If the name is unknown, or a folder is needed and none is given.
-        DataError: If a file is missing or a row is bad.
+        DataError: If a file is missing, the hub cannot be reached, or a row is bad.
     """
     return task_definition(name).load(data_dir, on_bad_row=on_bad_row)

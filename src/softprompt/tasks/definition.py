@@ -10,6 +10,7 @@ from typing import final
 from softprompt.errors import ConfigError, DataError
 from softprompt.tasks.examples import OnBadRow
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.hub import HubSource
 from softprompt.tasks.rows import Row
 from softprompt.tasks.task import Task
 
@@ -32,7 +33,8 @@ class TaskDefinition:
         licence: Its terms.
         citation: The paper, in one line.
         group: Column that rows have in common which are scored together, such as a question with several answers.
-        folder: The data, where they come along with the package; `None` where users bring their own folder.
+        folder: The data, where they come along with the package; `None` where they do not.
+        hub: Where they are loaded from if users bring no folder of their own; `None` if nowhere.
         layout: What a folder of users must hold.
     """
 
@@ -47,6 +49,7 @@ class TaskDefinition:
     citation: str
     group: str | None = None
     folder: Path | None = None
+    hub: HubSource | None = None
     layout: str = ""
 
     @property
@@ -59,35 +62,34 @@ class TaskDefinition:
             "Label words": ", ".join(f"{key} = {word}" for key, word in words.items()) if words else "",
             "Metrics": ", ".join(self.metrics),
             "Splits": ", ".join(self.splits),
-            "Data": "bundled" if self.folder else f"a folder of yours (data_dir): {self.layout}",
+            "Data": self._origin,
             "Source": self.source,
             "Licence": self.licence,
             "Citation": self.citation,
         }
         return "\n".join([self.name, "", self.summary, "", *(f"{key}: {text}" for key, text in lines.items() if text)])
 
+    @property
+    def _origin(self) -> str:
+        if self.folder:
+            return "bundled"
+        own = f"a folder of yours (data_dir): {self.layout}"
+        return f"from the hub ({self.hub}), or {own}" if self.hub else own
+
     def load(self, data_dir: str | Path | None = None, *, on_bad_row: OnBadRow = "error") -> Task:
         """Read the data.
 
         Args:
-            data_dir: The user's folder, where the data do not come along.
+            data_dir: The user's folder, where the data do not come along; without one they are loaded from the hub,
+                if they are there.
             on_bad_row: `error` stops at the first bad row, `skip` counts them in the task's report.
 
         Raises:
             ConfigError: If a folder is needed and none is given, or the other way round.
-            DataError: If the folder or a file in it is missing, or a row is bad.
+            DataError: If the folder or a file in it is missing, the hub cannot be reached, or a row is bad.
         """
-        if (data_dir is None) == (self.folder is None):
-            raise ConfigError(
-                f"The task {self.name!r} needs a data_dir: {self.layout}"
-                if data_dir is None
-                else f"The task {self.name!r} brings its own data; leave data_dir out."
-            )
-        folder = self.folder or Path(data_dir or "")
-        if not folder.is_dir():
-            raise DataError(f"The data_dir {folder} of the task {self.name!r} is no folder. Expected: {self.layout}")
         return Task.from_splits(
-            self.read(folder),
+            self._rows(data_dir),
             self.format,
             name=self.name,
             metrics=self.metrics,
@@ -95,3 +97,20 @@ class TaskDefinition:
             group=self.group,
             card=self.card,
         )
+
+    def _rows(self, data_dir: str | Path | None) -> Mapping[str, Iterable[Row]]:
+        if data_dir is not None and self.folder is not None:
+            raise ConfigError(f"The task {self.name!r} brings its own data; leave data_dir out.")
+        folder = self.folder if data_dir is None else Path(data_dir)
+        if folder is not None:
+            if not folder.is_dir():
+                raise DataError(
+                    f"The data_dir {folder} of the task {self.name!r} is no folder. Expected: {self.layout}"
+                )
+            return self.read(folder)
+        if self.hub is None:
+            raise ConfigError(f"The task {self.name!r} needs a data_dir: {self.layout}")
+        try:
+            return self.hub.rows()
+        except DataError as problem:
+            raise DataError(f"{problem} If you have a copy, give it as data_dir: {self.layout}") from None

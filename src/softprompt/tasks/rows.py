@@ -19,7 +19,7 @@ from typing import Any, final
 
 from softprompt.errors import DataError
 
-__all__ = ["Row", "json_rows", "read_delimited", "read_rows", "row_format"]
+__all__ = ["Row", "first_line", "json_rows", "not_empty", "numbered", "read_delimited", "read_rows", "row_format"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)  # a field may be a whole document; more does not fit a C long on every platform
@@ -42,6 +42,11 @@ class Row:
     problem: str | None = None
 
 
+def numbered(split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    """Rows in memory, with their split and index from 0 as their place."""
+    return (Row(f"{split}:{index}", columns) for index, columns in enumerate(rows))
+
+
 def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a file, in order; its name says the format: .jsonl, .csv, .tsv (each also with .gz), .parquet.
 
@@ -59,6 +64,20 @@ def read_rows(path: str | Path) -> Iterator[Row]:
             "write one row per line, no JSON array."
         )
     yield from READERS[form](existing(path))
+
+
+def not_empty(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows of a file that must have some, good or bad.
+
+    Raises:
+        DataError: If there is none.
+    """
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise DataError(f"{path} holds no row; copy it again.")
 
 
 def row_format(path: Path) -> str | None:
@@ -169,6 +188,13 @@ def existing(path: Path) -> Path:
     if not path.is_file():
         raise DataError(f"There is no file {path}; check the path.")
     return path
+
+
+def first_line(path: Path) -> bytes:
+    """The first line without its end or a byte order mark; empty where there is no file (reading it says so)."""
+    if not path.is_file():
+        return b""
+    return next((line.rstrip(b"\r\n") for _, line in numbered_lines(path)), b"")
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:

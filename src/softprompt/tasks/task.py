@@ -12,12 +12,12 @@ from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
 from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_duplicates, render_rows, split_examples
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.hub import SPLITS, read_hub
 from softprompt.tasks.metrics import get_metric
-from softprompt.tasks.rows import Row, read_rows
+from softprompt.tasks.rows import Row, numbered, read_rows
 
 __all__ = ["Task"]
 
-SPLITS = ("train", "validation", "test")
 SPLIT_SIZES = (0.8, 0.1, 0.1)
 
 
@@ -284,13 +284,8 @@ class Task:
             DataError: If the data set cannot be loaded, or a row is bad; a row's place is its split and index from 0.
         """
         form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
-        found = load_hub(path, subset, revision)
-        chosen = splits or {split: split for split in SPLITS if split in found} or {"train": "train"}
-        for split in chosen.values():
-            if split not in found:
-                raise choose(f"split of the data set {path}", split, found)
         return cls.from_splits(
-            {ours: numbered(theirs, found[theirs]) for ours, theirs in chosen.items()},
+            read_hub(path, subset, splits=splits, revision=revision),
             form,
             metrics=metrics,
             name=name or path.rstrip("/").rpartition("/")[2],
@@ -358,25 +353,3 @@ def _with_all_references(examples: Iterable[Example]) -> list[Example]:
         targets = (*before.targets, *example.targets) if before else example.targets
         grouped[example.input] = replace(before or example, targets=tuple(dict.fromkeys(targets)))
     return list(grouped.values())
-
-
-def numbered(split: str, rows: Iterable[Mapping[str, Any]]) -> Iterable[Row]:
-    """Rows with their split and index as their place."""
-    return (Row(f"{split}:{index}", columns) for index, columns in enumerate(rows))
-
-
-def load_hub(path: str, subset: str | None, revision: str | None) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-    """All splits of a data set.
-
-    Raises:
-        DataError: If it cannot be found, reached or read.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        return load_dataset(path, subset, revision=revision)
-    except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(
-            f"The data set {path!r} cannot be loaded ({error}); check its name, files and the network."
-        ) from None

@@ -82,7 +82,9 @@ def test_a_definition_is_complete_and_its_card_shows_all_of_it(name):
 def test_a_card_shows_label_words_and_what_a_folder_must_hold():
     lines = task_definition("sst2").card.split("\n")
     assert "Label words: 0 = negative, 1 = positive" in lines
-    assert "Data: a folder of yours (data_dir): " + task_definition("sst2").layout in lines
+    own = "a folder of yours (data_dir): "
+    assert f"Data: from the hub (nyu-mll/glue, sst2), or {own}{task_definition('sst2').layout}" in lines
+    assert f"Data: {own}{task_definition('e2e').layout}" in task_definition("e2e").card.split("\n")
 
 
 @pytest.mark.usefixtures("tasks")

@@ -11,7 +11,7 @@ from softprompt.tasks import compute_metrics, get_metric, match_label, metric_na
 from softprompt.tasks.metrics import registry
 from softprompt.tasks.metrics.answers import normalise_answer
 
-BUILT_IN = ("accuracy", "bleu", "chrf", "exact_match", "macro_f1", "rouge1", "rouge2", "rougeL", "token_f1")
+BUILT_IN = ("accuracy", "bleu", "chrf", "exact_match", "macro_f1", "rouge1", "rouge2", "rougeL", "token_f1", "wsc")
 
 # The example of sacrebleu's README ("Using SacreBLEU from Python"), which gives BLEU 48.53 and chrF2 59.73.
 SACREBLEU_SAID = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from softprompt.tasks.builtin.glue import glue_hub
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
-from softprompt.tasks.rows import Row, read_delimited
+from softprompt.tasks.rows import Row, first_line, read_delimited
 
 __all__ = ["SST2", "read_sst2"]
 
@@ -32,14 +33,6 @@ def read_sst2(folder: Path) -> dict[str, Iterator[Row]]:
     }
 
 
-def first_line(file: Path) -> bytes:
-    """The first line without its end; empty where there is no file (reading it says so)."""
-    if not file.is_file():
-        return b""
-    with open(file, "rb") as lines:
-        return lines.readline().rstrip(b"\r\n")
-
-
 SST2 = TaskDefinition(
     name="sst2",
     summary=(
@@ -56,5 +49,6 @@ SST2 = TaskDefinition(
         "Socher et al. 2013, Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP; "
         "Wang et al. 2019, GLUE, ICLR"
     ),
+    hub=glue_hub("sst2", "train", "validation"),
     layout="train.tsv, dev.tsv and, if it has labels, test.tsv; each line a sentence, a tab and 0 or 1.",
 )

@@ -10,6 +10,7 @@ from softprompt.registry import Registry
 from softprompt.tasks.metrics.answers import exact_match, token_f1
 from softprompt.tasks.metrics.classes import accuracy, macro_f1
 from softprompt.tasks.metrics.overlap import bleu, chrf, rouge1, rouge2, rouge_l
+from softprompt.tasks.metrics.referents import wsc
 
 __all__ = ["Metric", "compute_metrics", "get_metric", "metric_names", "register_metric"]
 
@@ -29,6 +30,7 @@ METRICS: Registry[Metric] = Registry(
         "rouge2": rouge2,
         "rougeL": rouge_l,
         "token_f1": token_f1,
+        "wsc": wsc,
     },
 )
 
