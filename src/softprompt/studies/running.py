@@ -51,7 +51,7 @@ class _Planned:
     @property
     def watches(self) -> str:
         """The score that counts."""
-        return self.cell.settings.get("metric") or self.task.metrics[0]
+        return self.cell.settings.get("metric") or self.task.watched
 
     @property
     def alone(self) -> bool:
@@ -309,10 +309,13 @@ def _reported(grid: Grid, one: _Planned, scores: Evaluation) -> dict[str, Any]:
         row |= {f"{grid.split}_{name}": score, f"{grid.split}_{name}_low": low, f"{grid.split}_{name}_high": high}
     row[f"{grid.split}_majority"] = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
     row[f"{grid.split}_rows"] = len(scores.predictions)
+    if scores.missing:
+        row[f"{grid.split}_missing"] = "; ".join(f"{name}: {reason}" for name, reason in scores.missing.items())
     return row
 
 
 def _task_digest(task: Task) -> str:
     """Digest of everything that a run reads of a task."""
     rows: Iterable[Any] = ((split, [(one.input, one.targets) for one in task.examples(split)]) for split in task.splits)
-    return digest([task.metrics, task.format.to_mapping(), list(rows)])
+    groups = [task.group_of(one) for split in task.splits for one in task.examples(split)] if task.group else ()
+    return digest([task.metrics, task.format.to_mapping(), list(rows), *groups])

@@ -1,11 +1,21 @@
-"""Metrics of generated text: overlap with references, through sacrebleu and rouge-score."""
+"""Metrics of generated text: overlap with references. Nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
 
-__all__ = ["bleu", "chrf", "rouge1", "rouge2", "rouge_l"]
+from softprompt.tasks.metrics.signature import Answers
+
+__all__ = [
+    "bleu",
+    "bleu_multi",
+    "chrf",
+    "rouge1",
+    "rouge2",
+    "rouge_l",
+    "ter",
+]
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -18,6 +28,34 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dic
 
     # Detokenised text that ends in " ." is what small models write, not a mistake that deserves a warning.
     return {"bleu": BLEU(force=True).corpus_score(list(predictions), reference_columns(references)).score}
+
+
+def bleu_multi(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Corpus BLEU in percent as Moses' multi-bleu.perl gives it: up to 4-grams of words between blanks, no smoothing.
+
+    Texts are scored as they are: tokenise and lower-case them first where a published number was. The reference
+    length of a row is the closest to the prediction's, of two equally close ones the shorter.
+
+    References:
+        Papineni et al. 2002; Koehn et al. 2007 (Moses).
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    scorer = BLEU(tokenize="none", smooth_method="none", force=True)
+    return {"bleu_multi": scorer.corpus_score(list(predictions), reference_columns(references)).score}
+
+
+def ter(answers: Answers) -> dict[str, float]:
+    """Corpus TER in percent: edits and shifts of words that lead to the nearest reference, per word of one.
+
+    Less is better, and more than 100 is possible. The length is the mean of a row's references; case is ignored.
+
+    References:
+        Snover et al. 2006; Post 2018 (the settings: sacrebleu's defaults, which are TERCOM's).
+    """
+    from sacrebleu.metrics.ter import TER
+
+    return {"ter": TER().corpus_score(list(answers.predictions), reference_columns(answers.references)).score}
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
