@@ -17,8 +17,12 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from softprompt.tasks import Answers, get_scorer
+from softprompt.tasks.metrics.cider import CiderSums
 from softprompt.tasks.metrics.classes import label_hits, positives
 from softprompt.tasks.metrics.labels import normalise_label
+from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
+from softprompt.tasks.metrics.nist import NistSums
+from softprompt.tasks.metrics.words import lower_ascii
 
 __all__ = ["Counts", "Resampled", "bootstrap", "resampled_metric"]
 
@@ -175,12 +179,22 @@ def _multirc(answers: Answers) -> Mapping[str, Resampled]:
     return {"f1a": _f1_of_positives(answers), "multirc_em": lambda counts: flawless(counts[first])}
 
 
+def _meteor(answers: Answers) -> Mapping[str, Resampled]:
+    """The shortcut of METEOR, which sums up what is counted in the alignment of each row."""
+    statistics = meteor_statistics(answers.predictions, answers.references)
+    return {"meteor": lambda counts: meteor_of(counts @ statistics)}
+
+
 _SHORTCUTS: Mapping[str, Shortcut] = {
     "binary_f1": lambda answers: {"binary_f1": _f1_of_positives(answers)},
     "bleu": _sums_of(BLEU(force=True), "bleu"),
     "bleu_multi": _sums_of(BLEU(tokenize="none", smooth_method="none", force=True), "bleu_multi"),
+    "bleu_uncased": _sums_of(BLEU(force=True), "bleu_uncased", lower_ascii),
     "chrf": _sums_of(CHRF(), "chrf"),
+    "cider": lambda answers: {"cider": CiderSums.of(answers.predictions, answers.references).score},
     "macro_f1": _macro_f1,
+    "meteor": _meteor,
     "multirc": _multirc,
+    "nist": lambda answers: {"nist": NistSums.of(answers.predictions, answers.references).score},
     "ter": _sums_of(TER(), "ter"),
 }

@@ -10,6 +10,7 @@ import pytest
 from softprompt.evaluation import resampling
 from softprompt.evaluation.resampling import bootstrap, mean_of, resampled_metric
 from softprompt.tasks import Answers, Scorer, get_scorer, metric_names
+from softprompt.tasks.metrics import meteor
 
 SAID = [
     "the film was good .", "a city pub", "Good", "", "the river", "it serves cheap food near the river", "bad",
@@ -28,6 +29,14 @@ YES_NO = Answers(
     labels=("no", "yes"),
     groups=["b", "a", "b", "c", "a", "a", "d", "c"],
 )
+
+
+@pytest.fixture(autouse=True)
+def alignments(monkeypatch):
+    """Some counts for each row in the place of METEOR's program."""
+    rows = np.random.default_rng(1).integers(3, 9, (50, 23)).astype(float)
+    monkeypatch.setattr(meteor, "_known", {})
+    monkeypatch.setattr(meteor, "_aligned", lambda asked: [tuple(row) for row in rows[: len(asked)]])
 
 
 def rows_for(name: str) -> Answers:
