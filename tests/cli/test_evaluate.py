@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tests.cli.films import TEMPLATES
 
+from softprompt.errors import MissingDependencyError
+from softprompt.tasks.metrics import registry
+
 
 def test_evaluating_writes_every_prediction(run, trained, backbone, tmp_path):
     output = tmp_path / "predictions.jsonl"
@@ -39,3 +42,17 @@ def test_evaluating_on_files(run, trained, backbone, files, tmp_path):
     code, _, err = run("evaluate", "--backbone", backbone, "--validation_file", files["validation"])
     assert code == 2
     assert "Data need templates over their columns" in err
+
+
+def test_a_metric_that_cannot_be_computed_is_named(run, backbone, monkeypatch):
+    def absent(predictions, references):
+        raise MissingDependencyError("it needs a jar: pip install jar")
+
+    monkeypatch.setitem(registry.METRICS._values, "absent", absent)
+    code, table, err = run(
+        "evaluate", "--backbone", backbone, "--task", "subj", "--majority", "true", "--metrics+", "absent",
+        "--metrics+", "accuracy", "--rows", "9",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["accuracy"]
+    assert err.splitlines()[-1] == "absent is left out: it needs a jar: pip install jar"

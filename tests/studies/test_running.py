@@ -10,10 +10,11 @@ import pytest
 from tests.studies.grids import small_grid, stored_backbone, stored_task
 from tests.training.sessions import calm_backbone
 
-from softprompt.errors import ConfigError, TrainingInterrupted
+from softprompt.errors import ConfigError, MissingDependencyError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
 from softprompt.studies.reading import read_task
+from softprompt.tasks.metrics import registry
 from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
 
@@ -46,6 +47,18 @@ def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
         assert (row["test_accuracy_low"], row["test_accuracy_high"]) == tuple(alone.intervals["accuracy"])
         assert row["test_rows"] == 10
         assert row["parameters"] == (3 * 24 if prompt else sum(p.numel() for p in learned.model.parameters()))
+
+
+def test_rows_name_metrics_that_cannot_be_computed(tmp_path, monkeypatch):
+    def absent(predictions, references):
+        raise MissingDependencyError("it needs a jar")
+
+    monkeypatch.setitem(registry.METRICS._values, "absent", absent)
+    grid = small_grid(tmp_path, methods={"bare": {"method": "text_prompt"}}, seeds=[0])
+    tasks = {"reviews": {**grid.tasks["reviews"], "metrics": ["accuracy", "absent"]}}
+    (row,) = ran(dataclasses.replace(grid, tasks=tasks), tmp_path / "out")
+    assert row["test_missing"] == "absent: it needs a jar"
+    assert {"test_accuracy", "test_absent"} & row.keys() == {"test_accuracy"}
 
 
 def test_prompt_design_is_scored_and_not_trained(tmp_path):

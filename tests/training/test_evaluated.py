@@ -9,10 +9,11 @@ import math
 import pytest
 from tests.training.sessions import calm_backbone, describing, difference, sentiment, short_run, trained
 
-from softprompt.errors import ConfigError, LengthError
+from softprompt.errors import ConfigError, LengthError, MissingDependencyError
 from softprompt.evaluation import evaluate
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
-from softprompt.tasks import TextFormat
+from softprompt.tasks import Row, Task, TextFormat
+from softprompt.tasks.metrics import registry
 from softprompt.training import session
 
 
@@ -148,7 +149,7 @@ def test_generated_answers_are_scored_as_evaluate_does():
 
 def test_labels_can_be_generated():
     run = short_run("a", by="generate", evaluate_every=None)
-    assert set(trained("decoder-only", [run])["a"].metrics) == {"accuracy", "macro_f1", "illegal"}
+    assert set(trained("decoder-only", [run])["a"].metrics) == {"accuracy", "macro_f1", "illegal", "empty"}
 
 
 def test_training_learns():
@@ -182,3 +183,51 @@ def test_an_evaluation_that_cannot_be_is_refused_before_training(monkeypatch):
     long = dataclasses.replace(long, _examples={**long._examples, "validation": texts})
     with pytest.raises(LengthError, match=r"^validation:0: An input has 202 tokens, but only"):
         trained("decoder-only", [short_run(task=long, evaluate_every=None)])
+
+
+def absent(predictions, references):
+    raise MissingDependencyError("it needs a jar: pip install jar")
+
+
+def test_a_metric_that_cannot_be_computed_is_named_and_left_out(monkeypatch, capsys):
+    monkeypatch.setitem(registry.METRICS._values, "absent", absent)
+    run = short_run("a", task=sentiment(metrics=["accuracy", "absent"]), evaluate_every=None, steps=1)
+    assert set(trained("decoder-only", [run], progress=True)["a"].metrics) == {"accuracy"}
+    assert "absent is left out: it needs a jar: pip install jar" in capsys.readouterr().err
+
+
+def test_no_checkpoint_is_chosen_by_what_cannot_be_computed(monkeypatch):
+    monkeypatch.setattr(session, "backward_in_memory", pytest.fail)
+    monkeypatch.setitem(registry.METRICS._values, "absent", absent)
+    run = short_run("a", task=sentiment(metrics=["absent", "accuracy"]), evaluate_every=None)
+    with pytest.raises(MissingDependencyError, match=r"run 'a' is to be chosen by 'absent'\. it needs a jar"):
+        trained("decoder-only", [run])
+
+
+def test_no_checkpoint_is_chosen_by_an_error_rate(monkeypatch):
+    """The more errors, the better the prompt would be."""
+    monkeypatch.setattr(session, "backward_in_memory", pytest.fail)
+    run = short_run("a", task=sentiment(metrics=["ter", "accuracy"]), evaluate_every=None)
+    with pytest.raises(ConfigError, match="run 'a' is to be chosen by 'ter', but less of it is better; set metric to"):
+        trained("decoder-only", [run])
+    short_run("a", task=sentiment(metrics=["ter", "accuracy"]), metric="accuracy").check_watched(
+        sentiment(metrics=["ter", "accuracy"]), ["ter", "accuracy"], {}
+    )
+
+
+def test_groups_are_scored_while_training():
+    rows = [
+        Row(f"train:{n}", {"question": str(n // 3), "text": "film " * (n % 5 + 1), "label": str(n % 2)})
+        for n in range(12)
+    ]
+    form = TextFormat(input="{text}", target="{label}", label_words={"0": "bad", "1": "good"})
+    task = Task.from_splits(
+        {"train": rows, "validation": rows}, form, name="questions", metrics=["multirc"], group="question"
+    )
+    run = short_run("a", task=task, evaluate_every=None, evaluate_rows=5)
+    result = trained("decoder-only", [run])["a"]
+    again = evaluate(calm_backbone("decoder-only"), result.prompt, task, rows=5)
+    assert run.watches == "f1a"
+    assert dict(again) == result.metrics
+    assert [row.group for row in again.predictions] == sorted([row.group for row in again.predictions])
+    assert len(again.predictions) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -133,6 +134,8 @@ def evaluate_prompt(
         ("metric", "score", "95 % from", "to"),
         [(name, float(score), *evaluation.intervals[name]) for name, score in evaluation.items()],
     )
+    for name, reason in evaluation.missing.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
     if output is not None:
         lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in evaluation.predictions)
         Path(output).write_text("".join(lines), encoding="utf-8")

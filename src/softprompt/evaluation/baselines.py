@@ -83,7 +83,7 @@ def evaluate_majority(task: Task, split: str = "validation", *, rows: int | None
     """
     start = time.perf_counter()
     counts = Counter(target for example in task.examples("train") for target in example.targets)
-    examples = draw_rows(task.examples(split), rows, seed)
+    examples = draw_rows(task, split, rows, seed)
     if not counts or not examples:
         raise DataError(f"The task {task.name!r} has no rows in {'train' if not counts else split}; add some.")
     ((most_frequent, _),) = counts.most_common(1)

@@ -12,7 +12,7 @@ from softprompt.config import choose
 from softprompt.errors import DataError
 from softprompt.evaluation.resampling import bootstrap
 from softprompt.evaluation.result import Evaluation, Interval
-from softprompt.tasks import get_metric
+from softprompt.tasks.metrics.classes import label_hits
 
 __all__ = ["Comparison", "compare"]
 
@@ -48,8 +48,9 @@ def compare(
 ) -> Comparison:
     """Compare two evaluations on the same rows.
 
-    Rows are drawn with replacement, the same for both. Accuracy has McNemar's exact test; for any other metric the
-    differences of the draws, moved to mean zero, stand for a world without difference.
+    Rows, or the groups that they are scored in, are drawn with replacement, the same for both. Accuracy of rows that
+    have no groups has McNemar's exact test; otherwise the differences of the draws, moved to mean zero, stand for a
+    world without difference.
 
     Args:
         first: An evaluation.
@@ -66,9 +67,7 @@ def compare(
         Efron and Tibshirani 1993, §16.4; McNemar 1947, in its exact form; Riezler and Maxwell 2005.
     """
     rows = len(first.predictions)
-    if [(row.input, row.targets) for row in first.predictions] != [
-        (row.input, row.targets) for row in second.predictions
-    ]:
+    if _rows_of(first) != _rows_of(second):
         raise DataError(
             f"The evaluations are not of the same rows ({first.task} {first.split}, {rows} rows; {second.task} "
             f"{second.split}, {len(second.predictions)} rows); compare two of one split, with the same rows."
@@ -78,11 +77,16 @@ def compare(
         if name not in evaluation:
             raise choose("metric of both evaluations", name, first.keys() & second.keys())
     ours, theirs = (evaluation.resampled([name])[name] for evaluation in (first, second))
+    groups = first.answers.groups
     drawn = bootstrap(
-        {"difference": lambda counts: ours(counts) - theirs(counts)}, rows, resamples=resamples, seed=seed
+        {"difference": lambda counts: ours(counts) - theirs(counts)},
+        rows,
+        groups=groups,
+        resamples=resamples,
+        seed=seed,
     )
     differences = drawn["difference"]
-    exact = name == "accuracy"
+    exact = name == "accuracy" and groups is None
     return Comparison(
         metric=name,
         first=first[name],
@@ -112,6 +116,9 @@ def _mcnemar(first: Evaluation, second: Evaluation) -> float:
     return min(1.0, 2 * fewer / 2**discordant)
 
 
+def _rows_of(evaluation: Evaluation) -> list[tuple[str, tuple[str, ...], str | None]]:
+    return [(row.input, row.targets, row.group) for row in evaluation.predictions]
+
+
 def _right(evaluation: Evaluation) -> list[bool]:
-    accuracy = get_metric("accuracy")
-    return [accuracy([row.prediction], [row.targets])["accuracy"] > 0 for row in evaluation.predictions]
+    return label_hits(evaluation.answers.predictions, evaluation.answers.references)

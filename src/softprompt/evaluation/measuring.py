@@ -43,7 +43,7 @@ class Job:
         text: Words before the input.
         by: `generate` scores generated text; `rank` chooses the most probable of the task's labels; None ranks if the
             task has labels.
-        rows: Evaluate that many rows only, drawn by the seed; None takes all.
+        rows: Evaluate that many rows only, drawn by the seed; None takes all. Groups are drawn whole.
         max_new_tokens: Longest text to generate; None leaves room for twice the longest label, or 128 tokens where
             targets are free text.
         max_input_tokens: Longest input, besides what the backbone allows.
@@ -93,12 +93,12 @@ class Job:
             ConfigError: If the task has no such split.
             DataError: If the split is empty.
         """
-        examples = list(self.task.examples(self.split))
+        examples = draw_rows(self.task, self.split, self.rows, self.seed)
         if not examples:
             raise DataError(
                 f"The split {self.split!r} of the task {self.task.name!r} is empty; there is nothing to score."
             )
-        return draw_rows(examples, self.rows, self.seed)
+        return examples
 
     def queries(self, backbone: Backbone, examples: Iterable[Example]) -> list[Query]:
         """What to ask the backbone, one for each row.

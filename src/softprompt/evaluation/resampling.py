@@ -14,9 +14,15 @@ from jaxtyping import Float, Int
 from sacrebleu.metrics.base import Metric as SacreMetric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 
-from softprompt.tasks import get_metric
+from softprompt.tasks import Answers, get_scorer
+from softprompt.tasks.metrics.cider import CiderSums
+from softprompt.tasks.metrics.classes import label_hits, positives
 from softprompt.tasks.metrics.labels import normalise_label
+from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
+from softprompt.tasks.metrics.nist import NistSums
+from softprompt.tasks.metrics.words import lower_ascii
 
 __all__ = ["Counts", "Resampled", "bootstrap", "resampled_metric"]
 
@@ -26,58 +32,74 @@ Counts = Int[np.ndarray, " rows"]
 Resampled = Callable[[Counts], float]
 """A score of the drawn rows."""
 
-Shortcut = Callable[[Sequence[str], Sequence[Sequence[str]]], Mapping[str, Resampled]]
+Shortcut = Callable[[Answers], Mapping[str, Resampled]]
 
-_TRIALS, _TRIAL_ROWS = 3, 50
+_TRIALS, _TRIAL_UNITS = 3, 50
 _TOLERANCE = 1e-6
 
 
 def bootstrap(
-    scores: Mapping[str, Resampled], rows: int, *, resamples: int, seed: int
+    scores: Mapping[str, Resampled],
+    rows: int,
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
     """Scores of rows drawn with replacement; all scores see the same draws.
 
+    Rows of one group are not independent, and scores of groups need them all: so it is groups that are drawn, whole.
+
     Args:
         scores: What to compute on each draw, by name.
-        rows: How many rows there are, and are drawn.
+        rows: How many rows there are; as many, or as many groups as there are, are drawn.
+        groups: By row, the name of its group; None draws single rows.
         resamples: How many draws.
         seed: Of the draws.
 
     References:
-        Efron and Tibshirani 1993, chapter 6.
+        Efron and Tibshirani 1993, chapter 6; Davison and Hinkley 1997, chapter 3 (groups).
     """
-    drawn = [[score(counts) for score in scores.values()] for counts in _draws(rows, rows, resamples, seed)]
+    unit = _units(rows, groups)
+    drawn = [[score(counts) for score in scores.values()] for counts in _draws(unit, None, resamples, seed)]
     table = np.array(drawn, dtype=float).reshape(resamples, len(scores))
     return {name: table[:, column] for column, name in enumerate(scores)}
 
 
-def resampled_metric(
-    name: str, predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Mapping[str, Resampled]:
+def resampled_metric(name: str, answers: Answers) -> Mapping[str, Resampled]:
     """The scores of a metric as functions of how often each row counts.
 
     Args:
         name: The metric's name.
-        predictions: One text per row.
-        references: One or more texts per row.
+        answers: The rows.
     """
-    anew = _computed_anew(name, predictions, references)
+    anew = _computed_anew(name, answers)
     for shortcut in (_SHORTCUTS.get(name, _row_means(name)), _row_means(name)):
-        found = shortcut(predictions, references)
-        if _agree(found, anew, len(predictions)):
+        found = shortcut(answers)
+        if _agree(found, anew, answers):
             return found
-    return {key: _one_of(anew, key) for key in get_metric(name)(predictions, references)}
+    return {key: _one_of(anew, key) for key in get_scorer(name).function(answers)}
 
 
-def _draws(rows: int, drawn: int, resamples: int, seed: int) -> Iterator[Counts]:
+def _units(rows: int, groups: Sequence[str] | None) -> Int[np.ndarray, " rows"]:
+    """The number of each row's group, or its own."""
+    if groups is None:
+        return np.arange(rows)
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    return np.array([number[group] for group in groups])
+
+
+def _draws(unit: Int[np.ndarray, " rows"], most: int | None, resamples: int, seed: int) -> Iterator[Counts]:
+    """How often each row comes, when as many units are drawn as there are, or at most so many."""
     generator = np.random.default_rng(seed)
+    units = int(unit.max()) + 1
     for _ in range(resamples):
-        yield np.bincount(generator.integers(0, rows, drawn), minlength=rows)
+        yield np.bincount(generator.integers(0, units, min(units, most or units)), minlength=units)[unit]
 
 
-def _agree(found: Mapping[str, Resampled], anew: Callable[[Counts], Mapping[str, float]], rows: int) -> bool:
+def _agree(found: Mapping[str, Resampled], anew: Callable[[Counts], Mapping[str, float]], answers: Answers) -> bool:
     """Whether a shortcut gives the metric's own scores on a few small draws."""
-    for counts in _draws(rows, min(rows, _TRIAL_ROWS), _TRIALS, seed=0):
+    for counts in _draws(_units(len(answers.predictions), answers.groups), _TRIAL_UNITS, _TRIALS, seed=0):
         expected = anew(counts)
         if expected.keys() != found.keys():
             return False
@@ -86,16 +108,9 @@ def _agree(found: Mapping[str, Resampled], anew: Callable[[Counts], Mapping[str,
     return True
 
 
-def _computed_anew(
-    name: str, predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Callable[[Counts], Mapping[str, float]]:
-    metric = get_metric(name)
-
-    def scores(counts: Counts) -> Mapping[str, float]:
-        chosen = np.repeat(np.arange(len(counts)), counts).tolist()
-        return metric([predictions[i] for i in chosen], [references[i] for i in chosen])
-
-    return scores
+def _computed_anew(name: str, answers: Answers) -> Callable[[Counts], Mapping[str, float]]:
+    scorer = get_scorer(name)
+    return lambda counts: scorer.function(answers.repeated(counts.tolist()))
 
 
 def _one_of(scores: Callable[[Counts], Mapping[str, float]], key: str) -> Resampled:
@@ -105,10 +120,10 @@ def _one_of(scores: Callable[[Counts], Mapping[str, float]], key: str) -> Resamp
 def _row_means(name: str) -> Shortcut:
     """The shortcut of metrics that are means over rows: accuracy, exact match, token F1, ROUGE."""
 
-    def shortcut(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Mapping[str, Resampled]:
-        metric = get_metric(name)
-        by_row = [metric([said], [true]) for said, true in zip(predictions, references, strict=True)]
-        return {key: mean_of(np.array([scores[key] for scores in by_row])) for key in by_row[0]}
+    def shortcut(answers: Answers) -> Mapping[str, Resampled]:
+        scorer = get_scorer(name)
+        by_row = [scorer.function(answers.row(index)) for index in range(len(answers.predictions))]
+        return {key: mean_of(np.array([scores[key] for scores in by_row], dtype=float)) for key in by_row[0]}
 
     return shortcut
 
@@ -118,14 +133,14 @@ def mean_of(values: Float[np.ndarray, " rows"]) -> Resampled:
     return lambda counts: float(counts @ values / counts.sum())
 
 
-def _sums_of(metric: SacreMetric, key: str) -> Shortcut:
-    """The shortcut of corpus metrics: sacrebleu scores the sums of each row's counts of n-grams."""
+def _sums_of(metric: SacreMetric, key: str, prepared: Callable[[str], str] = str) -> Shortcut:
+    """The shortcut of corpus metrics: sacrebleu scores the sums of each row's counts of n-grams or edits."""
 
-    def shortcut(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Mapping[str, Resampled]:
+    def shortcut(answers: Answers) -> Mapping[str, Resampled]:
         statistics = np.array(
             [
-                metric._extract_corpus_statistics([said], [[text] for text in true])[0]
-                for said, true in zip(predictions, references, strict=True)
+                metric._extract_corpus_statistics([prepared(said)], [[prepared(text)] for text in true])[0]
+                for said, true in zip(answers.predictions, answers.references, strict=True)
             ]
         )  # [rows, counts]
         return {key: lambda counts: float(metric._compute_score_from_stats((counts @ statistics).tolist()).score)}
@@ -133,11 +148,11 @@ def _sums_of(metric: SacreMetric, key: str) -> Shortcut:
     return shortcut
 
 
-def _macro_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Mapping[str, Resampled]:
+def _macro_f1(answers: Answers) -> Mapping[str, Resampled]:
     """The shortcut of macro-F1: it is a function of how often each pair of true and predicted class occurs."""
-    true = [normalise_label(row[0]) for row in references]
+    true = [normalise_label(row[0]) for row in answers.references]
     index = {label: place for place, label in enumerate(sorted(set(true)))}
-    said = [index.get(normalise_label(text), len(index)) for text in predictions]
+    said = [index.get(normalise_label(text), len(index)) for text in answers.predictions]
     pairs = np.array([index[label] for label in true]) * (len(index) + 1) + np.array(said)
 
     def score(counts: Counts) -> float:
@@ -150,8 +165,36 @@ def _macro_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -
     return {"macro_f1": score}
 
 
+def _f1_of_positives(answers: Answers) -> Resampled:
+    said, true = np.array(positives("binary_f1", answers))  # [2, rows]
+    return lambda counts: float(200 * (counts @ (said & true)) / max(1, counts @ said + counts @ true))
+
+
+def _multirc(answers: Answers) -> Mapping[str, Resampled]:
+    """The shortcut of MultiRC's scores: a question counts as often as each of its rows."""
+    question = _units(len(answers.predictions), answers.groups)
+    mistakes = np.bincount(question, ~np.array(label_hits(answers.predictions, answers.references)))
+    first = np.unique(question, return_index=True)[1]
+    flawless = mean_of(100.0 * (mistakes == 0))
+    return {"f1a": _f1_of_positives(answers), "multirc_em": lambda counts: flawless(counts[first])}
+
+
+def _meteor(answers: Answers) -> Mapping[str, Resampled]:
+    """The shortcut of METEOR, which sums up what is counted in the alignment of each row."""
+    statistics = meteor_statistics(answers.predictions, answers.references)
+    return {"meteor": lambda counts: meteor_of(counts @ statistics)}
+
+
 _SHORTCUTS: Mapping[str, Shortcut] = {
+    "binary_f1": lambda answers: {"binary_f1": _f1_of_positives(answers)},
     "bleu": _sums_of(BLEU(force=True), "bleu"),
+    "bleu_multi": _sums_of(BLEU(tokenize="none", smooth_method="none", force=True), "bleu_multi"),
+    "bleu_uncased": _sums_of(BLEU(force=True), "bleu_uncased", lower_ascii),
     "chrf": _sums_of(CHRF(), "chrf"),
+    "cider": lambda answers: {"cider": CiderSums.of(answers.predictions, answers.references).score},
     "macro_f1": _macro_f1,
+    "meteor": _meteor,
+    "multirc": _multirc,
+    "nist": lambda answers: {"nist": NistSums.of(answers.predictions, answers.references).score},
+    "ter": _sums_of(TER(), "ter"),
 }

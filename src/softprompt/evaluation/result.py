@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
+from jaxtyping import Float
 
 from softprompt.config import choose
 from softprompt.evaluation.resampling import Resampled, bootstrap, mean_of, resampled_metric
 from softprompt.evaluation.ways import By
-from softprompt.tasks import Example, Task, compute_metrics, match_label
+from softprompt.tasks import Answers, Example, Task, compute_available, match_label
 
 __all__ = ["Evaluation", "Interval", "Prediction", "draw_rows", "measure"]
 
 _RESAMPLES = 1000
-_ILLEGAL = "illegal"
+_ILLEGAL, _EMPTY = "illegal", "empty"
 
 
 class Interval(NamedTuple):
@@ -40,6 +43,7 @@ class Prediction:
         label: The label that the prediction is; None if it is none, or the task has free text.
         probabilities: Of each label, where labels were ranked.
         source: Where the row stands in the data.
+        group: What it has in common with rows that it is scored with; None where each is scored by itself.
     """
 
     input: str
@@ -48,21 +52,24 @@ class Prediction:
     label: str | None = None
     probabilities: Mapping[str, float] | None = None
     source: str = ""
+    group: str | None = None
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Mapping[str, float]):
-    """Scores on a split of a task; a mapping from the metrics' names to scores in percent.
+    """Scores on a split of a task; a mapping from the scores' names to scores, in percent unless a metric says else.
 
     Attributes:
         task: The task's name.
         split: The split's name.
         by: How predictions came about: generated, ranked, or always the majority's.
-        metrics: Scores by name, in percent. Where labels are generated, `illegal` is the share of texts that are
-            no label.
+        metrics: Scores by name. Where labels are generated, `illegal` is the share of texts that are no label, and
+            `empty` that of texts without any word, which are illegal too.
         predictions: One per row, in the data's order.
         metric_names: The task's metrics, from which the scores are.
+        labels: The task's labels; none in free text.
+        missing: By metric, why it could not be computed; its scores are not among `metrics`.
         seed: Of the bootstrap.
         seconds: Wall time of the pass over the backbone; evaluations of one pass share it.
     """
@@ -73,6 +80,8 @@ class Evaluation(Mapping[str, float]):
     metrics: Mapping[str, float]
     predictions: tuple[Prediction, ...]
     metric_names: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     seconds: float = field(default=0.0, compare=False)
 
@@ -92,9 +101,29 @@ class Evaluation(Mapping[str, float]):
 
     @functools.cached_property
     def intervals(self) -> Mapping[str, Interval]:
-        """By metric, the 95 % percentile interval under resampling of the rows; computed when first asked for."""
-        drawn = bootstrap(self.resampled(list(self)), len(self.predictions), resamples=_RESAMPLES, seed=self.seed)
+        """By score, the 95 % percentile interval under resampling of the rows; computed when first asked for.
+
+        Rows of one group are drawn together. These are the intervals of ROUGE's official script and rouge-score.
+        """
+        drawn = bootstrap(
+            self.resampled(list(self)),
+            len(self.predictions),
+            groups=self.answers.groups,
+            resamples=_RESAMPLES,
+            seed=self.seed,
+        )
         return {name: Interval(*np.quantile(scores, (0.025, 0.975)).tolist()) for name, scores in drawn.items()}
+
+    @property
+    def answers(self) -> Answers:
+        """The rows as metrics take them."""
+        groups = [row.group for row in self.predictions if row.group is not None]
+        return Answers(
+            predictions=[row.prediction for row in self.predictions],
+            references=[row.targets for row in self.predictions],
+            labels=self.labels,
+            groups=groups or None,
+        )
 
     def resampled(self, names: Collection[str]) -> dict[str, Resampled]:
         """Some scores as functions of how often each row counts.
@@ -102,15 +131,11 @@ class Evaluation(Mapping[str, float]):
         Args:
             names: Names of scores, as `metrics` has them.
         """
-        said = [row.prediction for row in self.predictions]
-        true = [row.targets for row in self.predictions]
-        scores: dict[str, Resampled] = {}
-        if _ILLEGAL in self.metrics:
-            scores[_ILLEGAL] = mean_of(_illegal(self.predictions))
+        scores = {key: mean_of(shares) for key, shares in _shares(self.predictions).items() if key in self.metrics}
         # a metric mostly names its only score: those that are asked for come first, and others only if need be
         for metric in sorted(self.metric_names, key=lambda metric: metric not in names):
             if not scores.keys() >= set(names):
-                scores |= resampled_metric(metric, said, true)
+                scores |= resampled_metric(metric, self.answers)
         return {name: scores[name] for name in names}
 
     def summary(self) -> dict[str, Any]:
@@ -121,23 +146,36 @@ class Evaluation(Mapping[str, float]):
             "by": self.by,
             "rows": len(self.predictions),
             "metrics": dict(self.metrics),
+            "missing": dict(self.missing),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "seed": self.seed,
             "seconds": self.seconds,
         }
 
 
-def draw_rows(examples: Sequence[Example], rows: int | None, seed: int) -> list[Example]:
+def draw_rows(task: Task, split: str, rows: int | None, seed: int) -> list[Example]:
     """The same rows for whoever is scored: all, or as many as asked for, in the data's order.
 
     Args:
-        examples: The rows of a split.
+        task: The task. If its rows have groups, whole groups are drawn until there are as many rows, or a few more.
+        split: Which of its splits.
         rows: How many; None takes all.
         seed: Of the draw.
+
+    Raises:
+        ConfigError: If the task has no such split.
     """
+    examples = task.examples(split)
     if rows is None or rows >= len(examples):
         return list(examples)
-    return [examples[index] for index in sorted(random.Random(seed).sample(range(len(examples)), rows))]
+    if task.group is None:
+        return [examples[index] for index in sorted(random.Random(seed).sample(range(len(examples)), rows))]
+    sizes = Counter(map(task.group_of, examples))
+    groups = list(sizes)
+    random.Random(seed).shuffle(groups)
+    before = itertools.accumulate((sizes[group] for group in groups), initial=0)
+    drawn = {group for group, taken in zip(groups, before, strict=False) if taken < rows}
+    return [example for example in examples if task.group_of(example) in drawn]
 
 
 def measure(
@@ -172,23 +210,30 @@ def measure(
             label=match_label(text, labels),
             probabilities=shares,
             source=example.source,
+            group=task.group_of(example),
         )
         for example, text, shares in zip(examples, said, probabilities or [None] * len(said), strict=True)
     )
-    metrics = compute_metrics(task.metrics, said, [example.targets for example in examples])
+    metrics, missing = compute_available(task.metrics, task.answers(examples, said))
     if labels and by == "generate":
-        metrics[_ILLEGAL] = float(_illegal(predictions).mean())
+        metrics |= {key: float(shares.mean()) for key, shares in _shares(predictions).items()}
     return Evaluation(
         task=task.name,
         split=split,
         by=by,
         metrics=metrics,
         predictions=predictions,
-        metric_names=task.metrics,
+        metric_names=tuple(name for name in task.metrics if name not in missing),
+        labels=tuple(labels),
+        missing=missing,
         seed=seed,
         seconds=seconds,
     )
 
 
-def _illegal(predictions: tuple[Prediction, ...]) -> np.ndarray:
-    return np.array([100.0 * (row.label is None) for row in predictions])
+def _shares(predictions: Sequence[Prediction]) -> dict[str, Float[np.ndarray, " rows"]]:
+    """By row, 100 where a generated label is none, and where there is no text at all."""
+    return {
+        _ILLEGAL: np.array([100.0 * (row.label is None) for row in predictions]),
+        _EMPTY: np.array([100.0 * (not row.prediction.strip()) for row in predictions]),
+    }

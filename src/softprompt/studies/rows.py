@@ -36,7 +36,7 @@ class Planned:
     @property
     def watches(self) -> str:
         """The score that counts."""
-        return self.cell.settings.get("metric") or self.task.metrics[0]
+        return self.cell.settings.get("metric") or self.task.watched
 
     @property
     def alone(self) -> bool:
@@ -116,4 +116,6 @@ def _reported(grid: Grid, one: Planned, scores: Evaluation) -> dict[str, Any]:
         row |= {f"{grid.split}_{name}": score, f"{grid.split}_{name}_low": low, f"{grid.split}_{name}_high": high}
     row[f"{grid.split}_majority"] = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
     row[f"{grid.split}_rows"] = len(scores.predictions)
+    if scores.missing:
+        row[f"{grid.split}_missing"] = "; ".join(f"{name}: {reason}" for name, reason in scores.missing.items())
     return row

@@ -220,4 +220,5 @@ def _score(
 def _task_digest(task: Task) -> str:
     """Digest of everything that a run reads of a task."""
     rows: Iterable[Any] = ((split, [(one.input, one.targets) for one in task.examples(split)]) for split in task.splits)
-    return digest([task.metrics, task.format.to_mapping(), list(rows)])
+    groups = [task.group_of(one) for split in task.splits for one in task.examples(split)] if task.group else ()
+    return digest([task.metrics, task.format.to_mapping(), list(rows), *groups])

@@ -5,23 +5,37 @@ from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.examples import Example, TaskReport
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import HubSource
-from softprompt.tasks.metrics import compute_metrics, get_metric, match_label, metric_names, register_metric
+from softprompt.tasks.metrics import (
+    Answers,
+    Scorer,
+    compute_available,
+    compute_metrics,
+    get_metric,
+    get_scorer,
+    match_label,
+    metric_names,
+    register_metric,
+)
 from softprompt.tasks.rows import Row, read_rows
 from softprompt.tasks.task import Task
 from softprompt.tasks.template import PROMPT_MARK, FilledText
 
 __all__ = [
     "PROMPT_MARK",
+    "Answers",
     "Example",
     "FilledText",
     "HubSource",
     "Row",
+    "Scorer",
     "Task",
     "TaskDefinition",
     "TaskReport",
     "TextFormat",
+    "compute_available",
     "compute_metrics",
     "get_metric",
+    "get_scorer",
     "load_task",
     "match_label",
     "metric_names",

@@ -13,7 +13,7 @@ from softprompt.errors import ConfigError, DataError
 from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_duplicates, render_rows, split_examples
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import SPLITS, read_hub
-from softprompt.tasks.metrics import get_metric
+from softprompt.tasks.metrics import Answers, get_scorer
 from softprompt.tasks.rows import Row, numbered, read_rows
 
 __all__ = ["Task"]
@@ -54,6 +54,11 @@ class Task:
         return self.format.segments
 
     @property
+    def watched(self) -> str:
+        """The score that chooses the best checkpoint: the first of the first metric."""
+        return get_scorer(self.metrics[0]).scores[0]
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, train first."""
         return tuple(self._examples)
@@ -67,6 +72,19 @@ class Task:
         if split not in self._examples:
             raise choose(f"split of the task {self.name}", split, self.splits)
         return self._examples[split]
+
+    def group_of(self, example: Example) -> str | None:
+        """What an example has in common with those that it is scored with; None where each is scored by itself."""
+        return None if self.group is None else str(example.columns[self.group])
+
+    def answers(self, examples: Sequence[Example], said: Sequence[str]) -> Answers:
+        """Examples and a text for each of them, as metrics take them."""
+        return Answers(
+            predictions=said,
+            references=[example.targets for example in examples],
+            labels=self.labels or (),
+            groups=None if self.group is None else [str(example.columns[self.group]) for example in examples],
+        )
 
     def with_format(
         self,
@@ -106,7 +124,7 @@ class Task:
 
         Args:
             inputs: How many distinct training inputs validate, each with all of its rows: where targets are free text
-                they are references of one example. The others are trained on.
+                they are references of one example. The others are trained on. In a task with groups, how many groups.
             seed: Of the draw.
 
         Raises:
@@ -123,23 +141,25 @@ class Task:
     def with_train_rows(self, inputs: int, *, seed: int = 0) -> Task:
         """The task with that many of its distinct training inputs, drawn by the seed, each with all of its rows.
 
+        In a task with groups, with that many groups.
+
         Raises:
             ConfigError: If there are not more training inputs than that.
         """
         return self._with_splits({**self._examples, "train": self._drawn("train_rows", inputs, seed)[0]})
 
     def _drawn(self, what: str, inputs: int, seed: int) -> tuple[list[Example], list[Example]]:
-        """Training rows of that many distinct inputs, and those of the others."""
-        examples = self.examples("train")
-        distinct = list(dict.fromkeys(example.input for example in examples))
+        """Training rows of that many distinct inputs or groups, and those of the others."""
+        rows = [(self.group_of(one) if self.group is not None else one.input, one) for one in self.examples("train")]
+        distinct = list(dict.fromkeys(unit for unit, _ in rows))
         if not 1 <= inputs < len(distinct):
             raise ConfigError(
-                f"{what}={inputs}: {self.name} has {len(distinct)} distinct inputs to train on; give at least 1"
-                " and fewer than that."
+                f"{what}={inputs}: {self.name} has {len(distinct)} distinct {'groups' if self.group else 'inputs'} to"
+                " train on; give at least 1 and fewer than that."
             )
         chosen = set(random.Random(seed).sample(distinct, inputs))
-        drawn = [example for example in examples if example.input in chosen]
-        return drawn, [example for example in examples if example.input not in chosen]
+        drawn = [example for unit, example in rows if unit in chosen]
+        return drawn, [example for unit, example in rows if unit not in chosen]
 
     def _with_splits(self, splits: Mapping[str, Sequence[Example]]) -> Task:
         counts = {split: len(examples) for split, examples in splits.items()}
@@ -319,12 +339,14 @@ class Task:
             card: Where the data come from.
 
         Raises:
-            ConfigError: If a metric is unknown, or the split's shares are none.
-            DataError: If there is no split, a split has no usable row, or a row is bad and none is skipped.
+            ConfigError: If a metric is unknown, or needs labels or groups that the task has not, or the split's shares
+                are none.
+            DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, or one has
+                no group in a task with groups.
         """
         chosen = tuple(metrics or (("accuracy", "macro_f1") if form.labels else ("exact_match", "token_f1")))
         for metric in chosen:
-            get_metric(metric)
+            get_scorer(metric).check(metric, form.labels or (), grouped=group is not None)
         if not rows:
             raise DataError(f"The task {name!r} has no data; name a file or rows for at least one split.")
         splits: dict[str, Sequence[Example]] = {}
@@ -334,6 +356,9 @@ class Task:
             if not examples:
                 reason = f"all are bad, the first so: {problems[0]}" if problems else "it is empty"
                 raise DataError(f"The split {split!r} of the task {name!r} has no usable row: {reason}.")
+            for example in examples if group is not None else ():
+                if group not in example.columns:
+                    raise DataError(f"{example.source} has no column {group!r}, which says what it is scored with.")
             splits[split] = examples
             skipped |= {split: tuple(problems)} if problems else {}
         seed = None

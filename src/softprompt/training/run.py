@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from softprompt.config import check_types, to_mapping
-from softprompt.errors import ConfigError
+from softprompt.config import check_types, choose, to_mapping
+from softprompt.errors import ConfigError, MissingDependencyError
 from softprompt.evaluation import By, choose_way
 from softprompt.loop.optimizers import optimizer_names
 from softprompt.loop.schedules import schedule_names
 from softprompt.prompts.registry import Method, name_of
-from softprompt.tasks import Task
+from softprompt.tasks import Task, get_scorer
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Precision", "Run", "TrainConfig"]
@@ -143,8 +143,33 @@ class Run:
         return _MEAN if len(self.tasks) > 1 else self.watches_of(self.tasks[0])
 
     def watches_of(self, task: Task) -> str:
-        """The metric of one of its tasks that counts."""
-        return self.metric or task.metrics[0]
+        """The score of one of its tasks that counts."""
+        return self.metric or task.watched
+
+    def check_watched(self, task: Task, scores: Collection[str], missing: Mapping[str, str]) -> None:
+        """Refuse to choose checkpoints by what cannot be computed, or by what counts errors.
+
+        Args:
+            task: One of its tasks.
+            scores: The names of the scores that can be computed.
+            missing: By metric, why others cannot.
+
+        Raises:
+            ConfigError: If the task has no such score, or less of it is better.
+            MissingDependencyError: If its metric cannot be computed here.
+        """
+        watched = self.watches_of(task)
+        for name in task.metrics:
+            scorer = get_scorer(name)
+            if watched in scorer.scores and name in missing:
+                raise MissingDependencyError(f"run {self.name!r} is to be chosen by {watched!r}. {missing[name]}")
+            if watched in scorer.scores and scorer.less_is_better:
+                raise ConfigError(
+                    f"run {self.name!r} is to be chosen by {watched!r}, but less of it is better; set metric to another"
+                    " score of the task, or name another metric first."
+                )
+        if watched not in scores:
+            raise choose(f"metric of run {self.name!r}", watched, scores)
 
     def combine(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """The scores of its tasks as one mapping: as they are of one task, with the tasks' names and a mean of several.

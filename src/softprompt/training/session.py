@@ -16,14 +16,13 @@ import torch
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.config import choose
 from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.interrupts import Interrupts
 from softprompt.prompts import MultitaskPrompt
-from softprompt.tasks import Task, compute_metrics
+from softprompt.tasks import Task, compute_available
 from softprompt.training.data import digest, encode_rows
 from softprompt.training.folder import SessionFolder
 from softprompt.training.learners import Learner, PromptLearner, WeightLearner
@@ -51,6 +50,7 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
     Raises:
         ConfigError: If there are no runs, names repeat, one that trains weights is not the only one, or `output_dir`
             holds another session.
+        MissingDependencyError: If a run is to be chosen by a metric that cannot be computed here.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
         NonFiniteError: If every run ended with a NaN or infinite loss or score.
         ArtefactError: If a run's folder cannot be written, or what `output_dir` holds is damaged.
@@ -100,6 +100,7 @@ class _Session:
             "runs": {run.name: {**run.settings(), "data": digest(rows[run.name])} for run in runs},
         }
         self.folder = SessionFolder(config, identity) if config.output_dir is not None else None
+        self.missing: dict[str, str] = {}
         for member in self.members:
             self._check_evaluation(member)
 
@@ -111,10 +112,9 @@ class _Session:
             examples = job.examples()
             encode = encode_to_rank if job.by == "rank" else encode_to_generate
             encode(self.model, job.queries(self.model.backbone, examples))
-            targets = examples[0].targets
-            scores = compute_metrics(task.metrics, targets[:1], [targets])
-            if run.watches_of(task) not in scores:
-                raise choose(f"metric of run {run.name!r}", run.watches_of(task), scores)
+            scores, missing = compute_available(task.metrics, task.answers(examples[:1], examples[0].targets[:1]))
+            run.check_watched(task, scores, missing)
+            self.missing |= missing
 
     def run(self) -> TrainResult:
         """Take every step that is left."""
@@ -122,6 +122,8 @@ class _Session:
             self._load(state)
         start_s = time.perf_counter()
         with Interrupts() as interrupts, Reports(self.config, self.members) as reports:
+            for name, reason in self.missing.items():
+                reports.say(f"{name} is left out: {reason}")
             while any(member.live for member in self.members):
                 self._step(reports)
                 if interrupts.requested:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from softprompt.evaluation import Evaluation
 from softprompt.evaluation.result import measure
-from softprompt.tasks import Task
+from softprompt.tasks import Row, Task, TextFormat
 
 REVIEWS = [
     ("the film was very good", "1"),
@@ -42,6 +42,17 @@ def places(**settings) -> Task:
     return Task.from_rows(
         {"train": rows, "validation": rows}, input="{table}", target="{references}", name="places", **settings
     )
+
+
+def questions(**settings) -> Task:
+    """20 questions with three answers each, some of which are right."""
+    rows = [
+        Row(f"test:{row}", {"question": row // 3, "text": f"{row // 3} {row % 3}", "label": row * 7 % 5 % 2})
+        for row in range(60)
+    ]
+    form = TextFormat(input="{text}", target="{label}", label_words={"0": "False", "1": "True"})
+    given = {"name": "questions", "metrics": ["multirc", "accuracy"], "group": "question", **settings}
+    return Task.from_splits({"train": rows, "test": rows}, form, **given)
 
 
 def judged(said: Sequence[str], true: Sequence[str], metrics: Sequence[str] = ("accuracy",), **settings) -> Evaluation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tests.unit.evaluation.tasks import REVIEWS, places, sentiment
+from tests.unit.evaluation.tasks import REVIEWS, places, questions, sentiment
 
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation import Job, TextPrompt, evaluate_majority
@@ -98,3 +98,13 @@ def test_the_majority_is_scored_on_the_rows_that_others_are_scored_on():
     drawn = [example.source for example in Job(task=task, rows=2, seed=3).examples()]
     assert len(drawn) == 2
     assert [row.source for row in evaluate_majority(task, rows=2, seed=3).predictions] == drawn
+
+
+def test_the_majority_is_scored_in_groups():
+    task = questions()
+    found = evaluate_majority(task, "test", rows=7, seed=1)
+    assert len(found.predictions) == 9
+    assert list(found) == ["f1a", "multirc_em", "accuracy"]
+    assert [row.source for row in found.predictions] == [
+        row.source for row in Job(task=task, split="test", rows=7, seed=1).examples()
+    ]

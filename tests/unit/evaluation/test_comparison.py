@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
-from tests.unit.evaluation.tasks import judged
+from tests.unit.evaluation.tasks import judged, questions
 
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation import compare
+from softprompt.evaluation.result import measure
 
 TRUE = ["good", "bad"] * 60
 
@@ -61,6 +63,26 @@ def test_accuracy_has_mcnemars_exact_test():
     assert (found.first, found.second, found.rows) == (95.0, 60.0, 20)
 
 
+def test_rows_of_one_group_are_no_independent_witnesses():
+    """All answers to 4 of 20 questions are better: McNemar would count 12 rows, and see a clear difference."""
+    task = questions()
+    rows = list(task.examples("test"))
+    right = [row.targets[0] for row in rows]
+    worse = ["neither" if index < 12 else label for index, label in enumerate(right)]
+    first, second = (measure(task, "test", rows, said, by="rank") for said in (right, worse))
+    found = compare(first, second, "accuracy", resamples=2000)
+    assert found.test == "paired bootstrap"
+    assert (found.first, found.difference, found.rows) == (100, 20, 60)
+    assert 0.01 < found.p < 0.2
+    exact = compare(first, second, "multirc_em", resamples=2000)
+    assert (exact.difference, exact.interval) == (20, found.interval)
+    alone = dataclasses.replace(task, group=None, metrics=("accuracy",))
+    first, second = (measure(alone, "test", rows, said, by="rank") for said in (right, worse))
+    assert compare(first, second, "accuracy", resamples=10).p < 0.001
+    with pytest.raises(DataError, match="not of the same rows"):
+        compare(first, measure(task, "test", rows, right, by="rank"), "accuracy")
+
+
 def test_pairing_counts():
     """Two systems that fail on the same hard rows differ clearly by a few rows, although both vary much."""
     first = judged(flipped(0.4, seed=1), TRUE, ["token_f1"])
@@ -85,5 +107,7 @@ def test_only_the_same_rows_are_compared():
 
 def test_both_have_the_metric():
     first, second = judged(TRUE, TRUE, ["accuracy", "macro_f1"]), judged(TRUE, TRUE, ["accuracy"])
-    with pytest.raises(ConfigError, match=r"Unknown metric of both evaluations 'macro_f1'.* Known: accuracy, illegal"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown metric of both evaluations 'macro_f1'.* Known: accuracy, empty, illegal"
+    ):
         compare(first, second, "macro_f1")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from softprompt.evaluation import resampling
 from softprompt.evaluation.resampling import bootstrap, mean_of, resampled_metric
-from softprompt.tasks import get_metric, metric_names
+from softprompt.tasks import Answers, Scorer, get_scorer, metric_names
+from softprompt.tasks.metrics import meteor
 
 SAID = [
     "the film was good .", "a city pub", "Good", "", "the river", "it serves cheap food near the river", "bad",
@@ -20,51 +23,110 @@ TRUE = [
 DRAW = np.random.default_rng(0)
 
 
-def rows_for(name: str) -> tuple[list[str], list[tuple[str, ...]]]:
+YES_NO = Answers(
+    predictions=["yes", "no", "yes", "perhaps", "yes", "no", "yes", "no"],
+    references=[["yes"], ["no"], ["no"], ["yes"], ["yes"], ["no"], ["yes"], ["yes"]],
+    labels=("no", "yes"),
+    groups=["b", "a", "b", "c", "a", "a", "d", "c"],
+)
+
+
+@pytest.fixture(autouse=True)
+def alignments(monkeypatch):
+    """Some counts for each row in the place of METEOR's program."""
+    rows = np.random.default_rng(1).integers(3, 9, (50, 23)).astype(float)
+    monkeypatch.setattr(meteor, "_known", {})
+    monkeypatch.setattr(meteor, "_aligned", lambda asked: [tuple(row) for row in rows[: len(asked)]])
+
+
+def rows_for(name: str) -> Answers:
+    if name in ("binary_f1", "multirc"):
+        return YES_NO
     if name != "macro_f1":
-        return SAID, TRUE
+        return Answers(predictions=SAID, references=TRUE)
     # few rows: in some draws a class is missing, and does not count
-    return ["good", "bad", "no label", "sad", "good"], [("good",), ("bad",), ("bad",), ("good",), ("sad",)]
+    said, true = ["good", "bad", "no label", "sad", "good"], [("good",), ("bad",), ("bad",), ("good",), ("sad",)]
+    return Answers(predictions=said, references=true)
+
+
+def drawn_from(answers: Answers) -> np.ndarray:
+    """How often each row comes in a draw of rows, or of their groups."""
+    units = list(dict.fromkeys(answers.groups or map(str, range(len(answers.predictions)))))
+    drawn = [units[place] for place in DRAW.integers(0, len(units), len(units))]
+    return np.array([drawn.count(unit) for unit in answers.groups or units])
 
 
 @pytest.mark.parametrize("name", metric_names())
 def test_a_draw_scores_as_the_metric_scores_the_drawn_rows(name):
-    said, true = rows_for(name)
-    scores = resampled_metric(name, said, true)
+    answers = rows_for(name)
+    scores = resampled_metric(name, answers)
     for _ in range(12):
-        drawn = DRAW.integers(0, len(said), len(said))
-        expected = get_metric(name)([said[i] for i in drawn], [true[i] for i in drawn])
-        counts = np.bincount(drawn, minlength=len(said))
+        counts = drawn_from(answers)
+        expected = get_scorer(name).function(answers.repeated(counts.tolist()))
         assert {key: score(counts) for key, score in scores.items()} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", metric_names())
 def test_no_metric_of_ours_is_computed_anew_for_each_draw(name, monkeypatch):
-    said, true = rows_for(name)
-    scores = resampled_metric(name, said, true)
+    answers = rows_for(name)
+    scores = resampled_metric(name, answers)
+    monkeypatch.setattr(Answers, "repeated", None)
+    drawn = bootstrap(scores, len(answers.predictions), groups=answers.groups, resamples=3, seed=0)
+    assert len(drawn[next(iter(scores))]) == 3
 
-    def refuse(name):
-        raise AssertionError(f"{name} was computed again")
 
-    monkeypatch.setattr(resampling, "get_metric", refuse)
-    assert len(bootstrap(scores, len(said), resamples=3, seed=0)[next(iter(scores))]) == 3
+def scorer_of(function):
+    return lambda name: Scorer(function=function, scores=(name,))
 
 
 def test_a_metric_that_is_no_mean_over_rows_is_computed_anew(monkeypatch):
-    def different(predictions, references):
-        return {"different": 100 * len(set(predictions)) / len(predictions)}
+    def different(answers):
+        return {"different": 100 * len(set(answers.predictions)) / len(answers.predictions)}
 
-    monkeypatch.setattr(resampling, "get_metric", lambda name: different)
-    (score,) = resampled_metric("different", ["a", "a", "b", "c"], [("x",)] * 4).values()
+    monkeypatch.setattr(resampling, "get_scorer", scorer_of(different))
+    answers = Answers(predictions=["a", "a", "b", "c"], references=[("x",)] * 4)
+    (score,) = resampled_metric("different", answers).values()
     assert score(np.array([2, 2, 0, 0])) == 25
     assert score(np.array([1, 1, 1, 1])) == 75
 
 
+def test_a_metric_of_groups_is_computed_anew_from_whole_groups(monkeypatch):
+    """A group that is drawn twice is two groups, not one of twice the size."""
+
+    def largest(answers):
+        return {"largest": float(max(map(answers.groups.count, answers.groups)))}
+
+    monkeypatch.setattr(resampling, "get_scorer", scorer_of(largest))
+    (score,) = resampled_metric("largest", YES_NO).values()
+    assert score(np.array([2, 1, 2, 0, 1, 1, 0, 0])) == 3
+    assert score(np.array([4, 0, 4, 0, 0, 0, 0, 0])) == 2
+
+
 def test_a_shortcut_that_is_wrong_is_not_taken(monkeypatch):
-    wrong = {"accuracy": lambda predictions, references: {"accuracy": lambda counts: 50.0}}
+    wrong = {"accuracy": lambda answers: {"accuracy": lambda counts: 50.0}}
     monkeypatch.setattr(resampling, "_SHORTCUTS", wrong)
-    score = resampled_metric("accuracy", ["a", "b"], [("a",), ("b",)])["accuracy"]
-    assert score(np.array([1, 1])) == 100
+    answers = Answers(predictions=["a", "b"], references=[("a",), ("b",)])
+    assert resampled_metric("accuracy", answers)["accuracy"](np.array([1, 1])) == 100
+
+
+def test_groups_are_drawn_whole():
+    groups = ["b", "a", "b", "c", "a", "a"]
+    seen = []
+    bootstrap({"x": lambda counts: seen.append(counts.tolist()) or 0.0}, 6, groups=groups, resamples=50, seed=0)
+    for counts in seen:
+        of_group = {group: {counts[row] for row in range(6) if groups[row] == group} for group in groups}
+        assert all(len(several) == 1 for several in of_group.values())
+        assert sum(count for several in of_group.values() for count in several) == 3
+    assert len(set(map(tuple, seen))) > 5
+
+
+def test_rows_that_agree_within_groups_tell_less_than_as_many_that_do_not():
+    """Answers of 20 questions with 10 rows each, all right or all wrong: as if there were 20 rows."""
+    values = mean_of(np.repeat([100.0, 0.0], 100))
+    groups = [str(row // 10) for row in range(200)]
+    alone = bootstrap({"x": values}, 200, resamples=2000, seed=0)["x"].std()
+    together = bootstrap({"x": values}, 200, groups=groups, resamples=2000, seed=0)["x"].std()
+    assert together / alone == pytest.approx(math.sqrt(10), rel=0.1)
 
 
 def test_draws_depend_on_the_seed_alone():

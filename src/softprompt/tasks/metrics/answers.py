@@ -1,4 +1,4 @@
-"""Metrics of short answers, as SQuAD's official script scores them."""
+"""Metrics of short answers, as the official scripts of SQuAD and ReCoRD score them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-__all__ = ["exact_match", "normalise_answer", "token_f1"]
+from softprompt.tasks.metrics.signature import Answers
+
+__all__ = ["exact_match", "normalise_answer", "record", "token_f1"]
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -34,7 +36,8 @@ def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]])
 def token_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Mean over rows, in percent, of the F1 of words against the reference that fits best.
 
-    Two answers without any word left after normalisation agree (version 2.0 of the script).
+    Two answers without any word left after normalisation agree, as in version 2.0 of the script; version 1.1 gives
+    them no F1, which matters for answers like "The" alone.
 
     References:
         Rajpurkar et al. 2016, §6.1; Rajpurkar et al. 2018.
@@ -42,13 +45,28 @@ def token_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) ->
     return {"token_f1": best_mean(word_f1, predictions, references)}
 
 
+def record(answers: Answers) -> dict[str, float]:
+    """Share of rows whose normalised prediction is a reference, and mean F1 of words with the best one, in percent.
+
+    Normalised as for SQuAD. Two answers without any word left are an exact match, but have no F1.
+
+    References:
+        Zhang et al. 2018, and the official evaluation script, version 1.0; Wang et al. 2019 (SuperGLUE).
+    """
+    said, true = answers.predictions, answers.references
+    return {"record_f1": best_mean(shared_word_f1, said, true), "record_em": exact_match(said, true)["exact_match"]}
+
+
 def word_f1(said: str, true: str) -> float:
     """Harmonic mean of precision and recall over two bags of words, from 0 to 1."""
+    return shared_word_f1(said, true) if said and true else float(said == true)
+
+
+def shared_word_f1(said: str, true: str) -> float:
+    """The same, but 0 where there is no word at all."""
     said_words, true_words = said.split(), true.split()
-    if not said_words or not true_words:
-        return float(said_words == true_words)
     shared = (Counter(said_words) & Counter(true_words)).total()
-    return 2 * shared / (len(said_words) + len(true_words))
+    return 2 * shared / max(1, len(said_words) + len(true_words))
 
 
 def best_mean(

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 from softprompt.errors import DataError
 from softprompt.tasks.metrics.labels import normalise_label
+from softprompt.tasks.metrics.signature import Answers
 
-__all__ = ["accuracy", "macro_f1"]
+__all__ = ["accuracy", "binary_f1", "label_hits", "macro_f1", "multirc", "only_classes", "positives"]
 
 
 def accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Share of rows, in percent, whose prediction is one of the references, but for case and spacing."""
-    hits = [
-        normalise_label(prediction) in map(normalise_label, row)
-        for prediction, row in zip(predictions, references, strict=True)
-    ]
+    hits = label_hits(predictions, references)
     return {"accuracy": 100 * sum(hits) / len(hits)}
 
 
@@ -30,10 +28,75 @@ def macro_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) ->
     """
     from sklearn.metrics import f1_score
 
-    for index, row in enumerate(references):
-        if len(row) != 1:
-            raise DataError(f"Row {index} has {len(row)} references, but macro_f1 needs its one class; use accuracy.")
     said = [normalise_label(prediction) for prediction in predictions]
-    true = [normalise_label(row[0]) for row in references]
+    true = only_classes("macro_f1", references)
     score = f1_score(true, said, labels=sorted(set(true)), average="macro", zero_division=0.0)
     return {"macro_f1": 100 * float(score)}
+
+
+def binary_f1(answers: Answers) -> dict[str, float]:
+    """F1 of the positive class in percent, as GLUE scores MRPC and QQP.
+
+    The positive class is the second of the two labels, as in `label_words={"0": "different", "1": "equivalent"}`. A
+    prediction that is neither counts as the negative class: it may miss a positive row, but is no false alarm.
+
+    Raises:
+        DataError: If a row has several references: it has one class.
+
+    References:
+        Wang et al. 2018 (GLUE).
+    """
+    return {"binary_f1": positive_f1("binary_f1", answers)}
+
+
+def multirc(answers: Answers) -> dict[str, float]:
+    """MultiRC in percent: F1 of the answers that are right, and the share of questions without any mistake.
+
+    A row is one answer to a question, its group is the question, and the second label says that the answer is right.
+
+    Raises:
+        DataError: If a row has several references: it has one class.
+
+    References:
+        Khashabi et al. 2018 (F1a and EM0); Wang et al. 2019 (SuperGLUE).
+    """
+    flawless: dict[str, bool] = dict.fromkeys(answers.groups or (), True)
+    for question, hit in zip(answers.groups or (), label_hits(answers.predictions, answers.references), strict=True):
+        flawless[question] &= hit
+    return {"f1a": positive_f1("multirc", answers), "multirc_em": 100 * sum(flawless.values()) / len(flawless)}
+
+
+def label_hits(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[bool]:
+    """By row, whether the prediction is one of the references."""
+    rows = zip(predictions, references, strict=True)
+    return [normalise_label(said) in map(normalise_label, true) for said, true in rows]
+
+
+def positives(metric: str, answers: Answers) -> tuple[list[bool], list[bool]]:
+    """By row, whether the second label is said, and whether it is true.
+
+    Raises:
+        DataError: If a row has several references.
+    """
+    positive = normalise_label(answers.labels[1])
+    said = [normalise_label(prediction) == positive for prediction in answers.predictions]
+    return said, [label == positive for label in only_classes(metric, answers.references)]
+
+
+def positive_f1(metric: str, answers: Answers) -> float:
+    """F1 of the second label in percent; 0 where it is neither said nor true."""
+    said, true = positives(metric, answers)
+    both = sum(one and other for one, other in zip(said, true, strict=True))
+    return 200 * both / max(1, sum(said) + sum(true))
+
+
+def only_classes(metric: str, references: Sequence[Sequence[str]]) -> list[str]:
+    """The class of each row, normalised.
+
+    Raises:
+        DataError: If a row has several.
+    """
+    for index, row in enumerate(references):
+        if len(row) != 1:
+            raise DataError(f"Row {index} has {len(row)} references, but {metric} needs its one class; use accuracy.")
+    return [normalise_label(row[0]) for row in references]

@@ -1,11 +1,29 @@
-"""Metrics of generated text: overlap with references, through sacrebleu and rouge-score."""
+"""Metrics of generated text: overlap with references. Nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
 
-__all__ = ["bleu", "chrf", "rouge1", "rouge2", "rouge_l"]
+from softprompt.tasks.metrics.signature import Answers
+from softprompt.tasks.metrics.words import caption_words, lower_ascii
+
+__all__ = [
+    "bleu",
+    "bleu_multi",
+    "bleu_uncased",
+    "chrf",
+    "cider",
+    "meteor",
+    "nist",
+    "rouge1",
+    "rouge2",
+    "rouge_l",
+    "rouge_l_coco",
+    "ter",
+]
+
+RECALL_WEIGHT = 1.2
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -20,6 +38,46 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dic
     return {"bleu": BLEU(force=True).corpus_score(list(predictions), reference_columns(references)).score}
 
 
+def bleu_uncased(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Corpus BLEU in percent as mteval-v13a gives it without the option -c, and the E2E challenge reports it.
+
+    `bleu` of texts in lower case (A to Z only).
+
+    References:
+        Papineni et al. 2002; Dušek et al. 2020 (the E2E challenge's measures).
+    """
+    true = [[lower_ascii(text) for text in row] for row in references]
+    return {"bleu_uncased": bleu([lower_ascii(text) for text in predictions], true)["bleu"]}
+
+
+def bleu_multi(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Corpus BLEU in percent as Moses' multi-bleu.perl gives it: up to 4-grams of words between blanks, no smoothing.
+
+    Texts are scored as they are: tokenise and lower-case them first where a published number was. The reference
+    length of a row is the closest to the prediction's, of two equally close ones the shorter.
+
+    References:
+        Papineni et al. 2002; Koehn et al. 2007 (Moses).
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    scorer = BLEU(tokenize="none", smooth_method="none", force=True)
+    return {"bleu_multi": scorer.corpus_score(list(predictions), reference_columns(references)).score}
+
+
+def ter(answers: Answers) -> dict[str, float]:
+    """Corpus TER in percent: edits and shifts of words that lead to the nearest reference, per word of one.
+
+    Less is better, and more than 100 is possible. The length is the mean of a row's references; case is ignored.
+
+    References:
+        Snover et al. 2006; Post 2018 (the settings: sacrebleu's defaults, which are TERCOM's).
+    """
+    from sacrebleu.metrics.ter import TER
+
+    return {"ter": TER().corpus_score(list(answers.predictions), reference_columns(answers.references)).score}
+
+
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Corpus chrF2 in percent: character 1- to 6-grams, beta 2; rows may differ in references.
 
@@ -29,6 +87,53 @@ def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dic
     from sacrebleu.metrics.chrf import CHRF
 
     return {"chrf": CHRF().corpus_score(list(predictions), reference_columns(references)).score}
+
+
+def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Corpus NIST-5, on its own scale from 0 up, as mteval-v13a gives it and the E2E challenge reports it.
+
+    Words as the script divides them, without case. A prediction's length is held against the mean of its own
+    references. Where rows differ in their number, so does the E2E challenge's Python scorer; for mteval-v13a it fills
+    rows up with empty references, which makes short predictions cheaper.
+
+    References:
+        Doddington 2002; the script mteval-v13a.pl; Dušek et al. 2020 (the E2E challenge's measures).
+    """
+    from softprompt.tasks.metrics.nist import NistSums
+
+    return {"nist": NistSums.of(predictions, references).total()}
+
+
+def cider(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """CIDEr on the official scorer's scale from 0 to 10.
+
+    This is what the COCO caption scorer, and so the E2E challenge, calls CIDEr: the paper's CIDEr-D, with rarity
+    among the rows that are scored, a length penalty, and words that are not stemmed.
+
+    References:
+        Vedantam et al. 2015; the scorer's `cider_scorer.py`; Dušek et al. 2020 (the E2E challenge's measures).
+    """
+    from softprompt.tasks.metrics.cider import CiderSums
+
+    return {"cider": CiderSums.of(predictions, references).total()}
+
+
+def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Corpus METEOR 1.5 for English in percent, as the COCO caption scorer and the E2E challenge report it.
+
+    Words are those of `cider`. It runs `meteor-1.5.jar`, which the package pycocoevalcap brings along, or which the
+    environment variable METEOR_JAR names (its folder `data` beside it), by the `java` that is on the path.
+
+    Raises:
+        MissingDependencyError: If Java or the program is not here.
+        DataError: If the program gives no alignments.
+
+    References:
+        Denkowski and Lavie 2014; Dušek et al. 2020 (the E2E challenge's measures).
+    """
+    from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
+
+    return {"meteor": meteor_of(meteor_statistics(predictions, references).sum(0))}
 
 
 def rouge1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -56,6 +161,41 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
         Lin 2004, §3.
     """
     return {"rougeL": rouge("rougeL", predictions, references)}
+
+
+def rouge_l_coco(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Mean over rows, in percent, of the COCO caption scorer's ROUGE-L, which the E2E challenge reports.
+
+    From the longest common subsequences of words, which are not stemmed: the best precision and the best recall over
+    the references, recall weighing 1.2 times as much.
+
+    References:
+        Lin 2004, §3; the scorer's `rouge.py`; Dušek et al. 2020 (the E2E challenge's measures).
+    """
+    scores = [
+        row_rouge_l(caption_words(prediction), [caption_words(text) for text in row])
+        for prediction, row in zip(predictions, references, strict=True)
+    ]
+    return {"rougeL_coco": 100 * sum(scores) / len(scores)}
+
+
+def row_rouge_l(said: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """One row's ROUGE-L, from 0 to 1."""
+    shared = [longest_shared(said, true) for true in references]
+    precision = max(shared) / max(1, len(said))
+    recall = max(length / max(1, len(true)) for length, true in zip(shared, references, strict=True))
+    weight = RECALL_WEIGHT**2
+    return (1 + weight) * precision * recall / (recall + weight * precision) if precision else 0.0
+
+
+def longest_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    longest = [0] * (len(other) + 1)
+    for word in one:
+        before, longest = longest, [0]
+        for place, candidate in enumerate(other):
+            longest.append(before[place] + 1 if word == candidate else max(before[place + 1], longest[place]))
+    return longest[-1]
 
 
 def reference_columns(references: Sequence[Sequence[str]]) -> list[tuple[str | None, ...]]:

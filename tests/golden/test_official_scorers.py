@@ -1,0 +1,246 @@
+"""Metrics against official scorers: their recorded outputs, libraries that implement them anew, or their rules by hand.
+
+`COCO` values were printed by pycocoevalcap 1.2 (PTBTokenizer, Cider, Rouge, and Meteor with meteor-1.5.jar).
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nltk.translate.bleu_score import corpus_bleu
+from nltk.translate.nist_score import corpus_nist
+from sklearn.metrics import f1_score
+
+from softprompt.tasks import compute_metrics
+from softprompt.tasks.metrics import meteor
+from softprompt.tasks.metrics.words import caption_words, mteval_words
+
+PUBS_SAID = [
+    "The Eagle is a pub near the river. It's cheap and doesn't allow children.",
+    "Cotto serves 5-star Italian food for £20-25 in the city centre.",
+    "a pub by the riverside",
+    "The Mill (a coffee shop) has a high rating.",
+    "",
+]
+PUBS_TRUE = [
+    [
+        "The Eagle is a cheap pub near the river that doesn't welcome kids.",
+        "Near the river there's a cheap pub, The Eagle; it isn't child friendly.",
+    ],
+    [
+        "Cotto is a 5-star Italian restaurant in the city centre, with prices of £20-25.",
+        "In the city centre, Cotto offers Italian food.",
+        "Cotto serves Italian food for £20-25.",
+    ],
+    ["The Mill is a pub by the riverside.", "There is a riverside pub called The Mill."],
+    ["The Mill, a coffee shop, is highly rated.", "The Mill (a coffee shop) has a high customer rating."],
+    ["Nothing is known of The Vaults."],
+]
+
+WORDS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=9).map(" ".join)
+ROWS = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=3)), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "exact", "f1"),
+    [
+        # Punctuation goes without leaving a blank, and before articles are looked for.
+        ("The-cat", "cat", 0, 0),
+        ("state-of-the-art", "stateoftheart", 100, 100),
+        ("1,000 $", "1000", 100, 100),
+        ("A.", "an", 100, 100),  # nothing is left of either; F1 as in version 2.0 of the script
+        ("the", "cat", 0, 0),
+        ("_an_ answer", "answer", 100, 100),
+        ("another theatre", "other theatre", 0, 50),  # articles only as whole words
+        # Only ASCII punctuation goes; blanks are whatever Unicode says.
+        ("king's cross", "kings cross", 100, 100),
+        ("king’s cross", "king's cross", 0, 50),
+        ("New\u00a0York\u2003City", "new york city", 100, 100),
+        ("É. Zola", "é zola", 100, 100),
+        # A word counts as often as both have it: precision 1/2, recall 1.
+        ("cat cat", "cat", 0, 100 * 2 / 3),
+        ("b a c", "c b", 0, 100),
+    ],
+)
+def test_squad(said, true, exact, f1):
+    """By hand from the rules of SQuAD's script (evaluate-v2.0.py: lower, remove_punc, remove_articles, split)."""
+    scores = compute_metrics(["exact_match", "token_f1"], [said], [["nothing like it", true]])
+    assert scores == pytest.approx({"exact_match": exact, "token_f1": f1})
+
+
+def test_record():
+    """By hand from ReCoRD's script: EM and F1 are maxima over the answers; where no word is left, F1 is 0."""
+    said = ["Barack Obama", "The", "Sidney"]
+    true = [["Obama", "the Barack-Obama"], ["A"], ["Sydney", "the Sidney."]]
+    # F1: 2 * 1 / 3 with "Obama", none with "barackobama"; none; 1.
+    assert compute_metrics(["record"], said, true) == {
+        "record_f1": pytest.approx(100 * (2 / 3 + 0 + 1) / 3),
+        "record_em": pytest.approx(100 * 2 / 3),
+    }
+
+
+def test_multirc():
+    """By hand as SuperGLUE's scorer counts: 2 of 3 right answers found, and nothing said that is not so."""
+    questions = ["q1", "q2", "q1", "q3", "q2", "q1"]
+    said = ["True", "False", "False", "perhaps", "False", "true "]
+    true = [["True"], ["True"], ["False"], ["False"], ["False"], ["True"]]
+    scores = compute_metrics(["multirc"], said, true, labels=("False", "True"), groups=questions)
+    assert scores == {"f1a": pytest.approx(80), "multirc_em": pytest.approx(100 / 3)}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
+def test_f1_of_the_positive_class(rows):
+    """MRPC's, QQP's and MultiRC's scorers call scikit-learn's f1_score."""
+    words = {False: "different", True: "same"}
+    said, true = [words[row[0]] for row in rows], [[words[row[1]]] for row in rows]
+    expected = 100 * f1_score([row[1] for row in rows], [row[0] for row in rows], zero_division=0.0)
+    named = {"labels": ("different", "same"), "groups": ["one"] * len(rows)}
+    scores = compute_metrics(["binary_f1", "multirc"], said, true, **named)
+    assert (scores["binary_f1"], scores["f1a"]) == pytest.approx((expected, expected))
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_multi_bleu(rows):
+    """NLTK's corpus_bleu without smoothing has the rules of multi-bleu.perl for texts of four words and more."""
+    said, true = [f"{said} a b a" for said, _ in rows], [[f"{text} a b a" for text in several] for _, several in rows]
+    found = compute_metrics(["bleu_multi"], said, true)["bleu_multi"]
+    if found:  # NLTK warns where no run of four words matches
+        split = [[text.split() for text in row] for row in true]
+        assert found == pytest.approx(100 * corpus_bleu(split, [text.split() for text in said]))
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "score"),
+    [
+        # Two references are equally close in length, and the shorter one counts: no penalty.
+        ("a b c d", ["a b c", "a b c d e"], 100),
+        ("a b c d", ["a b c d e"], 100 * math.exp(1 - 5 / 4)),
+        # Precisions 5/5 (c twice in the third), 4/4 (c c there), 2/3 (not b c c), 0/2: nothing without smoothing ...
+        ("a b c c d", ["a b c d", "b c", "c d c c d"], 0),
+        # ... and 6/6, 5/5, 3/4, 2/3: three c and c c are in the second reference, d c in the first, d c c in none.
+        ("a b c d c c", ["a b c d c", "c c a b c d"], 100 * (1 * 1 * 3 / 4 * 2 / 3) ** 0.25),
+        ("a b c", ["a b c"], 0),  # no run of four words, and no smoothing
+        ("A b c d", ["a b c d"], 0),  # case counts, and so 3/4 * 2/3 * 1/2 * 0
+        ("a b c d.", ["a b c d ."], 0),  # words are what stands between blanks
+    ],
+)
+def test_multi_bleu_by_hand(said, true, score):
+    """By hand from multi-bleu.perl: clipped by the largest count in a reference, the closest length, no smoothing."""
+    assert compute_metrics(["bleu_multi"], [said], [true])["bleu_multi"] == pytest.approx(score)
+
+
+def test_mteval_ignores_case():
+    """mteval-v13a lower-cases A to Z, unless it is called with -c as for WMT; sacrebleu's default does not."""
+    said, true = ["The É. Eagle is a Pub near the river"], [["the É. eagle is a pub near the River"]]
+    assert compute_metrics(["bleu_uncased"], said, true)["bleu_uncased"] == pytest.approx(100)
+    assert compute_metrics(["bleu_uncased"], said, [[true[0][0].lower()]])["bleu_uncased"] < 99
+    assert compute_metrics(["bleu"], said, true)["bleu"] < 50
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "score"),
+    [
+        # a is 2 of 4 words (1 bit), b 1 of 4 (2 bits), b after a 1 of 2 (1 bit): 3/2 + 1/1.
+        ("a b", ["a b", "a c"], 2.5),
+        # Words of different references match at once: b and c have 2 bits each.
+        ("b c", ["a b", "a c"], 2.0),
+        # Each word is 1 of 3, each pair is certain; two thirds of the length cost a half.
+        ("a b", ["a b c"], math.log2(3) / 2),
+        # The length is the mean of the references, 3; a is 2 of 6 words, the others 1, b after a 1 of 2.
+        ("A B", ["a b", "a c d e"], ((math.log2(3) + math.log2(6)) / 2 + 1) / 2),
+        ("x", ["a b"], 0),
+        ("", ["a b"], 0),
+    ],
+)
+def test_nist_by_hand(said, true, score):
+    """By hand from mteval-v13a.pl: information over all references, counts clipped by the largest in a reference."""
+    assert compute_metrics(["nist"], [said], [true])["nist"] == pytest.approx(score)
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_nist_of_single_references(rows):
+    """NLTK's corpus_nist is mteval's where there is one reference (with several it takes one of them at a time)."""
+    said, true = [text for text, _ in rows], [several[:1] for _, several in rows]
+    if max(len(text.split()) for text in said) < 5:
+        return  # NLTK divides by the number of 5-grams
+    split = [[mteval_words(text) for text in row] for row in true]
+    expected = corpus_nist(split, [mteval_words(text) for text in said], 5)
+    assert compute_metrics(["nist"], said, true)["nist"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "score"),
+    [
+        ("a b c d", ["a b d c"], 25),  # one shift
+        ("a b c d", ["a b c d e f", "a b"], 100 * 2 / 4),  # two edits either way; the mean length is 4
+        ("A b x", ["a b"], 50),
+        ("", ["a b"], 100),
+    ],
+)
+def test_ter_by_hand(said, true, score):
+    """By hand from Snover et al. 2006: the fewest edits, a shift being one, over the mean length of references."""
+    assert compute_metrics(["ter"], [said], [true]) == {"ter": pytest.approx(score)}
+
+
+def test_cider_and_rouge_l_of_coco():
+    """COCO."""
+    found = compute_metrics(["cider", "rougeL_coco"], PUBS_SAID, PUBS_TRUE)
+    assert found == {
+        "cider": pytest.approx(3.1247598596791857, abs=1e-12),
+        "rougeL_coco": pytest.approx(62.71817794787649, abs=1e-10),
+    }
+
+
+def test_cider_by_hand():
+    """Two rows: what both have is worth nothing, so "b" and "a b" are all that counts, and of three-word runs none is.
+
+    The first row gives, for n = 1 and 2, vectors (b) and (ab) that are the reference's: cosines 1, 1, 0, 0, mean 1/2,
+    times 10. The second, with the same length, shares no rare n-gram.
+    """
+    found = compute_metrics(["cider"], ["a b", "a x"], [["a b"], ["a c"]])
+    assert found["cider"] == pytest.approx(10 * (1 / 2 + 0) / 2)
+    # one word too many: exp(-1 / 72); "b" once more than in the reference is cut to once: 1/2 for words, as there
+    # are two; of the pairs ab and bb, the former is half of a vector of two: 1/sqrt(2).
+    longer = compute_metrics(["cider"], ["a b b", "a x"], [["a b"], ["a c"]])
+    assert longer["cider"] == pytest.approx(10 * math.exp(-1 / 72) * (1 / 2 + 1 / math.sqrt(2)) / 4 / 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PUBS_SAID[0], "the eagle is a pub near the river it 's cheap and does n't allow children"),
+        (PUBS_TRUE[1][0], "cotto is a 5-star italian restaurant in the city centre with prices of £ 20-25"),
+        (PUBS_SAID[3], "the mill ( a coffee shop ) has a high rating"),
+        ("Dr. J. Smith of the U.S. won AT&T's 3rd 'prize' – 1,000.50!", None),
+    ],
+)
+def test_words_of_captions(text, words):
+    """COCO, whose £ is a #, and whose brackets are -lrb- and -rrb-."""
+    expected = words or "dr. j. smith of the u.s. won at&t 's 3rd prize 1,000.50"
+    assert " ".join(caption_words(text)) == expected
+
+
+# What meteor-1.5.jar printed after SCORE, and after EVAL; the last of the latter is the corpus'. The lines have words
+# that match by form, stem, synonym and paraphrase.
+ALIGNED = """
+5.0 6.0 1.0 2.0 1.0 1.0 1.0 1.0 0.0 0.0 0.0 0.0 2.0 2.0 0.0 0.0 1.0 1.0 0.0 1.0 1.0 5.0 6.0
+8.0 8.0 4.0 4.0 2.0 2.0 1.0 1.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 2.0 1.0 2.0 5.0 4.0
+6.0 6.0 4.0 4.0 2.0 2.0 4.0 4.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 1.0 6.0 6.0
+9.0 5.0 5.0 1.0 0.0 0.0 1.0 1.0 3.0 3.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 2.0 4.0 4.0
+"""
+EVALUATED = [0.8022705771050141, 0.23525137213625374, 1.0, 0.22478572330462376, 0.3721731244738461]
+
+
+def test_meteor_of_alignments(monkeypatch):
+    """meteor-1.5.jar, called as pycocoevalcap does."""
+    printed = [tuple(map(float, line.split())) for line in ALIGNED.split("\n")[1:-1]]
+    monkeypatch.setattr(meteor, "_aligned", lambda rows: printed)
+    monkeypatch.setattr(meteor, "_known", {})
+    rows = meteor.meteor_statistics(["a", "b", "c", "d"], [["e"]] * 4)
+    assert [meteor.meteor_of(row) for row in (*rows, rows.sum(0))] == pytest.approx([100 * one for one in EVALUATED])
+    assert meteor.meteor_of(0 * rows[0]) == 0
