@@ -11,8 +11,6 @@ from tests.unit.tasks.benchmarks import GLUE, SUPERGLUE, folder_of
 from softprompt.errors import DataError
 from softprompt.tasks import load_task
 
-pytestmark = pytest.mark.usefixtures("metrics_stood_in_for")
-
 
 def damaged(tmp_path: Path, name: str, content: bytes) -> Path:
     """A task's folder whose validation file is something else."""

@@ -11,8 +11,6 @@ from softprompt.errors import DataError
 from softprompt.tasks import load_task, task_definition
 from softprompt.tasks.builtin.wsc import mark_pronoun, noun_as_in_text
 
-pytestmark = pytest.mark.usefixtures("metrics_stood_in_for")
-
 ROWS = {  # in train and validation
     "boolq": (2, 2),
     "cb": (3, 1),

@@ -11,8 +11,6 @@ from tests.unit.tasks.benchmarks import FIXTURES, SUPERGLUE, folder_of, texts
 
 from softprompt.tasks import hub, load_task, task_definition
 
-pytestmark = pytest.mark.usefixtures("metrics_stood_in_for")
-
 
 def lines_of(name: str, split: str) -> list[dict[str, Any]]:
     file = {"train": "train.jsonl", "validation": "val.jsonl"}[split]
