@@ -12,6 +12,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import ADAPTER_CONFIG_NAME
 
 from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
@@ -20,6 +21,8 @@ from softprompt.prompts import SoftPrompt
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Learned", "Learner", "PromptLearner", "WeightLearner", "save_model"]
+
+_TUNED = ", tuned"
 
 Learned = SoftPrompt | Mapping[str, SoftPrompt] | Backbone
 """A prompt, prompts by their tasks' names, or a tuned model."""
@@ -96,7 +99,6 @@ class WeightLearner:
 
     def __init__(self, backbone: Backbone, method: WeightMethod) -> None:
         model = copy.deepcopy(backbone.model).float()
-        model.name_or_path = backbone.name  # what a stored adapter will say that it belongs to
         method.prepare(model)
         self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
         for parameter in method.trained(model):
@@ -122,7 +124,7 @@ class WeightLearner:
         """
         if values is not None:
             self.module.load_state_dict(values)
-        return Backbone.from_model(self.backbone.model, self.backbone.tokenizer, name=f"{self.backbone.name}, tuned")
+        return Backbone.from_model(self.backbone.model, self.backbone.tokenizer, name=self.backbone.name + _TUNED)
 
 
 Learner = PromptLearner | WeightLearner
@@ -142,8 +144,16 @@ def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:
         backbone.model.save_pretrained(draft)  # of a model with an adapter, transformers writes the adapter alone
         if backbone.tokenizer is not None:
             backbone.tokenizer.save_pretrained(draft)
+        _name_base(draft / ADAPTER_CONFIG_NAME, backbone.name.removesuffix(_TUNED))
         (draft / "run.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         replace_folder(draft, path)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free some space or choose another folder.") from error
     return path
+
+
+def _name_base(config: Path, name: str) -> None:
+    """Let a stored adapter, if it is one, say which backbone it belongs to."""
+    if config.is_file():
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        config.write_text(json.dumps({**settings, "base_model_name_or_path": name}, indent=2) + "\n", encoding="utf-8")

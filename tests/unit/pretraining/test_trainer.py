@@ -79,7 +79,8 @@ def test_it_learns_and_writes_a_model_that_loads(settings: dict[str, Any], prese
     assert losses[-1] < losses[0]
     training = [entry["training_loss"] for entry in card["history"]]
     assert training[-1] < training[0]
-    assert training[-1] == pytest.approx(losses[-1], rel=0.1)
+    # steps count alike in the one, tokens in the other, and continuations are of any length
+    assert training[-1] == pytest.approx(losses[-1], rel=0.2 if objective == "prefix_lm" else 0.1)
     assert (card["processes"], card["command"]) == (1, "softprompt pretrain --config pretrain.yaml")
     assert card["tokens_per_second"] > 0.5 * card["tokens_seen"] / max(1, card["seconds"])
     assert card["held_out_loss_nats_per_token"] == pytest.approx(losses[-1], abs=1e-4)
