@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from softprompt.errors import DataError
-from softprompt.tasks import load_task
+from softprompt.tasks import hub, load_task
 from softprompt.tasks.builtin.xsum_sections import read_sections
 
 FILES = Path(__file__).parents[2] / "fixtures" / "tasks"
@@ -168,3 +168,22 @@ def test_scitldr_trains_on_each_summary(tmp_path):
 def test_a_bad_row_of_scitldr_is_named(tmp_path, row, message):
     with pytest.raises(DataError, match=message):
         load_task("scitldr", write_lines(tmp_path / "dev.jsonl", row))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "columns"),
+    [
+        ("xsum", ("EdinburghNLP/xsum", None), {"document": "A long report.", "summary": "A report."}),
+        ("cnn_dailymail", ("abisee/cnn_dailymail", "3.0.0"), {"article": "A long report.", "highlights": "A report."}),
+    ],
+)
+def test_without_a_folder_the_hub_is_asked(name, asked, columns, monkeypatch):
+    def splits(path, subset, revision):
+        assert ((path, subset), revision) == (asked, None)
+        return {split: [columns] for split in ("train", "validation", "test")}
+
+    monkeypatch.setattr(hub, "load_all_splits", splits)
+    task = load_task(name)
+    assert task.splits == ("train", "validation", "test")
+    (example,) = task.examples("test")
+    assert (example.input, example.targets) == ("A long report.", ("A report.",))

@@ -12,6 +12,7 @@ from softprompt.tasks.builtin.hub_files import HUB_FILES, read_hub_files
 from softprompt.tasks.builtin.references import one_row_each
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.hub import HubSource
 from softprompt.tasks.rows import Row, read_rows
 
 __all__ = ["CNN_DAILYMAIL", "SCITLDR", "SUMMARY_METRICS", "XSUM", "read_scitldr"]
@@ -46,6 +47,8 @@ def _stripped(row: Row, name: str) -> list[str]:
     return [text.strip() for text in texts]
 
 
+_SAME_SPLITS = {split: split for split in ("train", "validation", "test")}
+
 XSUM = TaskDefinition(
     name="xsum",
     summary="XSum: an article of the BBC in, its first sentence out, which says what it is about.",
@@ -60,6 +63,7 @@ XSUM = TaskDefinition(
         "Networks for Extreme Summarization, EMNLP"
     ),
     layout=f"{HUB_FILES}. Columns: document and summary.",
+    hub=HubSource(path="EdinburghNLP/xsum", splits=_SAME_SPLITS),
 )
 
 CNN_DAILYMAIL = TaskDefinition(
@@ -76,6 +80,7 @@ CNN_DAILYMAIL = TaskDefinition(
         "Point: Summarization with Pointer-Generator Networks, ACL"
     ),
     layout=f"{HUB_FILES}. Columns: article and highlights.",
+    hub=HubSource(path="abisee/cnn_dailymail", subset="3.0.0", splits=_SAME_SPLITS),
 )
 
 SCITLDR = TaskDefinition(
