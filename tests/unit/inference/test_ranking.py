@@ -66,9 +66,7 @@ def test_classes_of_an_encoder_stand_in_the_candidates_order():
 
 
 def test_an_encoder_has_as_many_classes_as_there_are_candidates():
-    with pytest.raises(
-        ConfigError, match=r"has 2 classes, but there are 3 candidates .* name as many"
-    ):
+    with pytest.raises(ConfigError, match=r"has 2 classes, but there are 3 candidates .* name as many"):
         list(classify(tiny_prompted("encoder-only"), queries()))
 
 
