@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from softprompt.errors import BackboneError
 
-__all__ = ["brings_a_head", "unwrap", "weights_by_name"]
+__all__ = ["brings_a_head", "computed_weights", "unwrap"]
 
 _INSIDE, _ADAPTER = ".base_layer.", ".modules_to_save."
 
@@ -38,32 +37,33 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
     return base
 
 
-def weights_by_name(model: PreTrainedModel) -> dict[str, Callable[[], Tensor]]:
-    """The weights that a model computes with, each made when it is asked for.
+def computed_weights(model: PreTrainedModel) -> Iterator[Tensor]:
+    """The weights that a model computes with, in the order of their names, each made when its turn comes.
 
     Plain low-rank changes are added to what they change, so that merging them makes no difference. Whatever else an
     adapter brings (changes of magnitude or bias, of embeddings or tied tables, whole modules) stands beside the others,
     and merging it makes another model.
     """
-    weights = dict(model.named_parameters())
-    if not any(_INSIDE in name for name in weights):
-        return {name: functools.partial(_itself, weight) for name, weight in weights.items()}
+    weights: dict[str, Any] = dict(model.named_parameters())
+    if any(_INSIDE in name for name in weights):
+        weights = _with_changed_layers(model, weights)
+    for _, weight in sorted(weights.items()):
+        yield weight if isinstance(weight, Tensor) else _changed_weight(weight)
+
+
+def _with_changed_layers(model: PreTrainedModel, weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights by name, where each layer that a LoRA changes stands for its own; as they were if not all are plain."""
     from peft.tuners.lora import LoraLayer
 
     layers = {place: module for place, module in model.named_modules() if isinstance(module, LoraLayer)}
-    changed = {name for name in weights for place in layers if name.startswith(f"{place}.")}
+    others = {name: weight for name, weight in weights.items() if not name.startswith(tuple(f"{p}." for p in layers))}
     owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     shared = any(owners[id(layer.base_layer.weight)] > 1 for layer in layers.values())
-    if shared or not all(map(_is_plain, layers.values())) or any(_ADAPTER in name for name in weights.keys() - changed):
-        return {name: functools.partial(_itself, weight) for name, weight in weights.items()}
-    found: dict[str, Callable[[], Tensor]] = {
-        name: functools.partial(_itself, weight) for name, weight in weights.items() if name not in changed
-    }
-    for place, layer in layers.items():
-        found[f"{place}.weight"] = functools.partial(_with_changes, layer)
-        if layer.base_layer.bias is not None:
-            found[f"{place}.bias"] = functools.partial(_itself, layer.base_layer.bias)
-    return found
+    if shared or not all(map(_is_plain, layers.values())) or any(_ADAPTER in name for name in others):
+        return weights
+    biases = {f"{place}.bias": layer.base_layer.bias for place, layer in layers.items()}
+    changed = {f"{place}.weight": layer for place, layer in layers.items()}
+    return {**others, **changed, **{name: bias for name, bias in biases.items() if bias is not None}}
 
 
 def brings_a_head(model: PreTrainedModel) -> bool:
@@ -77,11 +77,7 @@ def _is_plain(layer: Any) -> bool:
     return dense and not any(layer.use_dora.values()) and not any(layer.lora_bias.values())
 
 
-def _itself(weight: Tensor) -> Tensor:
-    return weight
-
-
-def _with_changes(layer: Any) -> Tensor:
+def _changed_weight(layer: Any) -> Tensor:
     active = () if layer.merged or layer.disable_adapters else layer.active_adapters
     changes = [layer.get_delta_weight(name) for name in active if name in layer.r]
     weight: Tensor = sum(changes, start=layer.base_layer.weight.detach())

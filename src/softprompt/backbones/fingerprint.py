@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from softprompt.backbones.adapters import weights_by_name
+from softprompt.backbones.adapters import computed_weights
 from softprompt.errors import ArtefactError
 
 __all__ = ["Fingerprint", "fingerprint"]
@@ -74,10 +74,9 @@ class Fingerprint:
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> Fingerprint:
     """Compute a model's fingerprint; costs a few values of every parameter."""
-    weights = [weight for _, weight in sorted(weights_by_name(model).items())]
     config = model.config.get_text_config()
     heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
-    sampled = [_sample(weight()) for weight in weights]
+    sampled = [_sample(weight) for weight in computed_weights(model)]
     shapes = [shape for shape, _ in sampled]  # not their names, which releases change
     architecture = json.dumps([model.config.model_type, heads, shapes])
     values = torch.cat([values for _, values in sampled]).to(torch.bfloat16)

@@ -6,24 +6,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from softprompt.cli.data import TASK_FLAGS, read_task
+from softprompt.cli.data import FILE_FLAGS, TASK_FLAGS, read_task
 from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError
 from softprompt.studies import load_grid, run_grid, summarise
+from softprompt.training import Run, TrainConfig
 
 __all__ = ["compare_methods"]
 
 _GRID = "methods"
 _VALIDATION_ROWS = 500
-_FILES = {"train_file": "train", "validation_file": "validation", "test_file": "test"}
-_RUN = (
-    "weight_decay", "schedule", "warmup_steps", "clip_norm", "batch_size", "batch_tokens", "accumulate", "steps",
-    "evaluate_every", "evaluate_rows", "by", "metric", "patience", "truncate", "max_input_tokens", "max_new_tokens",
-)  # fmt: skip
-_SESSION = (
-    "precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens", "checkpoint_every",
-    "keep_checkpoints",
-)  # fmt: skip
+_RUN = {field.name for field in dataclasses.fields(Run)} - {
+    *("name", "method", "task", "seed", "optimizer", "learning_rate"),
+}
+_SESSION = {field.name for field in dataclasses.fields(TrainConfig)} - {"output_dir", "resume", "trackers", "halve_at"}
 _WHERE = ("backbone", "output_dir", "device", "compare", "compare_seeds")
 
 
@@ -73,11 +69,12 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     task = read_task(settings)
     words = ("input", "target", "label_words", "metrics", "chat", "system")
     said = {key: settings[key] for key in words if settings[key]}
+    said["on_bad_row"] = settings["on_bad_row"]
     if settings["task"] is not None:
-        said |= {"task": settings["task"], "data_dir": settings["data_dir"], "on_bad_row": settings["on_bad_row"]}
+        said |= {"task": settings["task"], "data_dir": settings["data_dir"]}
     else:
-        said |= {split: settings[flag] for flag, split in _FILES.items() if settings[flag] is not None}
-        said |= {"on_bad_row": settings["on_bad_row"], "split_seed": settings["split_seed"]}
+        said |= {split: settings[flag] for split, flag in FILE_FLAGS.items() if settings[flag] is not None}
+        said["split_seed"] = settings["split_seed"]
     if "test" not in task.splits:
         said["validation_rows"] = min(_VALIDATION_ROWS, len(task.examples("train")) // 4)
     return {task.name: said}

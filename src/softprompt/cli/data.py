@@ -12,14 +12,14 @@ from softprompt.errors import ConfigError
 from softprompt.prompts import PromptInfo
 from softprompt.tasks import Task
 
-__all__ = ["TASK_FLAGS", "read_task"]
+__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task"]
 
-_FILES = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
+FILE_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
 _FORMAT = ("input", "target", "label_words", "chat", "system")
 
 TASK_FLAGS = (
-    *("task", "data_dir", *_FILES.values(), "dataset", *_DATASET, *_FORMAT),
+    *("task", "data_dir", *FILE_FLAGS.values(), "dataset", *_DATASET, *_FORMAT),
     *("metrics", "on_bad_row", "split_seed"),
 )
 
@@ -35,7 +35,7 @@ def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) ->
         ConfigError: If not exactly one of a task's name, files and a data set is given, or data without format.
         DataError: If data cannot be read or a row is bad.
     """
-    files = {split: settings[flag] for split, flag in _FILES.items() if settings[flag] is not None}
+    files = {split: settings[flag] for split, flag in FILE_FLAGS.items() if settings[flag] is not None}
     if (settings["task"] is not None) + bool(files) + (settings["dataset"] is not None) != 1:
         raise ConfigError(
             "Give one of --task NAME, --train_file FILE (or another split's) and --dataset ID; data of your own need "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import subprocess
 from importlib.metadata import version
@@ -34,11 +35,12 @@ def traces(device: torch.device) -> dict[str, Any]:
 
 
 def reset_memory(device: torch.device) -> None:
-    """Begin the peak of memory anew: the device's; on a CPU, the process's, which only Linux lets us."""
+    """Begin the peak of memory anew: the device's; on a CPU, the process's, where Linux lets us."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
-        _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
+        with contextlib.suppress(OSError):  # a container may keep it shut; the peak is then of the process's life
+            _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
 
 
 def _commit() -> str | None:
@@ -62,4 +64,4 @@ def _peak_memory(device: torch.device) -> int | None:
     if not _CLEAR.exists():
         return None
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
