@@ -6,9 +6,10 @@ import pytest
 from tests.studies.grids import small_grid
 
 from softprompt.errors import ConfigError
+from softprompt.evaluation import TextPrompt
 from softprompt.prompts import PromptTuning
 from softprompt.studies import load_grid, named_grids
-from softprompt.studies.reading import read_task
+from softprompt.studies.reading import read_others, read_task
 from softprompt.training import ModelTuning
 
 
@@ -118,3 +119,46 @@ def test_settings_of_a_task_are_checked():
     task = read_task("a", {"task": "subj", "input": "{text} It is", "train_rows": 20, "seed": 1})
     assert len(task.examples("train")) == 20
     assert task.examples("train")[0].input.endswith("It is")
+
+
+def test_every_seed_draws_its_own_training_rows(tmp_path):
+    run = {"optimizer": "adamw", "batch_size": 4, "steps": 4, "train_rows": [6, 12]}
+    grid = small_grid(tmp_path, run=run)
+    task = read_task("reviews", grid.tasks["reviews"])
+    drawn = {}
+    for cell in grid.cells():
+        (learned,) = cell.run("a", task).tasks
+        rows = [example.source for example in learned.examples("train")]
+        assert len(rows) == cell.settings["train_rows"]
+        assert learned.examples("validation") == task.examples("validation")
+        drawn.setdefault((cell.settings["train_rows"], cell.seed), []).append(rows)
+    assert len(drawn) == 4
+    assert all(rows == several[0] for several in drawn.values() for rows in several), "methods see the same rows"
+    assert drawn[6, 0][0] != drawn[6, 1][0]
+    shots = small_grid(tmp_path, methods={"shots": {"method": "text_prompt", "shots": 2, "train_rows": 3}}).cells()[0]
+    assert shots.text_prompt(task) == TextPrompt.few_shot(shots.drawn(task), 2, seed=0)
+
+
+def test_a_task_names_others_that_it_is_tested_on(tmp_path):
+    grid = small_grid(tmp_path)
+    settings = {**grid.tasks["reviews"], "tested_on": {"same": None, "short": {"input": "{text}", "split": "train"}}}
+    others = read_others("reviews", settings, "validation")
+    assert {label: other.split for label, other in others.items()} == {"same": "validation", "short": "train"}
+    assert len(others["same"].task.examples("train")) == 40, "what is set aside is the trained task's affair"
+    assert others["same"].task.examples("train")[0].input.startswith("review : ")
+    assert not others["short"].task.examples("train")[0].input.startswith("review : ")
+    with pytest.raises(
+        ConfigError, match="'same' has no test split to test 'reviews' on; set its split: train or vali"
+    ):
+        read_others("reviews", settings, "test")
+    with pytest.raises(ConfigError, match="expected tasks by label"):
+        read_others("reviews", {**settings, "tested_on": ["same"]}, "validation")
+
+
+def test_the_folder_of_the_data_reaches_further_tasks(tmp_path):
+    tasks = {"a": {"task": "imdb_original", "data_dir": "{data}/x", "tested_on": {"b": {"data_dir": "{data}/y"}}}}
+    grid = small_grid(tmp_path, tasks=tasks)
+    assert grid.tasks["a"]["tested_on"]["b"]["data_dir"] == f"{tmp_path / 'data'}/y"
+    assert grid.with_data("other").cells()[0].identity == grid.cells()[0].identity
+    renamed = {"a": {**tasks["a"], "tested_on": {"b": {"input": "{Text}"}}}}
+    assert small_grid(tmp_path, tasks=renamed).cells()[0].identity != grid.cells()[0].identity

@@ -13,7 +13,7 @@ from tests.training.sessions import calm_backbone
 from softprompt.errors import ConfigError, MissingDependencyError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
-from softprompt.studies.reading import read_task
+from softprompt.studies.reading import read_others, read_task
 from softprompt.tasks.metrics import registry
 from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
@@ -112,6 +112,33 @@ def test_what_a_backbone_cannot_have_is_named_and_the_rest_runs(tmp_path):
     assert lines["infix", "prepend"].unsupported == ""
     assert lines["rows", None].stored_bytes > 0
     assert lines["rows", None].seconds_per_step > 0
+
+
+def test_what_was_learned_is_scored_elsewhere_too(tmp_path):
+    grid = small_grid(tmp_path, methods={**small_grid(tmp_path).methods, "bare": {"method": "text_prompt"}}, seeds=[0])
+    elsewhere = {"shouted": {"input": "REVIEW {text}", "split": "validation"}, "seen": {"split": "train"}}
+    tasks = {"reviews": {**grid.tasks["reviews"], "tested_on": elsewhere}}
+    grid = dataclasses.replace(grid, tasks=tasks)
+    table = ran(grid, tmp_path / "out")
+    assert {row["on seen_rows"] for row in table} == {40}
+    task, other = read_task("reviews", tasks["reviews"]), read_others("reviews", tasks["reviews"], "test")["shouted"]
+    rows = {row["cell"]: row for row in table}
+    for cell in grid.cells():
+        model, asked = calm_backbone("decoder-only"), None
+        if not cell.is_untrained:
+            learned = train(model, [cell.run("a", task)], TrainConfig(progress=False))["a"].learned
+            model, asked = (learned, None) if cell.tunes_weights else (model, learned)
+        found = evaluate(model, asked, other.task, other.split)
+        assert rows[cell.identity]["on shouted_accuracy"] == found["accuracy"], cell.title
+        low, high = found.intervals["accuracy"]
+        assert rows[cell.identity]["on shouted_accuracy_low"] == low
+        assert rows[cell.identity]["on shouted_accuracy_high"] == high
+    lines = {line.method: line for line in summarise(grid, table)}
+    best = max((row for row in table if row["label"] == "prompt tuning"), key=lambda row: row["validation_accuracy"])
+    assert lines["prompt tuning"].elsewhere == {
+        "shouted": (best["on shouted_accuracy"],),
+        "seen": (best["on seen_accuracy"],),
+    }
 
 
 def test_methods_may_be_kept_apart(tmp_path):

@@ -24,8 +24,8 @@ def run_study(
     folder; stopped, the same command goes on.
 
     Args:
-        grid: A YAML file, or the name of a grid that comes with softprompt: backbones, initialisation, methods,
-            placement.
+        grid: A YAML file, or the name of a grid that comes with softprompt: backbones, domain_shift, initialisation,
+            low_data, methods, placement.
         output_dir: Folder of the results and of the sessions that are not finished.
         data_dir: Folder that stands for {data} in the grid's paths.
         backbones: Backbones instead of the grid's.

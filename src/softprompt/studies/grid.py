@@ -28,6 +28,8 @@ _RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "s
 _SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
 _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
+_TESTED_ON = "tested_on"
+_TRAIN_ROWS = "train_rows"
 # Settings of a session that change nothing that a run learns or scores.
 _COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
 
@@ -42,7 +44,7 @@ class Cell:
         task: The task's label in the grid.
         words: The task's settings in the grid, but for where its files are.
         method: The method's label in the grid.
-        settings: Plain settings of the method and of the run; the method's name is `method`.
+        settings: Plain settings of the method, of the run, and `train_rows`; the method's name is `method`.
         seed: Of the run.
         measured: How: the split and its rows, and what a session decides.
         title: What progress calls it.
@@ -80,9 +82,18 @@ class Cell:
             ConfigError: If a setting is unknown or out of range.
         """
         own = {key: value for key, value in self.settings.items() if key in _RUN}
-        rest = {key: value for key, value in self.settings.items() if key not in _RUN and key != "method"}
+        rest = {key: value for key, value in self.settings.items() if key not in (*_RUN, _TRAIN_ROWS, "method")}
         method = find_method(self.settings["method"], rest)
-        return Run(name=name, method=method, task=task, seed=self.seed, **own)
+        return Run(name=name, method=method, task=self.drawn(task), seed=self.seed, **own)
+
+    def drawn(self, task: Task) -> Task:
+        """The task with the training rows that the seed draws; with all of them where `train_rows` is not set.
+
+        Raises:
+            ConfigError: If there are not more training inputs than that.
+        """
+        rows = self.settings.get(_TRAIN_ROWS)
+        return task if rows is None else task.with_train_rows(rows, seed=self.seed)
 
     @property
     def is_untrained(self) -> bool:
@@ -96,11 +107,11 @@ class Cell:
             ConfigError: If a setting is unknown, or there are not so many examples.
         """
         for name in self.settings:
-            if name not in (*_RUN, *_TEXT_SETTINGS, "method"):
+            if name not in (*_RUN, *_TEXT_SETTINGS, _TRAIN_ROWS, "method"):
                 raise choose(f"setting of {self.method!r}", name, _TEXT_SETTINGS)
         text, shots = self.settings.get("text") or "", self.settings.get("shots", 0)
         if shots:
-            return TextPrompt.few_shot(task, shots, seed=self.seed, instruction=text)
+            return TextPrompt.few_shot(self.drawn(task), shots, seed=self.seed, instruction=text)
         return TextPrompt(text) if text else None
 
     @property
@@ -124,9 +135,12 @@ class Grid:
         backbones: Hub ids, folders, or `bundled:NAME`.
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
             `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
-            validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on.
+            validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on;
+            `tested_on`: by label, settings of further tasks that whatever was learned is scored on too. They have the
+            task's own settings but for what they set, and `split` for another one than the grid's.
         methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or
-            `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained.
+            `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained. `train_rows` here, or among the
+            settings of every run, draws so many training inputs by each run's seed.
         seeds: Of the runs.
         run: Settings of every run.
         session: Settings of every session.
@@ -194,10 +208,7 @@ class Grid:
     def _cells(self) -> Iterator[Cell]:
         decisive = {name: value for name, value in self.session.items() if name not in _COSMETIC}
         measured = {"split": self.split, "rows": self.rows, **decisive}
-        words = {
-            label: {key: value for key, value in task.items() if key not in _PATHS}
-            for label, task in self.tasks.items()
-        }
+        words = {label: _without_paths(task) for label, task in self.tasks.items()}
         for backbone, task, (method, given) in itertools.product(self.backbones, self.tasks, self.methods.items()):
             settings = {**self.run, **given}
             axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
@@ -256,23 +267,32 @@ class Grid:
             ConfigError: If a task says `{data}` and there is no folder.
         """
 
-        def placed(label: str, value: Any) -> Any:
-            if not isinstance(value, str) or _DATA not in value:
+        def placed(label: str, task: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: value_of(label, key, value) for key, value in task.items()}
+
+        def value_of(label: str, key: str, value: Any) -> Any:
+            if key == _TESTED_ON and isinstance(value, Mapping):
+                return {other: placed(other, settings or {}) for other, settings in value.items()}
+            if key not in _PATHS or not isinstance(value, str) or _DATA not in value:
                 return value
             if folder is None:
                 raise ConfigError(f"The task {label!r} of the grid {self.name!r} needs data: give data_dir.")
             return value.replace(_DATA, str(folder))
 
-        tasks = {
-            label: {key: placed(label, value) if key in _PATHS else value for key, value in task.items()}
-            for label, task in self.tasks.items()
-        }
-        return dataclasses.replace(self, tasks=tasks)
+        return dataclasses.replace(self, tasks={label: placed(label, task) for label, task in self.tasks.items()})
 
 
 def digest(value: Any) -> str:
     """Digest of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a task but for where its files are, and those of the tasks that it is tested on."""
+    plain = {key: value for key, value in task.items() if key not in _PATHS}
+    if isinstance(others := plain.get(_TESTED_ON), Mapping):
+        plain[_TESTED_ON] = {label: _without_paths(settings or {}) for label, settings in others.items()}
+    return plain
 
 
 def _fixed(value: Any) -> Any:

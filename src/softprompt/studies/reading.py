@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import yaml
 
@@ -15,12 +15,22 @@ from softprompt.errors import ConfigError
 from softprompt.studies.grid import Grid
 from softprompt.tasks import Task, load_task
 
-__all__ = ["load_grid", "named_grids", "read_task"]
+__all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
 
 _OWN_TASK = (
     *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "metrics"),
     *("validation_rows", "train_rows", "seed"),
 )
+_OF_TRAINING = ("validation_rows", "train_rows", "seed", "tested_on")
+
+
+@final
+@dataclass(frozen=True)
+class Other:
+    """A task that is scored without being trained on, and which of its splits."""
+
+    task: Task
+    split: str
 
 
 def named_grids() -> tuple[str, ...]:
@@ -57,7 +67,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         ConfigError: If a setting is unknown, or the task cannot be found.
         DataError: If its data cannot be read.
     """
-    rest = dict(settings)
+    rest = {key: value for key, value in settings.items() if key != "tested_on"}
     validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
     if "task" in rest:
         for key in rest:
@@ -69,7 +79,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         if rest:
             task = task.with_format(**rest)
         if metrics:
-            task = dataclasses.replace(task, metrics=tuple(metrics))
+            task = replace(task, metrics=tuple(metrics))
     else:
         try:
             task = Task.from_files(**{"name": label, **rest})
@@ -79,7 +89,35 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         task = task.validated_on_train(validation_rows, seed=seed or 0)
     if train_rows is not None:
         task = task.with_train_rows(train_rows, seed=seed or 0)
-    return dataclasses.replace(task, name=label)
+    return replace(task, name=label)
+
+
+def read_others(label: str, settings: Mapping[str, Any], split: str) -> dict[str, Other]:
+    """The further tasks that what a task taught is scored on.
+
+    Args:
+        label: Of the task in the grid.
+        settings: The task's in the grid.
+        split: The grid's, for those that name none.
+
+    Raises:
+        ConfigError: If a setting is unknown, or a task has no such split.
+        DataError: If data cannot be read.
+    """
+    given = settings.get("tested_on") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"tested_on of the task {label!r}: expected tasks by label, with their settings.")
+    shared = {key: value for key, value in settings.items() if key not in _OF_TRAINING}
+    others = {}
+    for other, own in given.items():
+        rest = {**shared, **(own or {})}
+        scored = rest.pop("split", split)
+        task = read_task(other, rest)
+        if scored not in task.splits:
+            known = " or ".join(task.splits)
+            raise ConfigError(f"The task {other!r} has no {scored} split to test {label!r} on; set its split: {known}.")
+        others[other] = Other(task, scored)
+    return others
 
 
 def _folder() -> Any:

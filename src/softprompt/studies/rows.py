@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -11,19 +12,34 @@ from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
 from softprompt.studies.grid import Cell, Grid
+from softprompt.studies.reading import Other
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult
 
-__all__ = ["Planned", "refused_row", "trained_row", "untrained_row"]
+__all__ = ["ON", "Planned", "refused_row", "trained_row", "untrained_row"]
+
+ON = "on "
+"""What a further task's columns begin with, before its label."""
+_CHOSEN_ON = "chosen on"
 
 
 @final
 @dataclass(frozen=True)
 class Planned:
-    """A cell with its task, digests of the model and the data that it meets, and the key that follows from them."""
+    """A cell with what it meets, and the key that follows from both.
+
+    Attributes:
+        cell: Of the grid.
+        task: What it is trained and scored on.
+        others: By label, what it is scored on besides.
+        backbone_digest: Digest of the model.
+        task_digest: Digest of the tasks' rows and words.
+        key: Of its row in the table.
+    """
 
     cell: Cell
     task: Task
+    others: Mapping[str, Other]
     backbone_digest: str
     task_digest: str
     key: str
@@ -37,6 +53,18 @@ class Planned:
     def watches(self) -> str:
         """The score that counts."""
         return self.cell.settings.get("metric") or self.task.watched
+
+    def jobs(self, grid: Grid, **how: Any) -> dict[str | None, Job]:
+        """What is reported: the grid's split, and by label the further tasks.
+
+        Args:
+            grid: Which split, and how many of its rows.
+            how: `Job`'s other settings.
+        """
+        own = Job(task=self.task, split=grid.split, rows=grid.rows, **how)
+        jobs: dict[str | None, Job] = {None: own}
+        jobs |= {label: replace(own, task=other.task, split=other.split) for label, other in self.others.items()}
+        return jobs
 
     @property
     def alone(self) -> bool:
@@ -52,34 +80,46 @@ def refused_row(grid: Grid, backbone: Backbone, one: Planned, reason: str) -> di
 def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
     """Score prompt design on both splits; nothing is trained."""
     settings = one.cell.settings
-    job = Job(
-        task=one.task,
+    jobs = one.jobs(
+        grid,
         text=one.cell.text_prompt(one.task),
         by=settings.get("by"),
-        rows=settings.get("evaluate_rows"),
         max_new_tokens=settings.get("max_new_tokens"),
         max_input_tokens=settings.get("max_input_tokens"),
         truncate=settings.get("truncate", False),
         calibrate=one.cell.calibrates,
     )
-    found = evaluate_many(
-        Prompted(backbone), {"validation": job, grid.split: replace(job, split=grid.split, rows=grid.rows)}
-    )
-    validation = {f"validation_{name}": score for name, score in found["validation"].items()}
+    chosen_on = replace(jobs[None], split="validation", rows=settings.get("evaluate_rows"))
+    found = evaluate_many(Prompted(backbone), {_CHOSEN_ON: chosen_on, **jobs})
+    validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
     row = {**_identity(grid, backbone, one), "status": "finished", "reason": "", "parameters": 0, "trained": 0}
-    return {**row, **validation, **_reported(grid, one, found[grid.split])}
+    return {**row, **validation, **_reported(grid, one, found)}
 
 
 def trained_row(
-    grid: Grid, backbone: Backbone, one: Planned, result: RunResult | None, scores: Evaluation | None, reason: str
+    grid: Grid,
+    backbone: Backbone,
+    one: Planned,
+    result: RunResult | None,
+    scores: Mapping[str | None, Evaluation],
+    reason: str,
 ) -> dict[str, Any]:
-    """What the table keeps of a run."""
+    """What the table keeps of a run.
+
+    Args:
+        grid: It is of.
+        backbone: It was run on.
+        one: What was run.
+        result: What came of it; None if its session came to nothing.
+        scores: By what was reported on, as `Planned.jobs` names it; empty if it failed.
+        reason: Why its session came to nothing.
+    """
     row = {
         **_identity(grid, backbone, one),
         "status": result.status if result else "failed",
         "reason": result.reason if result else reason,
     }
-    if result is None or scores is None:
+    if result is None or not scores:
         return row
     row |= {"best_step": result.best_step, "parameters": result.parameters, "trained": result.trained}
     row["stored_bytes"] = (
@@ -108,14 +148,21 @@ def _identity(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
     }
 
 
-def _reported(grid: Grid, one: Planned, scores: Evaluation) -> dict[str, Any]:
-    """The reported split's scores, their intervals, and the most frequent answer's."""
+def _reported(grid: Grid, one: Planned, scores: Mapping[str | None, Evaluation]) -> dict[str, Any]:
+    """The reported split's scores, their intervals, and the most frequent answer's; the same of the further tasks."""
+    majority = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
+    row = {**_scored(grid.split, scores[None]), f"{grid.split}_majority": majority}
+    for label in one.others:
+        row |= _scored(f"{ON}{label}", scores[label])
+    return row
+
+
+def _scored(prefix: str, scores: Evaluation) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, score in scores.items():
         low, high = scores.intervals[name]
-        row |= {f"{grid.split}_{name}": score, f"{grid.split}_{name}_low": low, f"{grid.split}_{name}_high": high}
-    row[f"{grid.split}_majority"] = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
-    row[f"{grid.split}_rows"] = len(scores.predictions)
+        row |= {f"{prefix}_{name}": score, f"{prefix}_{name}_low": low, f"{prefix}_{name}_high": high}
+    row[f"{prefix}_rows"] = len(scores.predictions)
     if scores.missing:
-        row[f"{grid.split}_missing"] = "; ".join(f"{name}: {reason}" for name, reason in scores.missing.items())
+        row[f"{prefix}_missing"] = "; ".join(f"{name}: {reason}" for name, reason in scores.missing.items())
     return row

@@ -15,11 +15,11 @@ from typing import Any
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, MissingDependencyError, NonFiniteError, UnsupportedError
-from softprompt.evaluation import Evaluation, Job, evaluate_many
+from softprompt.evaluation import Evaluation, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.grid import Cell, Grid, digest
-from softprompt.studies.reading import read_task
+from softprompt.studies.reading import Other, read_others, read_task
 from softprompt.studies.rows import Planned, refused_row, trained_row, untrained_row
 from softprompt.studies.summary import wanted
 from softprompt.studies.table import ResultsTable
@@ -57,9 +57,10 @@ def run_grid(
     folder = Path(output_dir)
     table = ResultsTable(folder / "results.jsonl")
     tasks = {label: read_task(label, settings) for label, settings in grid.tasks.items()}
+    others = {label: read_others(label, settings, grid.split) for label, settings in grid.tasks.items()}
     for cell in grid.cells():  # what cannot run is met now, not after hours
         _check(grid, cell, tasks[cell.task])
-    digests = {label: _task_digest(task) for label, task in tasks.items()}
+    digests = {label: _task_digest(task, others[label]) for label, task in tasks.items()}
     for name in grid.backbones:
         backbone = Backbone.from_pretrained(name, device=device, dtype="float32")
         own = digest(backbone.fingerprint.to_mapping())
@@ -69,7 +70,7 @@ def run_grid(
             known = [row for row in table if row["backbone_digest"] == own]
             known = [row for row in known if row["task_digest"] == digests.get(row["task"])]
             asked = [cell for cell in wanted(grid, known) if cell.backbone == name]
-            planned = [_plan(cell, tasks[cell.task], own, digests[cell.task]) for cell in asked]
+            planned = [_plan(cell, tasks[cell.task], others[cell.task], own, digests[cell.task]) for cell in asked]
             _run_planned(grid, backbone, planned, table, say)
     return table
 
@@ -93,9 +94,9 @@ def _check(grid: Grid, cell: Cell, task: Task) -> None:
         )
 
 
-def _plan(cell: Cell, task: Task, backbone_digest: str, task_digest: str) -> Planned:
+def _plan(cell: Cell, task: Task, others: Mapping[str, Other], backbone_digest: str, task_digest: str) -> Planned:
     key = cell.key(backbone_digest, task_digest)
-    return Planned(cell, task, backbone_digest, task_digest, key)
+    return Planned(cell, task, others, backbone_digest, task_digest, key)
 
 
 def _run_planned(
@@ -183,7 +184,7 @@ def _run_session(grid: Grid, backbone: Backbone, session: Sequence[Planned], fol
     }
     for one in session:
         if one.key not in table:
-            row = trained_row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name), reason)
+            row = trained_row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name, {}), reason)
             table.append({**row, **shared})
     shutil.rmtree(place)
 
@@ -194,31 +195,36 @@ def _score(
     session: Sequence[Planned],
     results: Mapping[str, RunResult],
     config: TrainConfig,
-) -> dict[str, Evaluation]:
-    """The reported split's scores of what the runs learned, prompts in mixed batches."""
+) -> dict[str, dict[str | None, Evaluation]]:
+    """By run, scores of what it learned on the reported split and the further tasks; prompts in mixed batches."""
     learned = {one.run.name: results[one.run.name].learned for one in session if one.run.name in results}
     jobs = {
-        one.run.name: Job(
-            task=one.task,
-            split=grid.split,
+        (one.run.name, where): job
+        for one in session
+        if one.run.name in learned and results[one.run.name].status != "failed"
+        for where, job in one.jobs(
+            grid,
             prompt=one.run.name if isinstance(learned[one.run.name], SoftPrompt) else None,
             by=one.run.by,
-            rows=grid.rows,
             max_new_tokens=one.run.max_new_tokens,
             max_input_tokens=one.run.max_input_tokens,
             truncate=one.run.truncate,
-        )
-        for one in session
-        if one.run.name in learned and results[one.run.name].status != "failed"
+        ).items()
     }
-    prompts = {name: value for name, value in learned.items() if isinstance(value, SoftPrompt) and name in jobs}
-    tuned = [value for name, value in learned.items() if isinstance(value, Backbone) and name in jobs]
+    finished = {name: value for name, value in learned.items() if (name, None) in jobs}
+    prompts = {name: value for name, value in finished.items() if isinstance(value, SoftPrompt)}
+    tuned = [value for value in finished.values() if isinstance(value, Backbone)]
     model = Prompted(tuned[0] if tuned else backbone, prompts)
-    return evaluate_many(model, jobs, limits=BatchLimits(tokens=config.evaluation_tokens)) if jobs else {}
+    found = evaluate_many(model, jobs, limits=BatchLimits(tokens=config.evaluation_tokens)) if jobs else {}
+    scores: dict[str, dict[str | None, Evaluation]] = {}
+    for (name, where), evaluation in found.items():
+        scores.setdefault(name, {})[where] = evaluation
+    return scores
 
 
-def _task_digest(task: Task) -> str:
-    """Digest of everything that a run reads of a task."""
+def _task_digest(task: Task, others: Mapping[str, Other]) -> str:
+    """Digest of everything that a run reads of a task, and of the tasks that it is tested on besides."""
+    besides = [[label, other.split, _task_digest(other.task, {})] for label, other in others.items()]
     rows: Iterable[Any] = ((split, [(one.input, one.targets) for one in task.examples(split)]) for split in task.splits)
     groups = [task.group_of(one) for split in task.splits for one in task.examples(split)] if task.group else ()
-    return digest([task.metrics, task.format.to_mapping(), list(rows), *groups])
+    return digest([task.metrics, task.format.to_mapping(), list(rows), *groups, *besides])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from softprompt.studies.grid import Cell, Grid
+from softprompt.studies.rows import ON
 
 __all__ = ["Line", "summarise", "wanted"]
 
@@ -28,6 +29,7 @@ class Line:
         metric: The metric that was watched and is reported.
         chosen: The values of what was tuned; empty if none finished for every seed that tunes.
         scores: Reported scores in percent, one for each seed that finished.
+        elsewhere: By label, the same on the further tasks that the task is tested on.
         majority: The score of the most frequent training answer.
         parameters: Values that were learned and are stored.
         trained: Values that training changed, those of a reparameterisation included.
@@ -48,6 +50,7 @@ class Line:
     metric: str
     chosen: Mapping[str, Any]
     scores: tuple[float, ...]
+    elsewhere: Mapping[str, tuple[float, ...]]
     majority: float | None
     parameters: int | None
     trained: int | None
@@ -174,6 +177,10 @@ def _line(
         metric=metric,
         chosen=dict(chosen or ()),
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
+        elsewhere={
+            label: tuple(row[f"{ON}{label}_{metric}"] for row in reported)
+            for label in grid.tasks[line.first.task].get("tested_on") or {}
+        },
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,
         trained=reported[0].get("trained") if reported else None,
