@@ -231,7 +231,6 @@ class Prompted:
         input_ids, mask, marks = self._encode(rendered, names, truncate=truncate, room=room)
         return self.score_ids(input_ids, mask, targets, prompts=names, marks=marks)
 
-    @torch.no_grad()
     def score_ids(
         self,
         input_ids: Int[Tensor, "batch seq"],
@@ -241,7 +240,7 @@ class Prompted:
         prompts: PromptNames = None,
         marks: Int[Tensor, "batch marks"] | None = None,
     ) -> Float[Tensor, "batch candidates"]:
-        """`score` for inputs and candidates that are token ids already.
+        """`score` for inputs and candidates that are token ids already; prompts get gradients where they are enabled.
 
         Args:
             input_ids: Token ids of the inputs.

@@ -106,6 +106,7 @@ def _choose(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
     ]
 
 
+@torch.no_grad()
 def _candidate_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor, "batch candidates"]:
     ids, mask, marks = collate(model, rows)
     names = [row.prompt for row in rows]

@@ -19,6 +19,7 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_marks, pad_rows
+from softprompt.conditioning.scoring import encode as encode_candidates
 from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import Example, Task
@@ -43,6 +44,8 @@ class TrainRow:
         marks: Token indices of the template's marks, in order.
         prompt: The name of the prompt that it asks for; None for the model by itself.
         width: Columns that it takes up in a batch, without its prompt.
+        candidates: Token ids of what the target is to be ranked among, itself one of them; empty where the likelihood
+            of its tokens is trained.
     """
 
     input: list[int]
@@ -50,6 +53,12 @@ class TrainRow:
     marks: tuple[int, ...]
     width: Width
     prompt: str | None = None
+    candidates: tuple[list[int], ...] = ()
+
+    @property
+    def terms(self) -> int:
+        """How many terms its loss has: one for each token of the target, or one if it is ranked."""
+        return 1 if self.candidates else len(self.target)
 
     @property
     def tokens(self) -> int:
@@ -82,18 +91,29 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
         targets = [[labels.index(target)] for _, target in pairs]
     else:
         targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])
-    rooms = {len(ids) for ids in targets}
-    longest = {room: _least(run.max_input_tokens, model.longest_input(prompt, room=room)) for room in rooms}
+    ranked = run.loss == "rank" and kind != "encoder-only"
+    candidates = encode_candidates(backbone, given, [task.labels or ()] * len(given)) if ranked else [()] * len(given)
+    asked = [tuple(several) or (ids,) for several, ids in zip(candidates, targets, strict=True)]
+    rooms = [max(map(len, several)) for several in asked]
+    longest = {room: _least(run.max_input_tokens, model.longest_input(prompt, room=room)) for room in set(rooms)}
     bounded = [
-        replace(one, max_tokens=longest[len(ids)], truncate=run.truncate, source=example.source)
-        for one, ids, (example, _) in zip(given, targets, pairs, strict=True)
+        replace(one, max_tokens=longest[room], truncate=run.truncate, source=example.source)
+        for one, room, (example, _) in zip(given, rooms, pairs, strict=True)
     ]
     inputs = encode_inputs(backbone, bounded)
-    for (example, _), encoded, ids in zip(pairs, inputs, targets, strict=True):
-        _check_tokens(backbone, example, encoded.ids, ids)
+    for (example, _), encoded, several in zip(pairs, inputs, asked, strict=True):
+        for ids in several:
+            _check_tokens(backbone, example, encoded.ids, ids)
     return [
-        TrainRow(encoded.ids, ids, encoded.marks, _width(kind, len(encoded.ids), len(ids)), prompt)
-        for encoded, ids in zip(inputs, targets, strict=True)
+        TrainRow(
+            encoded.ids,
+            ids,
+            encoded.marks,
+            _width(kind, len(encoded.ids), sum(map(len, several))),
+            prompt,
+            several if ranked else (),
+        )
+        for encoded, ids, several in zip(inputs, targets, asked, strict=True)
     ]
 
 
@@ -135,7 +155,7 @@ def digest(rows: Sequence[TrainRow]) -> str:
     """Digest of tokenized rows, by which a resumed session knows its data."""
     state = hashlib.sha256()
     for row in rows:
-        state.update(repr((row.input, row.target, row.marks)).encode())
+        state.update(repr((row.input, row.target, row.marks, *row.candidates)).encode())
     return state.hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from softprompt.config import check_types, choose, to_mapping
 from softprompt.errors import ConfigError, MissingDependencyError
@@ -20,9 +20,10 @@ from softprompt.prompts.registry import Method, name_of
 from softprompt.tasks import Task, get_scorer
 from softprompt.training.weights import WeightMethod
 
-__all__ = ["Precision", "Run", "TrainConfig"]
+__all__ = ["Loss", "Precision", "Run", "TrainConfig"]
 
 Precision = Literal["float32", "bf16"]
+Loss = Literal["likelihood", "rank"]
 _MEAN = "mean"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -39,6 +40,9 @@ class Run:
         task: What it learns; its `train` split is trained on. Several tasks are mixed in proportion to their rows; a
             method of one prompt takes one task alone.
         seed: Of the prompt's start and the order of the data.
+        loss: `likelihood` of the target's tokens, as in both papers; or `rank`: of the target among the task's label
+            words, by the scores that evaluation ranks them by (Schick and Schütze 2021, §3.1). An encoder-only model
+            has its classes in its head and knows no other.
         optimizer: Name of an optimizer.
         learning_rate: Highest learning rate.
         weight_decay: Decoupled weight decay.
@@ -67,6 +71,7 @@ class Run:
     method: Method | WeightMethod
     task: Task | Sequence[Task]
     seed: int = 0
+    loss: Loss = "likelihood"
     optimizer: str = "adafactor"
     learning_rate: float = 0.3
     weight_decay: float = 1e-5
@@ -92,6 +97,7 @@ class Run:
             raise ConfigError(f"name={self.name!r}: expected letters, digits, '_', '.', '-', at most 100 of them.")
         _one_of("optimizer", self.optimizer, optimizer_names())
         _one_of("schedule", self.schedule, schedule_names())
+        _one_of("loss", self.loss, get_args(Loss))
         _one_of("by", self.by, ("generate", "rank", None))
         for setting in ("batch_size", "batch_tokens", "accumulate", "steps", "evaluate_rows", "patience"):
             _at_least(setting, getattr(self, setting), 1)
@@ -114,8 +120,9 @@ class Run:
             self._check_task(task)
 
     def _check_task(self, task: Task) -> None:
-        if self.by == "rank" and task.labels is None:
-            raise ConfigError(f"run {self.name!r}: by='rank' needs label words, which {task.name} has not.")
+        for setting in ("by", "loss"):
+            if getattr(self, setting) == "rank" and task.labels is None:
+                raise ConfigError(f"run {self.name!r}: {setting}='rank' needs label words, which {task.name} has not.")
         needed = ("train",) if self.evaluate_every == 0 else ("train", "validation")
         if missing := [split for split in needed if split not in task.splits]:
             raise ConfigError(

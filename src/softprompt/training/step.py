@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from softprompt.conditioning import Prompted
+from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.training.data import TrainRow, Width, collate, cut, padded_tokens
 from softprompt.training.run import Precision
 
@@ -19,8 +22,8 @@ NamedRow = tuple[str, TrainRow]
 def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
     """Add each run's gradient to the parameters that it trains.
 
-    A run's loss is the mean over the labelled tokens of its own rows, so its gradient does not depend on which
-    other runs are in the step, nor on how the rows are cut into passes.
+    A run's loss is the mean over the labelled tokens of its own rows (over the rows, where their targets are ranked),
+    so its gradient does not depend on which other runs are in the step, nor on how the rows are cut into passes.
 
     Args:
         model: The backbone with every run's prompt.
@@ -28,27 +31,47 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
         precision: In which the backbone's pass is computed.
 
     Returns:
-        Each run's loss, in nats per labelled token.
+        Each run's loss, in nats per labelled token, or per row.
     """
     counts: dict[str, int] = {}
     for name, row in (named for part in passes for named in part):
-        counts[name] = counts.get(name, 0) + len(row.target)
+        counts[name] = counts.get(name, 0) + row.terms
     losses = dict.fromkeys(counts, 0.0)
     device = model.backbone.device
     for part in passes:
         names = [name for name, _ in part]
         weights = torch.tensor([1 / counts[name] for name in names], device=device)
-        prompts, batch = [row.prompt for _, row in part], collate(model.backbone, [row for _, row in part])
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            output = model(batch["input_ids"], batch["attention_mask"], prompts, batch["labels"], marks=batch["marks"])
-        assert output.losses is not None
-        assert output.rows is not None
-        weighted = output.losses * weights[output.rows]  # [labelled]
+            losses_of, row_of = (_ranked if part[0][1].candidates else _likely)(model, [row for _, row in part])
+        weighted = losses_of * weights[row_of]  # [terms]
         weighted.sum().backward()
-        by_row = torch.zeros(len(part), device=device).index_add_(0, output.rows, weighted.detach())
+        by_row = torch.zeros(len(part), device=device).index_add_(0, row_of, weighted.detach())
         for name, loss in zip(names, by_row.tolist(), strict=True):
             losses[name] += loss
     return losses
+
+
+def _likely(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " labelled"], Int[Tensor, " labelled"]]:
+    """The loss of each labelled token, and its row."""
+    batch = collate(model.backbone, rows)
+    prompts = [row.prompt for row in rows]
+    output = model(batch["input_ids"], batch["attention_mask"], prompts, batch["labels"], marks=batch["marks"])
+    assert output.losses is not None
+    assert output.rows is not None
+    return output.losses, output.rows
+
+
+def _ranked(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """The loss of each row's target among its candidates, and its row."""
+    device = model.backbone.device
+    ids, mask = pad_rows([row.input for row in rows], fill=model.backbone.pad_id)
+    marks = pad_marks([row.marks for row in rows]).to(device)
+    scores = model.score_ids(
+        ids.to(device), mask.to(device), [row.candidates for row in rows], prompts=[row.prompt for row in rows],
+        marks=marks,
+    )  # fmt: skip
+    right = torch.tensor([row.candidates.index(row.target) for row in rows], device=device)
+    return nn.functional.cross_entropy(scores, right, reduction="none"), torch.arange(len(rows), device=device)
 
 
 def backward_in_memory(
@@ -98,10 +121,13 @@ def backward_in_memory(
 
 
 def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
-    """Cut rows into passes of like widths, each of at most `pass_tokens` tokens, or a single row."""
-    wide = zip(rows, _widths(model, rows), strict=True)
-    passes = cut(sorted(wide, key=lambda pair: sum(pair[1])), lambda pair: pair[1], tokens=pass_tokens)
-    return [[named for named, _ in part] for part in passes]
+    """Cut rows into passes of one kind of loss and of like widths, of at most `pass_tokens` tokens, or a single row."""
+    passes: list[list[NamedRow]] = []
+    for ranked in (False, True):
+        alike = [named for named in rows if bool(named[1].candidates) == ranked]
+        wide = sorted(zip(alike, _widths(model, alike), strict=True), key=lambda pair: sum(pair[1]))
+        passes += [[named for named, _ in part] for part in cut(wide, lambda pair: pair[1], tokens=pass_tokens)]
+    return passes
 
 
 @torch.no_grad()
