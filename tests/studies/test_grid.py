@@ -8,7 +8,7 @@ from tests.studies.grids import small_grid
 from softprompt.errors import ConfigError
 from softprompt.evaluation import TextPrompt
 from softprompt.prompts import PromptTuning
-from softprompt.studies import load_grid, named_grids
+from softprompt.studies import load_grid, named_grids, summarise
 from softprompt.studies.reading import read_others, read_task
 from softprompt.training import ModelTuning
 
@@ -162,3 +162,14 @@ def test_the_folder_of_the_data_reaches_further_tasks(tmp_path):
     assert grid.with_data("other").cells()[0].identity == grid.cells()[0].identity
     renamed = {"a": {**tasks["a"], "tested_on": {"b": {"input": "{Text}"}}}}
     assert small_grid(tmp_path, tasks=renamed).cells()[0].identity != grid.cells()[0].identity
+
+
+def test_a_task_may_have_settings_of_its_own_runs(tmp_path):
+    ranked = {**small_grid(tmp_path).tasks["reviews"], "run": {"loss": "rank", "steps": [2, 3]}}
+    grid = small_grid(tmp_path, tasks={"reviews": small_grid(tmp_path).tasks["reviews"], "ranked": ranked})
+    found = {(cell.task, cell.run("a", read_task("a", ranked)).loss, cell.settings["steps"]) for cell in grid.cells()}
+    assert found == {("reviews", "likelihood", 4), ("ranked", "rank", 2), ("ranked", "rank", 3)}
+    axes = [line.axes for line in summarise(grid, [])]
+    assert axes == [{}, {}, {"steps": 2}, {"steps": 3}, {"steps": 2}, {"steps": 3}]
+    with pytest.raises(ConfigError, match="seed of tasks.ranked: the grid 'small' lists seeds itself"):
+        small_grid(tmp_path, tasks={"ranked": {**ranked, "run": {"seed": 1}}})

@@ -143,6 +143,17 @@ def varied_runs(kind: str) -> list[Run]:
             seed=7,
         ),
         Run(
+            name="ranked",
+            method=PromptTuning(length=4, init="vocab", placement="append"),
+            task=first,
+            loss="rank",
+            optimizer="adamw",
+            learning_rate=0.03,
+            batch_size=4,
+            steps=15,
+            seed=8,
+        ),
+        Run(
             name="short",
             method=PromptTuning(length=7, init="random"),
             task=first,

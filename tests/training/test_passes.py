@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from tests.training.sessions import calm_backbone, difference, moved, short_run, trained, varied_runs
+from tests.training.sessions import calm_backbone, difference, moved, sentiment, short_run, trained, varied_runs
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import UnsupportedError
-from softprompt.prompts import PrefixTuning, SoftPrompt
-from softprompt.training.data import encode_rows
+from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
+from softprompt.training.data import collate, encode_rows
 from softprompt.training.step import backward, backward_in_memory, cut_passes
 
 KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
@@ -215,3 +215,51 @@ def test_passes_keep_to_their_tokens_with_inserted_prompts(step):
         sizes = [len(part) * max(row.tokens + extra[name] for name, row in part) for part in passes]
         assert max(sizes) <= 50
         assert len(sizes) > 2
+
+
+@pytest.mark.parametrize("method", [PromptTuning(length=3, init="vocab"), PrefixTuning(length=2, hidden=None)])
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder"])
+def test_targets_are_ranked_as_evaluation_ranks_them(kind, method):
+    """Against each candidate by itself, unpadded, in a forward pass of its own; labels of one and of three tokens."""
+    backbone = calm_backbone(kind)
+    task = sentiment(label_words={"0": "bad", "1": "good or great"})
+    run = short_run(method=method, task=task, loss="rank")
+    model = Prompted(backbone, {"a": method.build(backbone, task, 0)})
+    rows = encode_rows(model, run, task, "a")[:5]
+    assert len({len(one) for one in rows[0].candidates}) == 2
+    found = backward(model, [[("a", row) for row in rows]], precision="float32")["a"]
+    gradient = gradients(model)
+    for parameter in model.parameters():
+        parameter.grad = None
+    losses = []
+    for row in rows:
+        scores = []
+        for ids in row.candidates:
+            batch = collate(backbone, [dataclasses.replace(row, target=ids)])
+            output = model(batch["input_ids"], batch["attention_mask"], labels=batch["labels"])
+            scores.append(-output.losses.sum())
+        right = torch.tensor(row.candidates.index(row.target))
+        losses.append(torch.nn.functional.cross_entropy(torch.stack(scores), right))
+    wanted = torch.stack(losses).mean()
+    wanted.backward()
+    assert found == pytest.approx(wanted.item(), rel=1e-5)
+    for one, other in zip(gradient, gradients(model), strict=True):
+        assert other.norm() > 1e-4
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_runs_that_rank_and_runs_that_do_not_share_a_step():
+    task = sentiment(rows=8)
+    ranking = short_run("ranking", task=task, loss="rank", steps=6)
+    plain = short_run("plain", task=task, steps=6)
+    together = trained("encoder-decoder", [ranking, plain])
+    for run in (ranking, plain):
+        alone = trained("encoder-decoder", [run])[run.name].prompt
+        assert difference(together[run.name].prompt, alone) < 1e-5
+    assert difference(together["ranking"].prompt, together["plain"].prompt) > 0.01
+
+
+def test_an_encoder_ranks_its_classes_anyway():
+    plain, ranking = short_run("plain"), short_run("ranking", loss="rank")
+    found = trained("encoder-only", [plain, ranking])
+    assert difference(found["plain"].prompt, found["ranking"].prompt) == 0

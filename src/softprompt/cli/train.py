@@ -49,6 +49,7 @@ def train_prompts(
     head: bool | None = None,
     method_options: dict[str, Any] | None = None,
     seed: int = 0,
+    loss: Literal["likelihood", "rank"] = "likelihood",
     optimizer: str = "adafactor",
     learning_rate: float = 0.3,
     weight_decay: float = 1e-5,
@@ -128,6 +129,7 @@ def train_prompts(
         head: Whether an encoder-only model's classification head is trained with the prompt.
         method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora.
         seed: Of the prompt's start and the order of the data.
+        loss: likelihood of the target's tokens, or rank: of the target among the label words.
         optimizer: adafactor, adamw, or another package's.
         learning_rate: Highest learning rate.
         weight_decay: Decoupled weight decay.

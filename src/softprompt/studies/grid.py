@@ -30,6 +30,7 @@ _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
 _TESTED_ON = "tested_on"
 _TRAIN_ROWS = "train_rows"
+_OWN_RUN = "run"
 # Settings of a session that change nothing that a run learns or scores.
 _COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
 
@@ -137,7 +138,8 @@ class Grid:
             `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
             validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on;
             `tested_on`: by label, settings of further tasks that whatever was learned is scored on too. They have the
-            task's own settings but for what they set, and `split` for another one than the grid's.
+            task's own settings but for what they set, and `split` for another one than the grid's; `run`: settings
+            of its runs, over the grid's.
         methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or
             `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained. `train_rows` here, or among the
             settings of every run, draws so many training inputs by each run's seed.
@@ -179,7 +181,7 @@ class Grid:
         for what in ("backbones", "tasks", "methods", "seeds"):
             if not getattr(self, what):
                 raise ConfigError(f"The grid {self.name!r} has no {what}; name at least one.")
-        known = set(self.run).union(*self.methods.values())
+        known = set(self.run).union(*self.methods.values(), *(task.get(_OWN_RUN) or {} for task in self.tasks.values()))
         for name in self.tune:
             if name not in known and name != "learning_rate":
                 raise choose(f"setting to tune in the grid {self.name!r}", name, known)
@@ -193,13 +195,22 @@ class Grid:
         for label, method in self.methods.items():
             if "method" not in method:
                 raise ConfigError(f"methods.{label} of the grid {self.name!r} lacks method: NAME.")
-            for name in ("seed", "task"):
-                if name in method or name in self.run:
-                    raise ConfigError(f"{name} of methods.{label}: the grid {self.name!r} lists {name}s itself.")
+            self._check_own(f"methods.{label}", {**self.run, **method})
+        for label, task in self.tasks.items():
+            self._check_own(f"tasks.{label}", task.get(_OWN_RUN) or {})
         if unknown := set(self.tune_seeds or ()) - set(self.seeds):
             raise ConfigError(f"tune_seeds of the grid {self.name!r}: {min(unknown)} is none of its seeds.")
         if self.runs_per_session < 1:
             raise ConfigError(f"runs_per_session={self.runs_per_session}: expected at least 1.")
+
+    def _check_own(self, where: str, settings: Mapping[str, Any]) -> None:
+        for name in ("seed", "task"):
+            if name in settings:
+                raise ConfigError(f"{name} of {where}: the grid {self.name!r} lists {name}s itself.")
+
+    def settings(self, task: str, method: str) -> dict[str, Any]:
+        """Settings of a method's runs on a task, by their labels; those with several values are axes."""
+        return {**self.run, **(self.tasks[task].get(_OWN_RUN) or {}), **self.methods[method]}
 
     def cells(self) -> list[Cell]:
         """Every run that there may be: backbone by backbone, task by task, method by method, seeds side by side."""
@@ -209,8 +220,8 @@ class Grid:
         decisive = {name: value for name, value in self.session.items() if name not in _COSMETIC}
         measured = {"split": self.split, "rows": self.rows, **decisive}
         words = {label: _without_paths(task) for label, task in self.tasks.items()}
-        for backbone, task, (method, given) in itertools.product(self.backbones, self.tasks, self.methods.items()):
-            settings = {**self.run, **given}
+        for backbone, task, method in itertools.product(self.backbones, self.tasks, self.methods):
+            settings = self.settings(task, method)
             axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
             for values in itertools.product(*axes.values()):
                 chosen = {**settings, **{name: _fixed(value) for name, value in zip(axes, values, strict=True)}}
@@ -288,8 +299,8 @@ def digest(value: Any) -> str:
 
 
 def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a task but for where its files are, and those of the tasks that it is tested on."""
-    plain = {key: value for key, value in task.items() if key not in _PATHS}
+    """Settings of a task but for where its files are and for its runs, and those of the tasks that it is tested on."""
+    plain = {key: value for key, value in task.items() if key not in (*_PATHS, _OWN_RUN)}
     if isinstance(others := plain.get(_TESTED_ON), Mapping):
         plain[_TESTED_ON] = {label: _without_paths(settings or {}) for label, settings in others.items()}
     return plain

@@ -21,7 +21,7 @@ _OWN_TASK = (
     *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "metrics"),
     *("validation_rows", "train_rows", "seed"),
 )
-_OF_TRAINING = ("validation_rows", "train_rows", "seed", "tested_on")
+_OF_TRAINING = ("validation_rows", "train_rows", "seed", "tested_on", "run")
 
 
 @final
@@ -67,7 +67,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         ConfigError: If a setting is unknown, or the task cannot be found.
         DataError: If its data cannot be read.
     """
-    rest = {key: value for key, value in settings.items() if key != "tested_on"}
+    rest = {key: value for key, value in settings.items() if key not in ("tested_on", "run")}
     validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
     if "task" in rest:
         for key in rest:

@@ -157,7 +157,11 @@ def _choose(grid: Grid, line: _Compared, found: Mapping[str, Row]) -> tuple[Any,
 
 
 def _line(
-    grid: Grid, line: _Compared, axes: Mapping[str, Sequence[str]], found: Mapping[str, Row], asked: set[str]
+    grid: Grid,
+    line: _Compared,
+    axes: Mapping[tuple[str, str], Sequence[str]],
+    found: Mapping[str, Row],
+    asked: set[str],
 ) -> Line:
     cells = [cell for several in line.candidates.values() for cell in several]
     known = [found[cell.identity] for cell in cells if cell.identity in found]
@@ -173,7 +177,7 @@ def _line(
         backbone_parameters=known[0]["backbone_parameters"] if known else None,
         task=line.first.task,
         method=line.first.method,
-        axes={name: line.first.settings[name] for name in axes[line.first.method]},
+        axes={name: line.first.settings[name] for name in axes[line.first.task, line.first.method]},
         metric=metric,
         chosen=dict(chosen or ()),
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
@@ -204,15 +208,16 @@ def _over(fold: Callable[[list[Any]], Any], rows: Iterable[Row], name: str) -> A
     return fold(values) if values else None
 
 
-def _axes(grid: Grid) -> dict[str, list[str]]:
-    """By method, the settings with several values that are not tuned."""
+def _axes(grid: Grid) -> dict[tuple[str, str], list[str]]:
+    """By task and method, the settings with several values that are not tuned."""
     return {
-        label: [
+        (task, method): [
             name
-            for name, value in {**grid.run, **method}.items()
+            for name, value in grid.settings(task, method).items()
             if isinstance(value, list | tuple) and len(value) > 1 and name not in grid.tune
         ]
-        for label, method in grid.methods.items()
+        for task in grid.tasks
+        for method in grid.methods
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -63,6 +64,8 @@ def _likely(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " 
 
 def _ranked(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
     """The loss of each row's target among its candidates, and its row."""
+    if model.gradient_checkpointing:
+        return _ranked_each(model, rows)
     device = model.backbone.device
     ids, mask = pad_rows([row.input for row in rows], fill=model.backbone.pad_id)
     marks = pad_marks([row.marks for row in rows]).to(device)
@@ -70,8 +73,25 @@ def _ranked(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " 
         ids.to(device), mask.to(device), [row.candidates for row in rows], prompts=[row.prompt for row in rows],
         marks=marks,
     )  # fmt: skip
-    right = torch.tensor([row.candidates.index(row.target) for row in rows], device=device)
-    return nn.functional.cross_entropy(scores, right, reduction="none"), torch.arange(len(rows), device=device)
+    return _among(scores, rows)
+
+
+def _ranked_each(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """The same with a pass of each candidate from its row's start: layers are computed again without a cache."""
+    each = [(i, j, replace(row, target=ids)) for i, row in enumerate(rows) for j, ids in enumerate(row.candidates)]
+    losses, owner = _likely(model, [row for _, _, row in each])
+    summed = losses.new_zeros(len(each)).index_add(0, owner, losses)  # [candidates]
+    where = torch.tensor([(i, j) for i, j, _ in each], device=losses.device)
+    scores = losses.new_full((len(rows), int(where[:, 1].max()) + 1), -torch.inf)
+    scores = scores.index_put((where[:, 0], where[:, 1]), -summed)
+    return _among(scores, rows)
+
+
+def _among(
+    scores: Float[Tensor, "rows candidates"], rows: Sequence[TrainRow]
+) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+    right = torch.tensor([row.candidates.index(row.target) for row in rows], device=scores.device)
+    return nn.functional.cross_entropy(scores, right, reduction="none"), torch.arange(len(rows), device=scores.device)
 
 
 def backward_in_memory(
