@@ -171,5 +171,5 @@ def test_a_task_may_have_settings_of_its_own_runs(tmp_path):
     assert found == {("reviews", "likelihood", 4), ("ranked", "rank", 2), ("ranked", "rank", 3)}
     axes = [line.axes for line in summarise(grid, [])]
     assert axes == [{}, {}, {"steps": 2}, {"steps": 3}, {"steps": 2}, {"steps": 3}]
-    with pytest.raises(ConfigError, match="seed of tasks.ranked: the grid 'small' lists seeds itself"):
+    with pytest.raises(ConfigError, match=r"seed of tasks\.ranked: the grid 'small' lists seeds itself"):
         small_grid(tmp_path, tasks={"ranked": {**ranked, "run": {"seed": 1}}})
