@@ -131,9 +131,8 @@ def restore_spans(batch: Batch, special: SpecialIds) -> list[list[int]]:
 def prefix_lm(windows: np.ndarray, special: SpecialIds, rng: np.random.Generator) -> Batch:
     """Split text at a random point: the input is what comes before, the target its continuation.
 
-    One point is drawn per batch, so that rows stay equally long. The target has from one token to three quarters of the
-    window, every order of magnitude alike: where most continuations are long, a small model predicts them from
-    themselves, reads little of its input, and never ends an answer of a word. Both rows end with `</s>`.
+    One point is drawn per batch, from a quarter to three quarters of the window, so that rows stay equally long.
+    The input ends with `</s>`, as the tokenizer ends every input; the target does not, since its text goes on.
 
     Args:
         windows: Text, `[batch, seq]`.
@@ -141,19 +140,19 @@ def prefix_lm(windows: np.ndarray, special: SpecialIds, rng: np.random.Generator
         rng: Decides the point.
 
     Returns:
-        Inputs `[batch, point + 1]` and targets `[batch, seq - point + 1]`.
+        Inputs `[batch, point + 1]` and targets `[batch, seq - point]`.
 
     Raises:
         ConfigError: If a window is shorter than four tokens.
 
     References:
-        Lester et al. 2021, §3.2; Raffel et al. 2020, §3.2.3 (points there are uniform).
+        Lester et al. 2021, §3.2; Raffel et al. 2020, §3.2.3.
     """
     length = windows.shape[1]
     if length < 4:
         raise ConfigError(f"Prefix LM needs windows of at least 4 tokens, not {length}.")
-    point = length - int(np.exp(rng.uniform(0.0, np.log(length - length // 4 + 1))))
-    return Batch(inputs=_append(windows[:, :point], special.eos), targets=_append(windows[:, point:], special.eos))
+    point = int(rng.integers(length // 4, length - length // 4 + 1))
+    return Batch(inputs=_append(windows[:, :point], special.eos), targets=windows[:, point:])
 
 
 def causal_lm(windows: np.ndarray, special: SpecialIds, rng: np.random.Generator) -> Batch:
