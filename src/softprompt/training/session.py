@@ -89,6 +89,14 @@ class _Session:
             ]
             for run in runs
         }
+        self.left_out = {
+            run.name: count
+            for run in runs
+            if (
+                count := sum(len(one.targets) for task in run.tasks for one in task.examples("train"))
+                - len(rows[run.name])
+            )
+        }
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
@@ -124,6 +132,8 @@ class _Session:
         with Interrupts() as interrupts, Reports(self.config, self.members) as reports:
             for name, reason in self.missing.items():
                 reports.say(f"{name} is left out: {reason}")
+            for name, count in self.left_out.items():
+                reports.say(f"run {name!r}: {count} rows are left out, whose targets are not in what is read of them.")
             while any(member.live for member in self.members):
                 self._step(reports)
                 if interrupts.requested:

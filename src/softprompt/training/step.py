@@ -32,7 +32,7 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
     """
     counts: dict[str, int] = {}
     for name, row in (named for part in passes for named in part):
-        counts[name] = counts.get(name, 0) + len(row.target)
+        counts[name] = counts.get(name, 0) + row.labelled
     losses = dict.fromkeys(counts, 0.0)
     device = model.backbone.device
     for part in passes:
