@@ -30,7 +30,7 @@ def test_a_prompt_brings_the_head_that_the_encoder_lacks(run, files, tmp_path):
     assert "say how many classes a new head shall have" in err
     code, _, err = run(*training, "--classes", "2", "--settings", "auto", "--steps", "3")
     assert code == 0, err
-    assert "head: True (the model's own head is new and knows nothing" in err
+    assert "head: True (the model has no head that was trained for this" in err
     prompt = ("--backbone", str(folder), "--classes", "3", "--prompt", str(out / "prompts" / "film"))
     code, table, err = run("evaluate", *prompt, "--validation_file", files["validation"])
     assert code == 0, err

@@ -219,8 +219,8 @@ class Backbone:
         tokenizer = self.need_tokenizer()
         if not tokenizer.is_fast:
             raise BackboneError(
-                f"The tokenizer of {self.name} does not say where in a text its tokens stand, which tags and spans need;"
-                " load it with a fast one (tokenizer.json)."
+                f"The tokenizer of {self.name} does not say where in a text its tokens stand, which tags and spans"
+                " need; load it with a fast one (tokenizer.json)."
             )
         made = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(zip(made.input_ids, made.offset_mapping, strict=True))

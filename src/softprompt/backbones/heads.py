@@ -1,8 +1,8 @@
 """Heads of encoder-only models, run with the weights that a prompt brings.
 
-A head over classes is the family's own: what stands behind the model's base. A head over tokens is one linear layer over
-the base's last states, whatever class the model is of (Devlin et al. 2019, §4.2 and §5.3): `tokens` gives each token a
-logit for each tag, `span` one for being the first of an answer and one for being the last.
+A head over classes is the family's own: what stands behind the model's base. A head over tokens is one linear layer
+over the base's last states, whatever class the model is of (Devlin et al. 2019, §4.2 and §5.3): `tokens` gives each
+token a logit for each tag, `span` one for being the first of an answer and one for being the last.
 """
 
 from __future__ import annotations
@@ -113,8 +113,13 @@ def start_linear(inputs: int, outputs: int, bias: bool, generator: torch.Generat
 
 
 def start_token_head(kind: TokenHead, dim: int, outputs: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights of a head over tokens, by name: `KIND.weight` `[outputs, dim]` and `KIND.bias`."""
-    return {f"{kind}.{part}": value for part, value in start_linear(dim, outputs, True, generator).items()}
+    """Weights of a head over tokens, by name: `KIND.weight` `[outputs, dim]`, and for tags `KIND.bias`.
+
+    The logits of a span are compared over tokens, where a bias makes no difference: its gradient would be rounding
+    alone, which Adam makes as large as any other.
+    """
+    made = start_linear(dim, outputs, kind == "tokens", generator)
+    return {f"{kind}.{part}": value for part, value in made.items()}
 
 
 def token_head_of(weights: Mapping[str, Tensor]) -> TokenHead | None:
@@ -127,7 +132,7 @@ def token_logits(
     kind: TokenHead, weights: Mapping[str, Tensor], states: Float[Tensor, "rows seq dim"]
 ) -> Float[Tensor, "rows seq outputs"]:
     """Logits of tokens, by a head over them."""
-    return nn.functional.linear(states, weights[f"{kind}.weight"], weights[f"{kind}.bias"])
+    return nn.functional.linear(states, weights[f"{kind}.weight"], weights.get(f"{kind}.bias"))
 
 
 def _taken(value: Any, rows: Tensor) -> Any:

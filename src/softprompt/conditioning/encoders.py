@@ -1,4 +1,4 @@
-"""The forward pass of an encoder: each row's logits and losses by the head of its prompt, over classes or over tokens."""
+"""The forward pass of an encoder: each row's logits and losses by the head of its prompt."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def _real_states(states: Tensor, joined: Joined, own: Int[Tensor, " rows"]) -> F
     """The last layer's states at the tokens of some rows, without those at virtual ones."""
     if states.shape[:2] != joined.mask.shape:
         raise ShapeError(
-            f"The encoder gives {list(states.shape[:2])} states for {list(joined.mask.shape)} columns, so no head can be"
-            " over its tokens; use another encoder."
+            f"The encoder gives {list(states.shape[:2])} states for {list(joined.mask.shape)} columns, so no head can"
+            " be over its tokens; use another encoder."
         )
     columns = joined.columns[own].clamp(min=0)[:, :, None]  # [rows, seq, 1]
     return states[own].gather(1, columns.expand(-1, -1, states.shape[2]))

@@ -1,4 +1,4 @@
-"""The forward pass of a prompted backbone that generates text, by kind: loss at labelled positions, logits of real tokens."""
+"""The forward pass of a backbone that generates text, by kind: loss at labelled positions, logits of real tokens."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class ContextPlaces:
         return [inside[0][0], inside[-1][0]]
 
     def text_of(self, logits: Float[Tensor, "seq outputs"]) -> str:
-        """The words from the first to the last token for which the sum of both logits is highest (Devlin et al., §4.2)."""
+        """The words between those two tokens whose logits have the highest sum (Devlin et al. 2019, §4.2)."""
         if not self.tokens:
             return ""
         chosen = logits[[token for token, _, _ in self.tokens], :2].float()  # [context, 2]
@@ -148,6 +148,6 @@ def _first_tokens(words: Sequence[tuple[int, int]], offsets: Sequence[tuple[int,
             owner.setdefault(character, token)
     found: list[int | None] = []
     for start, end in words:
-        token = next((owner[character] for character in range(start, end) if character in owner), None)
-        found.append(None if token in found else token)
+        reaching = next((owner[character] for character in range(start, end) if character in owner), None)
+        found.append(None if reaching in found else reaching)
     return found

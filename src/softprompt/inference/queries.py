@@ -161,8 +161,8 @@ def _token_head(model: Prompted, name: str | None) -> tuple[TokenHead, int]:
     kind = token_head_of(head)
     if kind is None:
         raise ConfigError(
-            f"by='generate' needs a model that generates text, but {model.backbone.name} is encoder-only; say by='rank',"
-            " and give the task label_words if it has none; or train a prompt with head=True on a task that names its"
+            f"by='generate' needs a model that generates text, but {model.backbone.name} is encoder-only; say by='rank'"
+            ", and give the task label_words if it has none; or train a prompt with head=True on a task that names its"
             " words or its context."
         )
     return kind, len(head[f"{kind}.weight"])

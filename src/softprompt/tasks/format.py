@@ -28,9 +28,9 @@ class TextFormat:
             Several values may share a word.
         chat: Whether the tokenizer's chat template goes around the input, where the tokenizer has one.
         system: The conversation's system turn, the same for all rows, with `chat`; places of a prompt may stand in it.
-        words: The column of the input whose words are tagged: a list of words, or a text that blanks divide. The target's
-            only column then holds a tag for each of them, likewise, and the label words are words for tags. As text both
-            are joined by blanks.
+        words: The column of the input whose words are tagged: a list of words, or a text that blanks divide. The
+            target's only column then holds a tag for each of them, likewise, and the label words are words for tags. As
+            text both are joined by blanks.
         context: The column of the input in whose words the target stands, as an answer stands in a passage. Models that
             generate text do not heed it; a head of an encoder then finds where the target begins and ends.
 

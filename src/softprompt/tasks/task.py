@@ -215,8 +215,8 @@ class Task:
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             words: Column of the input whose words are tagged; the target's column holds a tag for each.
             context: Column of the input in whose words the target stands.
-            metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy with
-                tagged words, else exact_match and token_f1.
+            metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy
+                with tagged words, else exact_match and token_f1.
             name: The task's name; by default the stem of its first file.
             on_bad_row: `error` stops at the first bad row, `skip` counts them in `report`.
             split_seed: Seed of the split of a lone train file.
@@ -385,8 +385,8 @@ class Task:
             rows: Rows by split.
             form: How a row becomes text.
             name: The task's name.
-            metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy with
-                tagged words, else exact_match and token_f1.
+            metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy
+                with tagged words, else exact_match and token_f1.
             on_bad_row: `error` or `skip`.
             lone_train: Seed and shares by which a lone `train` is split; `None` leaves it alone.
             group: Column that rows have in common which are scored together, if any.

@@ -41,8 +41,8 @@ class TrainRow:
 
     Attributes:
         input: Token ids of the input.
-        target: Token ids of the target. In an encoder-only model what the head is to say: the index of a class, alone; a
-            tag for each token, `IGNORED` without; or first and last token of a span.
+        target: Token ids of the target. In an encoder-only model what the head is to say: the index of a class, alone;
+            a tag for each token, `IGNORED` without; or first and last token of a span.
         marks: Token indices of the template's marks, in order.
         prompt: The name of the prompt that it asks for; None for the model by itself.
         width: Columns that it takes up in a batch, without its prompt.

@@ -177,7 +177,8 @@ def with_head(
         UnsupportedError: If the model is no encoder, or has no classification head where it needs one.
     """
     if task is None or task.labels is not None:
-        return WithHead(parameters, backbone.start_head(task and len(task.labels or ()), generator))
+        classes = None if task is None else len(task.labels or ())
+        return WithHead(parameters, backbone.start_head(classes, generator))
     if task.tags is not None:
         return WithHead(parameters, backbone.start_token_head("tokens", len(task.tags), generator))
     if task.context is not None:

@@ -41,8 +41,8 @@ def tag_accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     """Type, first and last word of each entity.
 
-    A word continues the entity before it if its tag begins with `I-` or `E-`, that of the word before with `B-` or `I-`,
-    and both are of one type; otherwise it begins one. Tags of another form are outside.
+    A word continues the entity before it if its tag begins with `I-` or `E-`, that of the word before with `B-` or
+    `I-`, and both are of one type; otherwise it begins one. Tags of another form are outside.
     """
     parts = [tag.split("-", 1) if INSIDE.fullmatch(tag) else [OUTSIDE, ""] for tag in tags]
 
