@@ -124,6 +124,11 @@ def _losses(
     own = labels[one.rows] if labels.ndim == 2 else labels[one.rows, None]  # [rows, targets]
     match one.kind:
         case None:
+            if bool((own[:, 1:] != IGNORED).any()):
+                raise ShapeError(
+                    f"Rows of a head over classes have labels {list(own.shape)}, but encoder-only models take labels"
+                    " [batch], a class for each row, padded with -100 beside rows of heads over tokens."
+                )
             return token_losses(one.logits, own[:, 0]), one.rows
         case "span":
             if own.shape[1] < 2:
