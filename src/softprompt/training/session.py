@@ -255,10 +255,6 @@ def _targets(run: Run) -> int:
     return sum(len(example.targets) for task in run.tasks for example in task.examples("train"))
 
 
-def _targets(run: Run) -> int:
-    return sum(len(example.targets) for task in run.tasks for example in task.examples("train"))
-
-
 def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What is told of the only task, or of several by their names."""
     return told if len(told) > 1 else next(iter(told.values()))

@@ -41,7 +41,7 @@ def read_sentences(path: Path) -> Iterator[Row]:
         if columns and columns[0] != NEW_DOCUMENT.encode():
             first = first or number
             try:
-                word, *_, tag = line.decode().split()
+                word, *_, tag = (column.decode() for column in columns)
             except UnicodeDecodeError:
                 problem = problem or f"line {number} {NOT_UTF8}"
             except ValueError:
