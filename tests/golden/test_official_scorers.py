@@ -40,6 +40,23 @@ PUBS_TRUE = [
     ["Nothing is known of The Vaults."],
 ]
 
+# Printed by seqeval 1.2.2 in its default mode: F1, precision, recall and accuracy. Of 3,000 random cases all agreed.
+SEQEVAL = [
+    (
+        ["B-PER I-PER O B-LOC", "O O B-MISC I-MISC I-MISC O"],
+        ["B-PER I-PER O B-LOC", "O B-MISC I-MISC I-MISC I-MISC O"],
+        (66.6667, 66.6667, 66.6667, 80.0),
+    ),
+    (["I-PER I-PER B-PER O", "B-LOC I-ORG"], ["B-PER I-PER I-PER O", "B-LOC I-LOC"], (0, 0, 0, 50)),
+    (
+        ["O I-LOC I-LOC", "B-ORG O B-ORG", "O"],
+        ["O B-LOC I-LOC", "B-ORG I-ORG I-ORG", "O"],
+        (40.0, 33.3333, 50.0, 57.1429),
+    ),
+    (["B-PER E-PER S-LOC", "S-LOC S-LOC O"], ["B-PER I-PER S-LOC", "S-LOC S-LOC O"], (100, 100, 100, 83.3333)),
+    (["O O", "O"], ["B-PER O", "O"], (0, 0, 0, 66.6667)),
+]
+
 WORDS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=9).map(" ".join)
 ROWS = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=3)), min_size=1, max_size=4)
 
@@ -244,3 +261,10 @@ def test_meteor_of_alignments(monkeypatch):
     rows = meteor.meteor_statistics(["a", "b", "c", "d"], [["e"]] * 4)
     assert [meteor.meteor_of(row) for row in (*rows, rows.sum(0))] == pytest.approx([100 * one for one in EVALUATED])
     assert meteor.meteor_of(0 * rows[0]) == 0
+
+
+@pytest.mark.parametrize(("said", "true", "scores"), SEQEVAL)
+def test_entities_are_those_of_seqeval(said, true, scores):
+    found = compute_metrics(["entity_f1", "tag_accuracy"], said, [[row] for row in true])
+    assert list(found) == ["entity_f1", "entity_precision", "entity_recall", "tag_accuracy"]
+    assert tuple(found.values()) == pytest.approx(scores, abs=5e-5)

@@ -20,8 +20,8 @@ from softprompt.backbones.attention import KERNELS, keep_positions, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
 from softprompt.backbones.fingerprint import Fingerprint, fingerprint
-from softprompt.backbones.heads import ClassificationHead
-from softprompt.backbones.observation import observe
+from softprompt.backbones.heads import ClassificationHead, TokenHead, start_token_head
+from softprompt.backbones.observation import classifies, observe
 from softprompt.backbones.spec import BackboneSpec
 from softprompt.errors import BackboneError, ConfigError, UnsupportedError
 
@@ -42,7 +42,8 @@ class Backbone:
         tokenizer: Its tokenizer, or None if token ids come from elsewhere.
         name: Hub id, folder or `bundled:NAME`; what messages and artefacts call it.
         spec: Its facts.
-        has_untrained_head: Whether its classification head knows nothing, so that every prompt must bring one.
+        has_untrained_head: Whether it is an encoder without a classification head that knows anything, so that every
+            prompt must bring a head.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.has_untrained_head = has_untrained_head
         injectable = _set_attention(model)
         seen = observe(model, injectable=injectable)
         self.spec: BackboneSpec = seen.spec
+        self._classifies = self.spec.kind == "encoder-only" and classifies(model)
+        self.has_untrained_head = has_untrained_head or (self.spec.kind == "encoder-only" and not self._classifies)
         self.sites: Mapping[nn.Module, Site] = seen.sites
         self.takes_positions = seen.takes_positions
         self._embedding_scale = seen.embedding_scale
@@ -90,7 +92,8 @@ class Backbone:
             device: A torch device; `auto` takes CUDA or MPS where there is one.
             attention: Attention kernel, `sdpa` or `eager`; None takes the model's default of these.
             classes: Load an encoder that was stored without a classification head, and give it one of so many classes,
-                which knows nothing: prompts of methods with `head=True` bring their own.
+                which knows nothing: prompts of methods with `head=True` bring their own. Prompts that tag words or
+                find answers need no such head.
             revision: Branch, tag or commit on the hub.
             trust_remote_code: Whether code that comes with the model may run.
 
@@ -118,8 +121,8 @@ class Backbone:
         """Take a transformers model that is in memory already; it is frozen and put in evaluation mode.
 
         Args:
-            model: Any transformers model that generates text or classifies sequences; also one that carries an
-                adapter, merged or not, wrapped by peft or not.
+            model: Any transformers model that generates text or classifies sequences, or an encoder with whatever
+                head or none; also one that carries an adapter, merged or not, wrapped by peft or not.
             tokenizer: Its tokenizer; None if texts are not needed.
             name: What to call it; the path it was loaded from, or its class, if None.
 
@@ -207,6 +210,21 @@ class Backbone:
         ids: list[list[int]] = tokenizer(**given, add_special_tokens=special, verbose=False).input_ids
         return ids
 
+    def tokenize_with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Token ids of many texts, without special tokens, and where each token begins and ends, in characters.
+
+        Raises:
+            BackboneError: If the backbone has no tokenizer, or one that does not know where its tokens are.
+        """
+        tokenizer = self.need_tokenizer()
+        if not tokenizer.is_fast:
+            raise BackboneError(
+                f"The tokenizer of {self.name} does not say where in a text its tokens stand, which tags and spans"
+                " need; load it with a fast one (tokenizer.json)."
+            )
+        made = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return list(zip(made.input_ids, made.offset_mapping, strict=True))
+
     @functools.cached_property
     def special_ends(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and behind a whole input, as token ids."""
@@ -263,6 +281,11 @@ class Backbone:
             raise UnsupportedError(
                 f"{self.name} is {self.spec.kind} and has no classification head; it answers in label words: drop head."
             )
+        if not self._classifies:
+            raise UnsupportedError(
+                f"{self.name} has no classification head; say how many classes a new head shall have: load it with"
+                " classes=N."
+            )
         return ClassificationHead(self.model)
 
     def start_head(self, classes: int | None, generator: torch.Generator) -> Mapping[str, Tensor]:
@@ -276,6 +299,24 @@ class Backbone:
             UnsupportedError: As of `head`.
         """
         return self.head.start(classes or self.head.classes, generator)
+
+    def start_token_head(self, kind: TokenHead, outputs: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Weights of a new head over an encoder's last layer, by name.
+
+        Args:
+            kind: What it reads off each token.
+            outputs: How many numbers for each token.
+            generator: The only source of randomness.
+
+        Raises:
+            UnsupportedError: If the model is no encoder.
+        """
+        if self.spec.kind != "encoder-only":
+            raise UnsupportedError(
+                f"{self.name} is {self.spec.kind} and takes no head over tokens; it answers in text: drop head, or load"
+                " an encoder such as BERT."
+            )
+        return start_token_head(kind, self.model.config.get_text_config().hidden_size, outputs, generator)
 
     def call(
         self, load: Carried | None = None, *, checkpointing: bool = False, headless: bool = False, **inputs: Any

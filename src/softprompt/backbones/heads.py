@@ -1,11 +1,16 @@
-"""The head of an encoder-only model: what stands behind its base, run with the weights that a prompt brings."""
+"""Heads of encoder-only models, run with the weights that a prompt brings.
+
+A head over classes is the family's own: what stands behind the model's base. A head over tokens is one linear layer
+over the base's last states, whatever class the model is of (Devlin et al. 2019, §4.2 and §5.3): `tokens` gives each
+token a logit for each tag, `span` one for being the first of an answer and one for being the last.
+"""
 
 from __future__ import annotations
 
 import copy
 import threading
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +21,10 @@ from transformers.utils import ModelOutput
 
 from softprompt.errors import UnsupportedError
 
-__all__ = ["ClassificationHead", "start_linear"]
+__all__ = ["ClassificationHead", "TokenHead", "start_linear", "start_token_head", "token_head_of", "token_logits"]
+
+TokenHead = Literal["tokens", "span"]
+"""What a head over tokens reads off each of them: which tag it has, or whether an answer begins or ends there."""
 
 _STD = 0.02
 
@@ -102,6 +110,29 @@ def start_linear(inputs: int, outputs: int, bias: bool, generator: torch.Generat
     """Weight `[outputs, inputs]`, small and random, and a bias of zeros, if there is one."""
     weight = {"weight": torch.randn(outputs, inputs, generator=generator) * _STD}
     return {**weight, "bias": torch.zeros(outputs)} if bias else weight
+
+
+def start_token_head(kind: TokenHead, dim: int, outputs: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights of a head over tokens, by name: `KIND.weight` `[outputs, dim]`, and for tags `KIND.bias`.
+
+    The logits of a span are compared over tokens, where a bias makes no difference: its gradient would be rounding
+    alone, which Adam makes as large as any other.
+    """
+    made = start_linear(dim, outputs, kind == "tokens", generator)
+    return {f"{kind}.{part}": value for part, value in made.items()}
+
+
+def token_head_of(weights: Mapping[str, Tensor]) -> TokenHead | None:
+    """What a head reads off tokens, by the names of its weights; None for one over classes, and for none at all."""
+    kinds: tuple[TokenHead, ...] = ("tokens", "span")
+    return next((kind for kind in kinds if f"{kind}.weight" in weights), None)
+
+
+def token_logits(
+    kind: TokenHead, weights: Mapping[str, Tensor], states: Float[Tensor, "rows seq dim"]
+) -> Float[Tensor, "rows seq outputs"]:
+    """Logits of tokens, by a head over them."""
+    return nn.functional.linear(states, weights[f"{kind}.weight"], weights.get(f"{kind}.bias"))
 
 
 def _taken(value: Any, rows: Tensor) -> Any:

@@ -69,10 +69,12 @@ def load(
             ) from error
         raise BackboneError(f"Cannot load {name!r} as a backbone: {error}") from error
     missing = set(report["missing_keys"]) & {parameter for parameter, _ in model.named_parameters()}
-    if classes is None:
-        _check_complete(name, model, missing)
-    else:
+    if classes is not None:
         _begin_head(name, model, missing)
+    elif _is_encoder(config):
+        _check_encoder(name, model, missing)
+    else:
+        _check_complete(name, model, missing)
     return model, _tokenizer(name, path, source)
 
 
@@ -108,11 +110,11 @@ def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> Non
         )
 
 
-def _begin_head(name: str, model: PreTrainedModel, missing: set[str]) -> None:
-    """Give a head that the checkpoint lacks the same weights each time: the model is then known by its fingerprint.
+def _check_encoder(name: str, model: PreTrainedModel, missing: set[str]) -> None:
+    """Refuse an encoder that lacks weights; those of a head on top of it are not used.
 
     Raises:
-        BackboneError: If the checkpoint has a head, or lacks more than that.
+        BackboneError: If there are such weights.
     """
     inner = {f"{model.base_model_prefix}.{parameter}" for parameter, _ in model.base_model.named_parameters()}
     if lacking := sorted(missing & inner):
@@ -120,6 +122,15 @@ def _begin_head(name: str, model: PreTrainedModel, missing: set[str]) -> None:
             f"{name!r} holds no weights for {', '.join(lacking[:3])} of {type(model).__name__}, which are none of its"
             " head's; load a checkpoint of the whole encoder."
         )
+
+
+def _begin_head(name: str, model: PreTrainedModel, missing: set[str]) -> None:
+    """Give a head that the checkpoint lacks the same weights each time: the model is then known by its fingerprint.
+
+    Raises:
+        BackboneError: If the checkpoint has a head, or lacks more than that.
+    """
+    _check_encoder(name, model, missing)
     if not missing:
         raise BackboneError(f"{name!r} has a head already; load it without classes.")
     generator = torch.Generator().manual_seed(0)
@@ -165,12 +176,27 @@ def _auto_class(name: str, config: transformers.PreTrainedConfig, classes: int |
     architecture = next(iter(config.architectures or []), "")
     if architecture.endswith("ForSequenceClassification"):
         return transformers.AutoModelForSequenceClassification
+    if _is_encoder(config):
+        return transformers.AutoModelForTokenClassification
     if architecture.endswith(("ForMaskedLM", "ForPreTraining", "ForTokenClassification", "ForQuestionAnswering")):
         raise BackboneError(
             f"{name!r} holds {architecture}; expected a model that generates text, or one with a trained head for "
             "sequence classification; or say how many classes a new head shall have, for prompts that bring their own."
         )
     return transformers.AutoModelForCausalLM
+
+
+def _is_encoder(config: transformers.PreTrainedConfig) -> bool:
+    """Whether a checkpoint is of an encoder that reads both ways, stored with no head over classes of whole inputs.
+
+    All of these are loaded as the family's model for token classification, whose base is the same whatever head the
+    checkpoint has.
+    """
+    architecture = next(iter(config.architectures or []), "")
+    other = architecture.endswith(("ForSequenceClassification", "ForCausalLM", "LMHeadModel"))
+    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    mappings = (transformers.MODEL_FOR_MASKED_LM_MAPPING, transformers.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING)
+    return not other and not decodes and all(type(config) in mapping for mapping in mappings)
 
 
 def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:

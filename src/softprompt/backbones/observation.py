@@ -15,13 +15,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
 
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.spec import BackboneSpec, Kind, StackSpec
 from softprompt.errors import BackboneError
 
-__all__ = ["Observation", "observe"]
+__all__ = ["Observation", "classifies", "observe"]
 
 _INPUT_TOKENS, _TARGET_TOKENS = 5, 3
 
@@ -100,12 +100,18 @@ def _kind(model: PreTrainedModel) -> Kind:
         return "encoder-decoder"
     if model.can_generate():
         return "decoder-only"
-    if type(model).__name__.endswith("ForSequenceClassification"):
+    encodes = type(model.config) in MODEL_FOR_MASKED_LM_MAPPING and not model.config.is_encoder_decoder
+    if classifies(model) or encodes:
         return "encoder-only"
     raise BackboneError(
         f"{type(model).__name__} has no head that softprompt can use; expected a model that generates text "
-        "(AutoModelForCausalLM, AutoModelForSeq2SeqLM) or one for sequence classification."
+        "(AutoModelForCausalLM, AutoModelForSeq2SeqLM), one for sequence classification, or an encoder."
     )
+
+
+def classifies(model: PreTrainedModel) -> bool:
+    """Whether a model has a head over classes of whole inputs."""
+    return type(model).__name__.endswith("ForSequenceClassification")
 
 
 def _some_tokens(weight: Tensor) -> Int[Tensor, "1 seq"]:
@@ -115,15 +121,15 @@ def _some_tokens(weight: Tensor) -> Int[Tensor, "1 seq"]:
 
 
 def _pass(model: PreTrainedModel, kind: Kind, **inputs: Any) -> Tensor:
-    """Logits of one tiny pass."""
+    """What one tiny pass gives: logits, or states."""
     device = next(iter(inputs.values())).device
     if kind == "encoder-decoder" and not inputs.keys() & {"decoder_input_ids", "decoder_inputs_embeds"}:
         inputs["decoder_input_ids"] = torch.arange(_TARGET_TOKENS, device=device)[None]
     if kind != "encoder-only":
         inputs["use_cache"] = False
     attention_mask = torch.ones(1, _INPUT_TOKENS, dtype=torch.long, device=device)
-    logits: Tensor = model(**inputs, attention_mask=attention_mask).logits
-    return logits
+    outcome: Tensor = model(**inputs, attention_mask=attention_mask)[0]  # of a bare encoder, the last layer's states
+    return outcome
 
 
 def _embedding_scale(

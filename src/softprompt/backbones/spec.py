@@ -44,7 +44,7 @@ class BackboneSpec:
     """The facts of a backbone that building and applying prompts needs, read off the model itself.
 
     Attributes:
-        kind: Encoder-decoder, decoder-only, or encoder-only with a classification head.
+        kind: Encoder-decoder, decoder-only, or encoder-only.
         dim: Width of an input embedding: that of a prompt's rows (may differ from the hidden width).
         vocab: Rows of the embedding table.
         stacks: By name, the stacks of attention layers that can take keys and values: `encoder`, `cross`

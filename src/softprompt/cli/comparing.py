@@ -67,8 +67,8 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if settings["dataset"] is not None:
         raise ConfigError("--compare takes a task's name or files; save the data set to files first.")
     task = read_task(settings)
-    words = ("input", "target", "label_words", "metrics", "chat", "system")
-    said = {key: settings[key] for key in words if settings[key]}
+    format_and_metrics = ("input", "target", "label_words", "metrics", "chat", "system", "words", "context")
+    said = {key: settings[key] for key in format_and_metrics if settings[key]}
     said["on_bad_row"] = settings["on_bad_row"]
     if settings["task"] is not None:
         said |= {"task": settings["task"], "data_dir": settings["data_dir"]}

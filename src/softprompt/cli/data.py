@@ -16,7 +16,7 @@ __all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task"]
 
 FILE_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
-_FORMAT = ("input", "target", "label_words", "chat", "system")
+_FORMAT = ("input", "target", "label_words", "chat", "system", "words", "context")
 
 TASK_FLAGS = (
     *("task", "data_dir", *FILE_FLAGS.values(), "dataset", *_DATASET, *_FORMAT),

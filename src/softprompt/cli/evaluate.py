@@ -34,6 +34,8 @@ def evaluate_prompt(
     metrics: list[str] | None = None,
     chat: bool = False,
     system: str | None = None,
+    words: str | None = None,
+    context: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     split: str = "validation",
     by: Literal["generate", "rank"] | None = None,
@@ -76,6 +78,8 @@ def evaluate_prompt(
         metrics: Names of metrics.
         chat: Whether to put the tokenizer's chat template around inputs.
         system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
+        words: Column of the input whose words are tagged; the target's column holds a tag for each.
+        context: Column of the input in whose words the target stands, as an answer does in a passage.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         split: Which split to score on.
         by: Rank the task's label words, or generate; ranks if the task has label words.

@@ -26,6 +26,8 @@ def recommend_settings(
     metrics: list[str] | None = None,
     chat: bool = False,
     system: str | None = None,
+    words: str | None = None,
+    context: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     steps: int | None = None,
     search: bool = False,
@@ -60,6 +62,8 @@ def recommend_settings(
         metrics: Names of metrics; the first chooses in a search.
         chat: Whether to put the tokenizer's chat template around inputs.
         system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
+        words: Column of the input whose words are tagged; the target's column holds a tag for each.
+        context: Column of the input in whose words the target stands, as an answer does in a passage.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         steps: The budget: most optimizer steps; needed for a search.
         search: Whether to train candidates around the rules' settings, in one session that stops the worse half again

@@ -33,6 +33,8 @@ def train_prompts(
     metrics: list[str] | None = None,
     chat: bool = False,
     system: str | None = None,
+    words: str | None = None,
+    context: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     name: str | None = None,
     settings: Literal["given", "auto", "search"] = "given",
@@ -111,6 +113,8 @@ def train_prompts(
         metrics: Names of metrics; the first chooses the best prompt.
         chat: Whether to put the tokenizer's chat template around inputs.
         system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
+        words: Column of the input whose words are tagged; the target's column holds a tag for each.
+        context: Column of the input in whose words the target stands, as an answer does in a passage.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
         name: The run's name; the task's if not given.
         settings: Whose settings hold where no flag gives another than its default: the defaults, those that `softprompt
@@ -126,7 +130,8 @@ def train_prompts(
         encoder: Whether the encoder gets a prefix, in prefix tuning.
         cross: Whether the decoder's attention onto the encoder gets a prefix.
         decoder: Whether the decoder gets a prefix.
-        head: Whether an encoder-only model's classification head is trained with the prompt.
+        head: Whether an encoder-only model's head is trained with the prompt: over the task's label words, the tags of
+            its words, or the ends of answers in its context.
         method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora.
         seed: Of the prompt's start and the order of the data.
         loss: likelihood of the target's tokens, or rank: of the target among the label words.

@@ -207,8 +207,8 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             )
         if backbone.has_untrained_head and not tensors.head:
             raise MismatchError(
-                f"The head of {backbone.name} is new and knows nothing, and the prompt {name!r} brings none; train one"
-                " with head=True."
+                f"{backbone.name} has no head that was trained, and the prompt {name!r} brings none; train one with"
+                " head=True."
             )
         check_fit(
             backbone.spec,

@@ -1,4 +1,4 @@
-"""The forward pass of a prompted backbone, by kind: loss at labelled positions, logits of real tokens."""
+"""The forward pass of a backbone that generates text, by kind: loss at labelled positions, logits of real tokens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
@@ -16,7 +16,7 @@ from softprompt.conditioning.losses import IGNORED, Output, token_losses
 from softprompt.conditioning.padding import last_column_before_next, token_columns
 from softprompt.errors import ShapeError, UnsupportedError
 
-__all__ = ["classify", "continue_text", "count_inputs", "decoder_start", "translate"]
+__all__ = ["continue_text", "count_inputs", "decoder_start", "translate"]
 
 
 def count_inputs(mask: Bool[Tensor, "batch seq"], labels: Int[Tensor, "batch seq"] | None) -> Int[Tensor, " batch"]:
@@ -99,47 +99,6 @@ def translate(
     chosen = full[kept] if return_logits else _kept_logits(backbone, joined.injection, kept, inputs, checkpointing)
     row_of = kept.nonzero(as_tuple=True)[0]
     return _with_loss(chosen, labels[kept], row_of, full if return_logits else None)
-
-
-def classify(
-    backbone: Backbone,
-    prompts: Sequence[Applied],
-    rows: Rows,
-    labels: Int[Tensor, " batch"] | None,
-    *,
-    checkpointing: bool,
-) -> Output:
-    """The pass of an encoder-only model with a classification head; labels are class indices.
-
-    Rows whose prompt brings a head get that one. Where heads have different numbers of classes, what a row lacks of
-    the most has the logit -inf.
-    """
-    joined = join(backbone, prompts, rows)
-    carried = Carried(injection=joined.injection)
-    if any(prompt.head for prompt in prompts):
-        output = backbone.call(carried, checkpointing=checkpointing, headless=True, **joined.model_inputs)
-        logits = _by_heads(backbone, prompts, rows, output, joined.model_inputs)
-    else:
-        logits = backbone.call(carried, checkpointing=checkpointing, **joined.model_inputs).logits  # [batch, classes]
-    if labels is None:
-        return Output(logits=logits)
-    return _with_loss(logits, labels, torch.arange(labels.shape[0], device=labels.device), logits)
-
-
-def _by_heads(
-    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, output: Any, inputs: dict[str, Any]
-) -> Float[Tensor, "batch classes"]:
-    """Logits of a batch, each row's by the head of its prompt."""
-    indices, found = [], []
-    for number in (-1, *range(len(prompts))):
-        own = (rows.index == number).nonzero()[:, 0]
-        if len(own):
-            weights = prompts[number].head if number >= 0 else {}
-            indices.append(own)
-            found.append(backbone.head(weights, output, inputs, own))
-    widest = max(logits.shape[1] for logits in found)
-    padded = [nn.functional.pad(logits, (0, widest - logits.shape[1]), value=-torch.inf) for logits in found]
-    return torch.cat(padded)[torch.cat(indices).argsort()]
 
 
 def decoder_start(backbone: Backbone, labels: Int[Tensor, "batch target"]) -> Int[Tensor, "batch target"]:

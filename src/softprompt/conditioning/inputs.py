@@ -14,7 +14,7 @@ __all__ = ["check_batch", "check_devices", "check_labels", "check_list"]
 
 _LABELS = {
     "decoder-only": "labels [batch, seq], as many as input_ids",
-    "encoder-only": "labels [batch], a class for each row",
+    "encoder-only": "labels [batch], a class for each row, or [batch, targets]",
     "encoder-decoder": "labels [batch, target], and decoder_input_ids of the same shape",
 }
 
@@ -48,16 +48,18 @@ def check_labels(
     """Refuse labels and decoder inputs that are not what the kind of model takes.
 
     Raises:
-        ShapeError: If labels are not `[batch, seq]` (decoder-only), `[batch]` (encoder-only), or `[batch, target]`
-            and as wide as the decoder's inputs (encoder-decoder).
+        ShapeError: If labels are not `[batch, seq]` (decoder-only), `[batch]` or `[batch, targets]` (encoder-only), or
+            `[batch, target]` and as wide as the decoder's inputs (encoder-decoder).
     """
     kind = backbone.spec.kind
     given = {"labels": labels, "decoder_input_ids": decoder_input_ids}
     shapes = {name: tensor.shape for name, tensor in given.items() if tensor is not None}
     if kind == "encoder-decoder":
         fit = len(set(shapes.values())) <= 1 and all(s[:1] == ids.shape[:1] and len(s) == 2 for s in shapes.values())
+    elif kind == "encoder-only":
+        fit = labels is None or (labels.shape[:1] == ids.shape[:1] and labels.ndim <= 2)
     else:
-        fit = labels is None or labels.shape == (ids.shape if kind == "decoder-only" else ids.shape[:1])
+        fit = labels is None or labels.shape == ids.shape
     if not fit:
         came = " and ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise ShapeError(f"Beside input_ids {list(ids.shape)} stand {came}, but {kind} models take {_LABELS[kind]}.")

@@ -39,7 +39,7 @@ class Applied:
         segments: Virtual tokens in each of its parts, if a template divides it.
         rows: Rows to insert, `[length, dim]`; None if it is injected.
         keys_values: What to inject; None if it is inserted.
-        head: By name, weights of the classification head that its rows get; empty for the model's own.
+        head: By name, weights of an encoder's head that its rows get; empty for the model's own.
     """
 
     length: int

@@ -21,9 +21,9 @@ class Output:
     Attributes:
         loss: Mean negative log-likelihood over labelled tokens, in nats; None without labels.
         logits: `[batch, seq, vocab]` (the target's length in an encoder-decoder): what predicts the token *after*
-            each real token, never a virtual one; zero at padding. `[batch, classes]` in an encoder-only model.
-            None with labels, unless asked for.
-        losses: Negative log-likelihood of each labelled token (or row, in an encoder-only model), `[labelled]`.
+            each real token, never a virtual one; zero at padding. In an encoder-only model `[batch, classes]`, or with
+            heads over tokens `[batch, seq, outputs]`. None with labels, unless asked for, and if rows have both.
+        losses: Negative log-likelihood of each labelled token (or class, in an encoder-only model), `[labelled]`.
         rows: Which row of the batch each of `losses` belongs to, `[labelled]`.
     """
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from softprompt.backbones import Backbone
-from softprompt.conditioning import forward, generation, scoring
+from softprompt.conditioning import encoders, forward, generation, scoring
 from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCollection
 from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
 from softprompt.conditioning.joining import Rows
@@ -112,7 +112,8 @@ class Prompted:
             prompts: A prompt's name for each row, None for the bare backbone; one name for all rows; or None for
                 the only prompt there is.
             labels: `[batch, seq]` token ids, -100 without loss (decoder-only; the target's in an encoder-decoder);
-                `[batch]` class indices (encoder-only).
+                `[batch]` class indices (encoder-only), or `[batch, targets]` with heads over tokens, padded with -100:
+                a tag for each token, or first and last token of a span.
             decoder_input_ids: What the decoder reads; made from labels if None.
             return_logits: Whether to return logits although labels are given.
             marks: Token indices of a template's marks in each row, for `placement="middle"` and `"template"`; -1 where
@@ -131,7 +132,7 @@ class Prompted:
         checkpointing = self.gradient_checkpointing and torch.is_grad_enabled()
         applied = self._prompts.applied(names, checkpointing=checkpointing)
         if kind == "encoder-only":
-            return forward.classify(self.backbone, applied, rows, labels, checkpointing=checkpointing)
+            return encoders.read_heads(self.backbone, applied, rows, labels, checkpointing=checkpointing)
         options: dict[str, Any] = {"return_logits": bool(return_logits), "checkpointing": checkpointing}
         if kind == "decoder-only":
             return forward.continue_text(self.backbone, applied, rows, labels, **options)
@@ -347,7 +348,5 @@ class Prompted:
             if name is not None and name not in self._prompts:
                 raise choose("prompt", name, self._prompts)
         if None in names and self.backbone.has_untrained_head:
-            raise ConfigError(
-                f"The head of {self.backbone.name} is new and knows nothing; give each row a prompt with a head."
-            )
+            raise ConfigError(f"{self.backbone.name} has no head that was trained; give each row a prompt with a head.")
         return names

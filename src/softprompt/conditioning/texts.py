@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _ANCHOR = ":"
+_NOWHERE = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,13 @@ class EncodedInput:
     Attributes:
         ids: Token ids, with what the tokenizer adds to a whole input.
         marks: Token indices of the template's marks, in order: each is the number of tokens before it.
+        offsets: Where each token begins and ends in the input's text, in characters; nowhere, `(0, 0)`, for special
+            tokens. Empty unless asked for.
     """
 
     ids: list[int]
     marks: tuple[int, ...] = ()
+    offsets: tuple[tuple[int, int], ...] = ()
 
 
 def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> RenderedInput:
@@ -115,7 +119,7 @@ def _in_chat(backbone: Backbone, said: FilledText, system: str | None) -> Filled
     return FilledText(whole, tuple((max(a + shift, len(opening)), min(b + shift, end)) for a, b in said.fields))
 
 
-def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[EncodedInput]:
+def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput], *, offsets: bool = False) -> list[EncodedInput]:
     """Tokenize inputs.
 
     In a decoder-only model an input stays open, without the end token, and without trailing blanks, which
@@ -125,21 +129,26 @@ def encode_inputs(backbone: Backbone, inputs: Sequence[RenderedInput]) -> list[E
     Args:
         backbone: Whose tokenizer to use.
         inputs: From `render_input`, with their bounds.
+        offsets: Whether to say where in its text each token stands.
 
     Raises:
+        BackboneError: If the tokenizer does not know that.
         LengthError: If an input is too long and may not be shortened, or not by so much.
     """
     opened = backbone.spec.kind == "decoder-only"
     texts = [one.filled.text.rstrip(" ") if opened and not one.chat else one.filled.text for one in inputs]
     parts = [_between_marks(text) for text in texts]
-    tokens = iter(backbone.tokenize_all([part for several in parts for part in several]))
+    flat = [part for several in parts for part in several]
+    tokens = iter(
+        backbone.tokenize_with_offsets(flat) if offsets else [(ids, []) for ids in backbone.tokenize_all(flat)]
+    )
     lead, tail = backbone.special_ends
     ends = (lead, [] if opened else tail)
     return [
         _assemble(
             backbone,
             replace(one, filled=FilledText(text, one.filled.fields)),
-            _Body([next(tokens) for _ in several]),
+            _Body.of(text, [next(tokens) for _ in several]),
             ([], []) if one.chat else ends,
         )
         for one, text, several in zip(inputs, texts, parts, strict=True)
@@ -156,6 +165,14 @@ class _Body:
     """A tokenized input without special tokens: its parts, between which its marks stand."""
 
     parts: list[list[int]]
+    offsets: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, text: str, parts: Sequence[tuple[list[int], list[tuple[int, int]]]]) -> _Body:
+        """From the tokens between a text's marks, each with its place between them, if it is known."""
+        begins = itertools.accumulate((len(part) + len(PROMPT_MARK) for part in text.split(PROMPT_MARK)), initial=0)
+        places = [(a + begin, b + begin) for (_, found), begin in zip(parts, begins, strict=False) for a, b in found]
+        return cls([ids for ids, _ in parts], places)
 
     @property
     def ids(self) -> list[int]:
@@ -187,7 +204,10 @@ def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[l
             )
         kept = _shortened(len(ids), spans, one.max_tokens - fixed)
     marks = tuple(len(lead) + sum(index < start for index in kept) for start in body.starts[1:])
-    return EncodedInput([*lead, *(ids[index] for index in kept), *tail], marks)
+    places = [body.offsets[index] for index in kept] if body.offsets else []
+    if places:
+        places = [*([_NOWHERE] * len(lead)), *places, *([_NOWHERE] * len(tail))]
+    return EncodedInput([*lead, *(ids[index] for index in kept), *tail], marks, tuple(places))
 
 
 def _spans(backbone: Backbone, given: FilledText, body: _Body) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ from softprompt.tasks.metrics.classes import label_hits, positives
 from softprompt.tasks.metrics.labels import normalise_label
 from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
 from softprompt.tasks.metrics.nist import NistSums
+from softprompt.tasks.metrics.tags import entity_counts, right_tags, scores_of_entities
 from softprompt.tasks.metrics.words import lower_ascii
 
 __all__ = ["Counts", "Resampled", "bootstrap", "resampled_metric"]
@@ -185,6 +186,21 @@ def _meteor(answers: Answers) -> Mapping[str, Resampled]:
     return {"meteor": lambda counts: meteor_of(counts @ statistics)}
 
 
+def _entities(answers: Answers) -> Mapping[str, Resampled]:
+    """The shortcut of entities' scores, which sum up what is counted in each row."""
+    counted = np.array(entity_counts(answers.predictions, answers.references))  # [rows, 3]
+
+    def score_of(name: str) -> Resampled:
+        return lambda counts: scores_of_entities((counts @ counted).tolist())[name]
+
+    return {name: score_of(name) for name in scores_of_entities((1, 1, 1))}
+
+
+def _tag_accuracy(answers: Answers) -> Mapping[str, Resampled]:
+    right, words = np.array(right_tags(answers.predictions, answers.references)).T  # [2, rows]
+    return {"tag_accuracy": lambda counts: float(100 * (counts @ right) / max(1, counts @ words))}
+
+
 _SHORTCUTS: Mapping[str, Shortcut] = {
     "binary_f1": lambda answers: {"binary_f1": _f1_of_positives(answers)},
     "bleu": _sums_of(BLEU(force=True), "bleu"),
@@ -192,9 +208,11 @@ _SHORTCUTS: Mapping[str, Shortcut] = {
     "bleu_uncased": _sums_of(BLEU(force=True), "bleu_uncased", lower_ascii),
     "chrf": _sums_of(CHRF(), "chrf"),
     "cider": lambda answers: {"cider": CiderSums.of(answers.predictions, answers.references).score},
+    "entity_f1": _entities,
     "macro_f1": _macro_f1,
     "meteor": _meteor,
     "multirc": _multirc,
     "nist": lambda answers: {"nist": NistSums.of(answers.predictions, answers.references).score},
+    "tag_accuracy": _tag_accuracy,
     "ter": _sums_of(TER(), "ter"),
 }

@@ -1,4 +1,4 @@
-"""Text for many inputs."""
+"""Text for many inputs: generated, or read off them by a head over tokens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
+
 from softprompt.conditioning import Prompted, generation
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate
 
@@ -26,7 +28,8 @@ def predict_texts(
     """Generate a text for each query.
 
     Greedy unless the options say otherwise, whatever the model's own settings. A query's text does not depend on
-    which others stand in its batch.
+    which others stand in its batch. An encoder generates none: a prompt's head over tokens says the tags of the input's
+    words, with blanks between them, or the words of its context that are the answer.
 
     Args:
         model: The backbone with its prompts.
@@ -41,15 +44,16 @@ def predict_texts(
         The texts, in the queries' order.
 
     Raises:
-        ConfigError: If the backbone is encoder-only, or several texts per input are asked for.
+        ConfigError: If the backbone is an encoder and a prompt has no head over tokens, or several texts per input are
+            asked for.
         LengthError: If an input is too long and may not be cut.
+        NonFiniteError: If a prompt leads to logits of tokens that are NaN.
     """
-    backbone = model.backbone
-    if backbone.spec.kind == "encoder-only":
-        raise ConfigError(f"{backbone.name} is encoder-only and generates no text; rank its classes instead.")
     if options.get("num_return_sequences", 1) != 1:
         raise ConfigError("num_return_sequences gives several texts per input; one text per input is predicted here.")
-    call = functools.partial(_generate, model, {"do_sample": False, "num_beams": 1, **options})
+    reads = model.backbone.spec.kind == "encoder-only"
+    settings = {"do_sample": False, "num_beams": 1, **options}
+    call = functools.partial(_read, model) if reads else functools.partial(_generate, model, settings)
     encode = functools.partial(encode_to_generate, model)
     return by_windows(queries, encode, call, limits=limits, window=window, progress=progress)
 
@@ -65,3 +69,20 @@ def _generate(model: Prompted, options: dict[str, Any], rows: Sequence[EncodedQu
         **options,
     )
     return generation.decode(model.backbone, made, ids.shape[1])
+
+
+@torch.no_grad()
+def _read(model: Prompted, rows: Sequence[EncodedQuery]) -> list[str]:
+    ids, mask, marks = collate(model, rows)
+    logits = model(ids, mask, prompts=[row.prompt for row in rows], marks=marks).logits  # [batch, seq, outputs]
+    assert logits is not None
+    said = []
+    for row, own in zip(rows, logits.float().cpu(), strict=True):
+        assert row.places is not None
+        if bool(own.isnan().any()):
+            raise NonFiniteError(
+                f"The logits that {model.backbone.name} gives with the prompt {row.prompt!r} are NaN; the prompt has "
+                "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
+            )
+        said.append(row.places.text_of(own))
+    return said

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from softprompt.backbones.heads import TokenHead, token_head_of
 from softprompt.conditioning import Prompted, scoring
+from softprompt.conditioning.places import Places, WordPlaces, find_places
 from softprompt.conditioning.texts import (
     EncodedInput,
     RenderedInput,
@@ -19,6 +22,7 @@ from softprompt.conditioning.texts import (
 )
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
+from softprompt.prompts import SoftPrompt
 from softprompt.tasks import TextFormat
 
 __all__ = ["EncodedQuery", "Query", "collate", "encode_to_generate", "encode_to_rank", "make_queries"]
@@ -34,7 +38,7 @@ class Query:
         prompt: The name of the prompt that answers it; None for the bare backbone.
         form: How the input becomes text; None takes a text as it is.
         candidates: What to choose from, when it is classified.
-        max_new_tokens: Longest answer, when text is generated.
+        max_new_tokens: Longest answer, when text is generated or found.
         max_input_tokens: Longest input, besides what the backbone allows.
         truncate: Whether a longer input is shortened, in what fills its template; otherwise it is an error.
         source: Where it stands in the data, such as file and line, for errors to name.
@@ -70,6 +74,7 @@ class EncodedQuery:
         room: Tokens behind the input: most to generate, or those of the longest candidate.
         targets: Token ids of each candidate; empty when text is generated.
         candidates: The candidates.
+        places: What a head over tokens is about, where the prompt has one.
     """
 
     input: EncodedInput
@@ -78,6 +83,7 @@ class EncodedQuery:
     room: int
     targets: Sequence[list[int]]
     candidates: tuple[str, ...]
+    places: Places | None = None
 
     @property
     def group(self) -> tuple[int, int]:
@@ -111,14 +117,55 @@ def make_queries(
 
 
 def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
-    """Tokenize queries that text will be generated for.
+    """Tokenize queries that text will be generated for, or read off the input by a head over tokens.
 
     Raises:
+        ConfigError: If the model is an encoder, and a prompt brings no such head, or one for inputs of another kind.
         LengthError: If an input is too long and may not be cut.
         DataError: If an input has no tokens.
     """
+    if model.backbone.spec.kind == "encoder-only":
+        return _encode_to_read(model, queries)
     inputs = [_render(model, query) for query in queries]
     return _encode(model, queries, inputs, [[] for _ in queries], [query.max_new_tokens for query in queries])
+
+
+@torch.no_grad()
+def _encode_to_read(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
+    names = dict.fromkeys(query.prompt for query in queries)
+    heads = {name: _token_head(model, name) for name in names}
+    inputs = _bounded(model, queries, [_render(model, query) for query in queries], [0] * len(queries))
+    encoded = encode_inputs(model.backbone, inputs, offsets=True)
+    rows = []
+    for query, one, row in zip(queries, inputs, encoded, strict=True):
+        _check_tokens(model, one, row)
+        kind, outputs = heads[query.prompt]
+        places = find_places(kind, query.form, one, row, longest=query.max_new_tokens)
+        if isinstance(places, WordPlaces) and len(places.tags) != outputs:
+            raise ConfigError(
+                f"The head of the prompt {query.prompt!r} knows {outputs} tags, but the task has {len(places.tags)} "
+                f"({', '.join(places.tags)}); give label_words for the tags that it was trained on, in their order."
+            )
+        tokens = len(row.ids) + _length(model, query.prompt)
+        rows.append(
+            EncodedQuery(
+                input=row, prompt=query.prompt, tokens=tokens, room=0, targets=(), candidates=(), places=places
+            )
+        )
+    return rows
+
+
+def _token_head(model: Prompted, name: str | None) -> tuple[TokenHead, int]:
+    """What the head over tokens of a prompt reads, and how many numbers it has for each."""
+    head = {} if name is None else _known(model, name)().head
+    kind = token_head_of(head)
+    if kind is None:
+        raise ConfigError(
+            f"by='generate' needs a model that generates text, but {model.backbone.name} is encoder-only; say by='rank'"
+            ", and give the task label_words if it has none; or train a prompt with head=True on a task that names its"
+            " words or its context."
+        )
+    return kind, len(head[f"{kind}.weight"])
 
 
 def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
@@ -153,17 +200,10 @@ def _encode(
     targets: Sequence[Sequence[list[int]]],
     rooms: Sequence[int],
 ) -> list[EncodedQuery]:
-    bounded = [
-        replace(one, max_tokens=_most_tokens(model, query, room), truncate=query.truncate, source=query.source)
-        for one, query, room in zip(inputs, queries, rooms, strict=True)
-    ]
+    bounded = _bounded(model, queries, inputs, rooms)
     encoded = encode_inputs(model.backbone, bounded)
     for one, row in zip(bounded, encoded, strict=True):
-        if not row.ids:
-            raise DataError(
-                f"{one.source}{': ' if one.source else ''}The input {one.filled.text[:40]!r} has no tokens for "
-                f"{model.backbone.name}; give it a text."
-            )
+        _check_tokens(model, one, row)
     return [
         EncodedQuery(
             input=row,
@@ -177,6 +217,23 @@ def _encode(
     ]
 
 
+def _bounded(
+    model: Prompted, queries: Sequence[Query], inputs: Sequence[RenderedInput], rooms: Sequence[int]
+) -> list[RenderedInput]:
+    return [
+        replace(one, max_tokens=_most_tokens(model, query, room), truncate=query.truncate, source=query.source)
+        for one, query, room in zip(inputs, queries, rooms, strict=True)
+    ]
+
+
+def _check_tokens(model: Prompted, one: RenderedInput, row: EncodedInput) -> None:
+    if not row.ids:
+        raise DataError(
+            f"{one.source}{': ' if one.source else ''}The input {one.filled.text[:40]!r} has no tokens for "
+            f"{model.backbone.name}; give it a text."
+        )
+
+
 def _most_tokens(model: Prompted, query: Query, room: int) -> int | None:
     bounds = (model.longest_input(query.prompt, room=room), query.max_input_tokens)
     return min((bound for bound in bounds if bound is not None), default=None)
@@ -187,13 +244,17 @@ def _length(model: Prompted, name: str | None) -> int:
 
 
 def _render(model: Prompted, query: Query) -> RenderedInput:
-    if query.prompt is not None and query.prompt not in model.prompts:
-        raise choose("prompt", query.prompt, model.prompts)
+    if query.prompt is not None:
+        _known(model, query.prompt)
     return render_input(model.backbone, query.form, query.input)
 
 
 def _stored_format(model: Prompted, name: str) -> TextFormat | None:
+    stored = _known(model, name).info.format
+    return None if stored is None else TextFormat.from_mapping(stored)
+
+
+def _known(model: Prompted, name: str) -> SoftPrompt:
     if name not in model.prompts:
         raise choose("prompt", name, model.prompts)
-    stored = model.prompts[name].info.format
-    return None if stored is None else TextFormat.from_mapping(stored)
+    return model.prompts[name]

@@ -37,7 +37,10 @@ def render(name: str, metadata: Mapping[str, Any]) -> str:
     if metadata["kind"] == "encoder-only":
         command = f"softprompt predict --backbone {metadata['backbone']} --prompt {name} --input IN --output OUT"
         lines += ["```console", command, "```", ""]
-        if method.get("head"):
+        form = metadata["format"] or {}
+        if method.get("head") and (form.get("words") or form.get("context")):
+            lines += ["It brings its own head over tokens; the checkpoint needs none.", ""]
+        elif method.get("head"):
             lines += ["It brings its own classification head: add `--classes 2` where the checkpoint has none.", ""]
         return "\n".join(lines)
     lines += [

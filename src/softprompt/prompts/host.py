@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -97,6 +97,11 @@ class Host(Protocol):
     def start_head(self, classes: int | None, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Weights of a new classification head, by name; of as many classes as the model's own if None."""
 
+    def start_token_head(
+        self, kind: Literal["tokens", "span"], outputs: int, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        """Weights of a new head over an encoder's tokens, by name."""
+
     def record(
         self, embeddings: Float[Tensor, "prompts prompt dim"], mask: Bool[Tensor, "prompts prompt"]
     ) -> Mapping[Any, tuple[Tensor, Tensor]]:
@@ -110,6 +115,14 @@ class LabelledTask(Protocol):
     @property
     def labels(self) -> Sequence[str] | None:
         """The words of its classes, in order, or None if it has none."""
+
+    @property
+    def tags(self) -> Sequence[str] | None:
+        """The tags of its words, in order, or None if they have none."""
+
+    @property
+    def context(self) -> str | None:
+        """The column in whose words its targets stand, or None if they stand in none."""
 
     @property
     def segments(self) -> Sequence[int]:

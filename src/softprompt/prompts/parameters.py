@@ -40,7 +40,7 @@ class PromptTensors:
         rows: Rows at the input embedding, `[length, dim]`; None if there are none.
         keys_values: By stack, `[layers, 2, kv_heads, length, head_dim]`: keys at index 0, values at 1. Layers are
             those that the method chooses.
-        head: By name, weights of the classification head that was trained with the prompt; empty without one.
+        head: By name, weights of the head of an encoder that was trained with the prompt; empty without one.
     """
 
     rows: Float[Tensor, "length dim"] | None = None
@@ -71,7 +71,7 @@ class PromptTensors:
 
 
 def split_head(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Stored tensors without those of a classification head, and those, by the head's own names."""
+    """Stored tensors without those of a head, and those, by the head's own names."""
     inner = {name: value for name, value in tensors.items() if not name.startswith(_HEAD)}
     return inner, {name.removeprefix(_HEAD): value.detach() for name, value in tensors.items() if name not in inner}
 
@@ -135,7 +135,7 @@ class DirectPrefix(Parameters):
 
 
 class WithHead(Parameters):
-    """A prompt's parameters, and the weights of a classification head that is trained with them (Liu et al. 2022, §3).
+    """A prompt's parameters, and the weights of an encoder's head that is trained with them (Liu et al. 2022, §3).
 
     Args:
         prompt: Whatever the method trains.

@@ -18,8 +18,8 @@ from softprompt.tasks import Task, load_task
 __all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
 
 _OWN_TASK = (
-    *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "metrics"),
-    *("validation_rows", "train_rows", "seed"),
+    *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "words", "context"),
+    *("metrics", "validation_rows", "train_rows", "seed"),
 )
 _OF_TRAINING = ("validation_rows", "train_rows", "seed", "tested_on", "run")
 

@@ -105,7 +105,7 @@ def recommend(backbone: Backbone, task: Task, *, steps: int | None = None) -> Re
     rules = {"prompt_tuning": _for_rows, "prefix_tuning": _for_mlp, "p_tuning_v2": _for_keys}[method.value]
     advice = [method, *rules(facts, steps)]
     if facts.needs_head:
-        advice.append(_advise("head", True, "the model's own head is new and knows nothing", "the model"))
+        advice.append(_advise("head", True, "the model has no head that was trained for this", "the model"))
     return Recommendation(advice=tuple(advice), beside=_summary_rule(facts))
 
 
@@ -137,7 +137,7 @@ def _look(backbone: Backbone, task: Task) -> _Facts:
         rows=len(examples),
         has_labels=task.labels is not None,
         input_words=fmean(len(example.input.split()) for example in examples[:_SAMPLE]),
-        needs_head=backbone.has_untrained_head,
+        needs_head=backbone.has_untrained_head or (backbone.spec.kind == "encoder-only" and task.labels is None),
     )
 
 

@@ -59,6 +59,8 @@ class TaskDefinition:
         lines = {
             "Input": self.format.input,
             "Target": self.format.target,
+            "Tagged words": self.format.words or "",
+            "Targets stand in": self.format.context or "",
             "Label words": ", ".join(f"{key} = {word}" for key, word in words.items()) if words else "",
             "Metrics": ", ".join(self.metrics),
             "Splits": ", ".join(self.splits),

@@ -115,7 +115,7 @@ def render_row(row: Row, form: TextFormat) -> Example:
     return Example(
         input=form.render_input(row.columns),
         targets=form.render_targets(row.columns),
-        label=None if form.label_words is None else form.label_key(row.columns),
+        label=None if form.labels is None else form.label_key(row.columns),
         source=row.source,
         columns=dict(row.columns),
     )

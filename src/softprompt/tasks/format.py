@@ -28,11 +28,16 @@ class TextFormat:
             Several values may share a word.
         chat: Whether the tokenizer's chat template goes around the input, where the tokenizer has one.
         system: The conversation's system turn, the same for all rows, with `chat`; places of a prompt may stand in it.
+        words: The column of the input whose words are tagged: a list of words, or a text that blanks divide. The
+            target's only column then holds a tag for each of them, likewise, and the label words are words for tags. As
+            text both are joined by blanks.
+        context: The column of the input in whose words the target stands, as an answer stands in a passage. Models that
+            generate text do not heed it; a head of an encoder then finds where the target begins and ends.
 
     Raises:
         ConfigError: If a template cannot be read, the mark stands in the target, the system turn names a column or
-            there is no chat, or label words are empty, differ only
-            in case or spacing, or go with a target of several columns.
+            there is no chat, label words are empty, differ only in case or spacing, or go with a target of several
+            columns, or words and context are not what they are said to be.
 
     References:
         Raffel et al. 2020, §2.4 (text to text); Schick and Schütze 2021, §3 (verbalizers).
@@ -43,6 +48,8 @@ class TextFormat:
     label_words: Mapping[Any, str] | None = None
     chat: bool = False
     system: str | None = None
+    words: str | None = None
+    context: str | None = None
     _input: Template = field(init=False, repr=False, compare=False)
     _target: Template = field(init=False, repr=False, compare=False)
     _segments: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -65,7 +72,25 @@ class TextFormat:
             # YAML and Python know numbers and truth values as keys; a row's value is compared as text.
             words = {column_text({"label_words": key}, "label_words"): word for key, word in self.label_words.items()}
             check_label_words(words, target)
+            check_tags(words if self.words is not None else {})
             object.__setattr__(self, "label_words", words)
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        for setting, name in (("words", self.words), ("context", self.context)):
+            if name is not None and name not in self.fields:
+                raise ConfigError(
+                    f"{setting}={name!r} is no column of the input template {self.input!r}; name one of "
+                    f"{', '.join(self.fields)}."
+                )
+        if self.words is not None and self.target_fields != (self.target[1:-1],):
+            raise ConfigError(
+                f"words={self.words!r} have a tag each, but the target template is {self.target!r}; name the column of"
+                " tags alone, as in {tags}."
+            )
+        if self.context is not None and (self.words is not None or self.label_words is not None):
+            other = "words" if self.words is not None else "label_words"
+            raise ConfigError(f"context= says that targets stand in a column, {other}= that they do not; drop one.")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -90,10 +115,21 @@ class TextFormat:
     @property
     def labels(self) -> tuple[str, ...] | None:
         """The targets that are legal, in the label words' order, each once; `None` where the target is free text."""
-        if self.label_words is None:
+        if self.label_words is None or self.words is not None:
             return None
         (name,) = self.target_fields
         return tuple(dict.fromkeys(self._target.render({name: word}) for word in self.label_words.values()))
+
+    @property
+    def tags(self) -> tuple[str, ...] | None:
+        """The tags of words, in the label words' order, each once; `None` where words have none, or any."""
+        if self.words is None or self.label_words is None:
+            return None
+        return tuple(dict.fromkeys(self.label_words.values()))
+
+    def place_of(self, column: str) -> int:
+        """Which of the input's filled parts a column fills first, as `FilledText.fields` counts them."""
+        return [name for _, name in self._input.pieces if name is not None].index(column)
 
     def render_input(self, value: str | Mapping[str, object]) -> str:
         """The input of one row, as `fill_input` gives it."""
@@ -115,18 +151,23 @@ class TextFormat:
                     "give a mapping with a text for each."
                 )
             value = {self._input.fields[0]: value}
-        texts = {name: column_text(value, name) for name in self._input.fields}
+        texts = {
+            name: " ".join(column_words(value, name)) if name == self.words else column_text(value, name)
+            for name in self._input.fields
+        }
         if not any(text.strip() for text in texts.values()):
             raise DataError(f"the input is empty ({', '.join(map(repr, texts))}); give it a text")
         return self._input.fill(texts)
 
     def render_targets(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The targets of one row: one, or as many as the list in its column has.
+        """The targets of one row: one, or as many as the list in its column has; of tagged words their tags, as one.
 
         Raises:
             DataError: If a column is missing, holds no text or an empty list, a target is blank, a value has no label
-                word, or more than one column holds a list.
+                word, more than one column holds a list, or there are not as many tags as words.
         """
+        if self.words is not None:
+            return (" ".join(self._row_tags(row, self.words)),)
         if self.label_words is not None:
             return (self._target.render({self._target.fields[0]: self.label_words[self.label_key(row)]}),)
         lists = {name: row[name] for name in self._target.fields if isinstance(row.get(name), list | tuple)}
@@ -144,6 +185,15 @@ class TextFormat:
                 raise DataError(f"the target is empty ({', '.join(map(repr, texts))}); give it a text")
             targets.append(self._target.render(texts))
         return tuple(targets)
+
+    def _row_tags(self, row: Mapping[str, Any], column: str) -> list[str]:
+        (name,) = self.target_fields
+        words, tags = column_words(row, column), column_words(row, name)
+        if len(words) != len(tags):
+            raise DataError(f"column {name!r} has {len(tags)} tags for the {len(words)} words of {column!r}")
+        if self.label_words is None:
+            return tags
+        return [self.label_words[self.label_key({name: tag})] for tag in tags]
 
     def label_key(self, row: Mapping[str, object]) -> str:
         """The class of one row as its column spells it, a key of the label words.
@@ -170,6 +220,33 @@ class TextFormat:
             ConfigError: If a name is unknown, a template is missing, or a value is refused (see the class).
         """
         return config.from_mapping(cls, values)
+
+
+def column_words(row: Mapping[str, object], name: str) -> list[str]:
+    """The words of one column: its list, or what blanks divide in its text.
+
+    Raises:
+        DataError: If the column is missing, or one of its words is no text, blank, or holds a blank.
+    """
+    value = row.get(name)
+    if not isinstance(value, list | tuple):
+        return column_text(row, name).split()
+    words = [column_text({name: word}, name) for word in value]
+    for index, word in enumerate(words):
+        if not word.strip() or " " in word:
+            raise DataError(f"column {name!r} holds {word!r} as word {index}; give a word without blanks")
+    return words
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse label words of tags that no blank could divide.
+
+    Raises:
+        ConfigError: If one holds white space.
+    """
+    for key, tag in tags.items():
+        if len(tag.split()) > 1:
+            raise ConfigError(f"The tag of {key!r} is {tag!r}; give it a word without blanks.")
 
 
 def check_label_words(label_words: Mapping[str, str], target: Template) -> None:

@@ -19,7 +19,18 @@ from typing import Any, final
 
 from softprompt.errors import DataError
 
-__all__ = ["Row", "first_line", "json_rows", "not_empty", "numbered", "read_delimited", "read_rows", "row_format"]
+__all__ = [
+    "NOT_UTF8",
+    "Row",
+    "first_line",
+    "json_rows",
+    "not_empty",
+    "numbered",
+    "numbered_lines",
+    "read_delimited",
+    "read_rows",
+    "row_format",
+]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)  # a field may be a whole document; more does not fit a C long on every platform

@@ -49,6 +49,16 @@ class Task:
         return self.format.labels
 
     @property
+    def tags(self) -> tuple[str, ...] | None:
+        """The tags that words may have; `None` where targets are none."""
+        return self.format.tags
+
+    @property
+    def context(self) -> str | None:
+        """The column in whose words targets stand; `None` where they need not stand anywhere."""
+        return self.format.context
+
+    @property
     def segments(self) -> tuple[int, ...]:
         """Virtual tokens at each place that the input's template has for them; empty if it does not divide them."""
         return self.format.segments
@@ -94,6 +104,8 @@ class Task:
         label_words: Mapping[Any, str] | None = None,
         chat: bool | None = None,
         system: str | None = None,
+        words: str | None = None,
+        context: str | None = None,
     ) -> Task:
         """The same rows in other words.
 
@@ -103,6 +115,8 @@ class Task:
             label_words: Word for each value of the target's column; the task's own if None.
             chat: Whether the tokenizer's chat template goes around the input; as the task has it if None.
             system: The conversation's system turn; the task's own if None.
+            words: Column of the input whose words are tagged; the task's own if None.
+            context: Column of the input in whose words the target stands; the task's own if None.
 
         Raises:
             ConfigError: If a template or label word cannot be used.
@@ -110,6 +124,7 @@ class Task:
         """
         given: dict[str, Any] = {
             "input": input, "target": target, "label_words": label_words, "chat": chat, "system": system,
+            "words": words, "context": context,
         }  # fmt: skip
         form = replace(self.format, **{key: value for key, value in given.items() if value is not None})
         rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
@@ -178,6 +193,8 @@ class Task:
         label_words: Mapping[Any, str] | None = None,
         chat: bool = False,
         system: str | None = None,
+        words: str | None = None,
+        context: str | None = None,
         metrics: Sequence[str] | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
@@ -192,10 +209,14 @@ class Task:
             train: File of the split. Given alone, it is split into three.
             validation: File of the split.
             test: File of the split.
-            label_words: Word for each value of the target's column, e.g. `{"0": "bad", "1": "great"}`.
+            label_words: Word for each value of the target's column, e.g. `{"0": "bad", "1": "great"}`; of tagged words
+                for each tag, and all tags that the data hold if None.
             chat: Whether the tokenizer's chat template goes around the input.
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
-            metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
+            words: Column of the input whose words are tagged; the target's column holds a tag for each.
+            context: Column of the input in whose words the target stands.
+            metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy
+                with tagged words, else exact_match and token_f1.
             name: The task's name; by default the stem of its first file.
             on_bad_row: `error` stops at the first bad row, `skip` counts them in `report`.
             split_seed: Seed of the split of a lone train file.
@@ -205,7 +226,15 @@ class Task:
             ConfigError: If no file is named, or a template, label word, metric or size cannot be used.
             DataError: If a file cannot be read, a row is bad (the message has file and line), or a split is empty.
         """
-        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
+        form = TextFormat(
+            input=input,
+            target=target,
+            label_words=label_words,
+            chat=chat,
+            system=system,
+            words=words,
+            context=context,
+        )
         paths = {split: path for split, path in zip(SPLITS, (train, validation, test), strict=True) if path is not None}
         return cls.from_splits(
             {split: read_rows(path) for split, path in paths.items()},
@@ -226,6 +255,8 @@ class Task:
         label_words: Mapping[Any, str] | None = None,
         chat: bool = False,
         system: str | None = None,
+        words: str | None = None,
+        context: str | None = None,
         metrics: Sequence[str] | None = None,
         name: str = "rows",
         on_bad_row: OnBadRow = "error",
@@ -241,6 +272,8 @@ class Task:
             label_words: Word for each value of the target's column.
             chat: Whether the tokenizer's chat template goes around the input.
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
+            words: Column of the input whose words are tagged; the target's column holds a tag for each.
+            context: Column of the input in whose words the target stands.
             metrics: Names of metrics.
             name: The task's name.
             on_bad_row: `error` or `skip`.
@@ -251,7 +284,15 @@ class Task:
             ConfigError: As in `from_files`.
             DataError: As in `from_files`; a row's place is its split and index from 0.
         """
-        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
+        form = TextFormat(
+            input=input,
+            target=target,
+            label_words=label_words,
+            chat=chat,
+            system=system,
+            words=words,
+            context=context,
+        )
         return cls.from_splits(
             {split: numbered(split, several) for split, several in rows.items()},
             form,
@@ -274,6 +315,8 @@ class Task:
         label_words: Mapping[Any, str] | None = None,
         chat: bool = False,
         system: str | None = None,
+        words: str | None = None,
+        context: str | None = None,
         metrics: Sequence[str] | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
@@ -293,6 +336,8 @@ class Task:
             label_words: Word for each value of the target's column; a class label's value is its number.
             chat: Whether the tokenizer's chat template goes around the input.
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
+            words: Column of the input whose words are tagged; the target's column holds a tag for each.
+            context: Column of the input in whose words the target stands.
             metrics: Names of metrics.
             name: The task's name; by default the last part of `path`.
             on_bad_row: `error` or `skip`.
@@ -303,7 +348,15 @@ class Task:
             ConfigError: As in `from_files`, or if the data set has no split of a name that is asked for.
             DataError: If the data set cannot be loaded, or a row is bad; a row's place is its split and index from 0.
         """
-        form = TextFormat(input=input, target=target, label_words=label_words, chat=chat, system=system)
+        form = TextFormat(
+            input=input,
+            target=target,
+            label_words=label_words,
+            chat=chat,
+            system=system,
+            words=words,
+            context=context,
+        )
         return cls.from_splits(
             read_hub(path, subset, splits=splits, revision=revision),
             form,
@@ -332,7 +385,8 @@ class Task:
             rows: Rows by split.
             form: How a row becomes text.
             name: The task's name.
-            metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
+            metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy
+                with tagged words, else exact_match and token_f1.
             on_bad_row: `error` or `skip`.
             lone_train: Seed and shares by which a lone `train` is split; `None` leaves it alone.
             group: Column that rows have in common which are scored together, if any.
@@ -344,7 +398,7 @@ class Task:
             DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, or one has
                 no group in a task with groups.
         """
-        chosen = tuple(metrics or (("accuracy", "macro_f1") if form.labels else ("exact_match", "token_f1")))
+        chosen = tuple(metrics or _default_metrics(form))
         for metric in chosen:
             get_scorer(metric).check(metric, form.labels or (), grouped=group is not None)
         if not rows:
@@ -361,6 +415,9 @@ class Task:
                     raise DataError(f"{example.source} has no column {group!r}, which says what it is scored with.")
             splits[split] = examples
             skipped |= {split: tuple(problems)} if problems else {}
+        if form.words is not None and form.label_words is None:
+            tags = {tag for several in splits.values() for one in several for tag in one.targets[0].split()}
+            form = replace(form, label_words={tag: tag for tag in sorted(tags)})
         seed = None
         if lone_train and set(splits) == {"train"}:
             seed, sizes = lone_train
@@ -368,6 +425,12 @@ class Task:
         counts = {split: len(examples) for split, examples in splits.items()}
         report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits), split_seed=seed)
         return cls(name, form, chosen, report, card, group, splits)
+
+
+def _default_metrics(form: TextFormat) -> tuple[str, ...]:
+    if form.words is not None:
+        return "entity_f1", "tag_accuracy"
+    return ("accuracy", "macro_f1") if form.labels else ("exact_match", "token_f1")
 
 
 def _with_all_references(examples: Iterable[Example]) -> list[Example]:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from softprompt.backbones import Backbone
+from softprompt.backbones.heads import TokenHead, token_head_of
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_marks, pad_rows
+from softprompt.conditioning.places import find_places
 from softprompt.conditioning.scoring import encode as encode_candidates
-from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
+from softprompt.conditioning.texts import RenderedInput, encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import Example, Task
 from softprompt.training.run import Run
@@ -40,7 +42,8 @@ class TrainRow:
 
     Attributes:
         input: Token ids of the input.
-        target: Token ids of the target; in an encoder-only model the index of its class, alone.
+        target: Token ids of the target. In an encoder-only model what the head is to say: the index of a class, alone;
+            a tag for each token, `IGNORED` without; or first and last token of a span.
         marks: Token indices of the template's marks, in order.
         prompt: The name of the prompt that it asks for; None for the model by itself.
         width: Columns that it takes up in a batch, without its prompt.
@@ -57,8 +60,8 @@ class TrainRow:
 
     @property
     def terms(self) -> int:
-        """How many terms its loss has: one for each token of the target, or one if it is ranked."""
-        return 1 if self.candidates else len(self.target)
+        """How many terms its loss has: one for each labelled part of the target, or one if it is ranked."""
+        return 1 if self.candidates else sum(target != IGNORED for target in self.target)
 
     @property
     def tokens(self) -> int:
@@ -69,6 +72,9 @@ class TrainRow:
 def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> list[TrainRow]:
     """Tokenize the rows of a task that a run trains on; a row with several references is one row for each.
 
+    For a head over tokens a row is left out whose words were all cut off, or whose target is not in what is left of its
+    context.
+
     Args:
         model: The backbone with the run's prompts.
         run: What is trained.
@@ -77,16 +83,19 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
 
     Raises:
         LengthError: If an input is too long and may not be cut, or a target is longer than the decoder's positions.
-        DataError: If an input or a target has no tokens.
+        DataError: If an input or a target has no tokens, or no row is left.
         ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
     backbone, form = model.backbone, task.format
     kind = backbone.spec.kind
     pairs = [(example, target) for example in task.examples("train") for target in example.targets]
     given = [render_input(backbone, form, example.columns) for example, _ in pairs]
+    head = model.prompts[prompt]().head if prompt is not None else {}
+    if (reads := token_head_of(head)) is not None:
+        return _token_rows(model, run, task, prompt, pairs, given, reads)
     if kind == "encoder-only":
         labels = list(task.labels or ())
-        if prompt is None or not model.prompts[prompt]().head:
+        if not head:
             _check_classes(backbone, run, task, len(labels))
         targets = [[labels.index(target)] for _, target in pairs]
     else:
@@ -115,6 +124,36 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
         )
         for encoded, ids, several in zip(inputs, targets, asked, strict=True)
     ]
+
+
+def _token_rows(
+    model: Prompted,
+    run: Run,
+    task: Task,
+    prompt: str | None,
+    pairs: Sequence[tuple[Example, str]],
+    given: Sequence[RenderedInput],
+    reads: TokenHead,
+) -> list[TrainRow]:
+    """Rows for a head over tokens: what it is to say is known once the input is tokenized."""
+    longest = _least(run.max_input_tokens, model.longest_input(prompt))
+    bounded = [
+        replace(one, max_tokens=longest, truncate=run.truncate, source=example.source)
+        for one, (example, _) in zip(given, pairs, strict=True)
+    ]
+    rows = []
+    for one, encoded, (_, target) in zip(
+        bounded, encode_inputs(model.backbone, bounded, offsets=True), pairs, strict=True
+    ):
+        found = find_places(reads, task.format, one, encoded).targets(target)
+        if found:
+            rows.append(TrainRow(encoded.ids, found, encoded.marks, (len(encoded.ids), 0), prompt))
+    if not rows:
+        raise DataError(
+            f"run {run.name!r}: no row of {task.name} has its target among the tokens of its input; mind the columns"
+            " and max_input_tokens."
+        )
+    return rows
 
 
 def _check_tokens(backbone: Backbone, example: Example, inputs: list[int], targets: list[int]) -> None:
@@ -242,9 +281,7 @@ def collate(backbone: Backbone, rows: Sequence[TrainRow]) -> dict[str, Tensor]:
     kind = backbone.spec.kind
     joined = [[*row.input, *row.target] if kind == "decoder-only" else row.input for row in rows]
     ids, mask = pad_rows(joined, fill=backbone.pad_id)
-    if kind == "encoder-only":
-        labels = torch.tensor([row.target[0] for row in rows])
-    elif kind == "encoder-decoder":
+    if kind == "encoder-only" or kind == "encoder-decoder":
         labels, _ = pad_rows([row.target for row in rows], fill=IGNORED)
     else:
         labels = torch.full_like(ids, IGNORED)

@@ -89,6 +89,7 @@ class _Session:
             ]
             for run in runs
         }
+        self.left_out = {run.name: _targets(run) - len(rows[run.name]) for run in runs}
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
@@ -124,6 +125,9 @@ class _Session:
         with Interrupts() as interrupts, Reports(self.config, self.members) as reports:
             for name, reason in self.missing.items():
                 reports.say(f"{name} is left out: {reason}")
+            for name, count in self.left_out.items():
+                if count:
+                    reports.say(f"run {name!r}: {count} rows are left out: their targets are not in what is read.")
             while any(member.live for member in self.members):
                 self._step(reports)
                 if interrupts.requested:
@@ -245,6 +249,10 @@ def _check_halving(runs: Sequence[Run], config: TrainConfig) -> None:
         raise ConfigError(f"halve_at compares runs, but they watch {', '.join(sorted({run.watches for run in runs}))}.")
     if any(run.evaluate_every == 0 for run in runs):
         raise ConfigError("halve_at compares runs, but one has evaluate_every=0 and is never evaluated.")
+
+
+def _targets(run: Run) -> int:
+    return sum(len(example.targets) for task in run.tasks for example in task.examples("train"))
 
 
 def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:

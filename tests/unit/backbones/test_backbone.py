@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from tests.families import zoo
-from transformers import BertConfig, BertForMaskedLM, GPT2ForSequenceClassification
+from transformers import BertConfig, BertModel, GPT2ForSequenceClassification, LlamaModel
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import carried
@@ -81,7 +81,8 @@ def test_a_model_can_be_wrapped_twice():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: BertForMaskedLM(BertConfig(**zoo.BERT)), "BertForMaskedLM has no head that softprompt can use"),
+        (lambda: LlamaModel(zoo.stock("llama").config), "LlamaModel has no head that softprompt can use"),
+        (lambda: BertModel(BertConfig(**zoo.BERT, is_decoder=True)), "classifies with a causal model, which is not"),
         (
             lambda: GPT2ForSequenceClassification(zoo.stock("gpt2").config),
             "GPT2ForSequenceClassification classifies with a causal model, which is not supported",

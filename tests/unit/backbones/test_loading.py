@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from tests.families import zoo
-from transformers import BertConfig, BertForMaskedLM, BertModel, LlamaModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertModel,
+    GPT2ForTokenClassification,
+    LlamaModel,
+)
 
 from softprompt.backbones import Backbone, loading
 from softprompt.backbones.loading import pick_device
@@ -82,23 +89,34 @@ def test_a_truncated_model_is_named(folder):
 
 
 def test_a_model_without_trained_head_is_refused(tmp_path):
-    BertForMaskedLM(BertConfig(**zoo.BERT)).save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="holds BertForMaskedLM; expected a model that generates text"):
+    GPT2ForTokenClassification(zoo.stock("gpt2").config).save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match="holds GPT2ForTokenClassification; expected a model that generates text"):
         Backbone.from_pretrained(str(tmp_path))
 
 
-HEADLESS = {
-    "llama": (LlamaModel, "lm_head.weight of LlamaForCausalLM"),
-    "bert": (BertModel, "cls.predictions.*of BertLMHeadModel"),
-}
-
-
-@pytest.mark.parametrize("name", HEADLESS)
-def test_a_model_without_a_head_is_refused(name, tmp_path):
+def test_a_model_without_a_head_is_refused(tmp_path):
     """transformers makes a random head, another one at each load, and prompts were trained on that."""
-    model, missing = HEADLESS[name]
-    model(zoo.stock(name).config).save_pretrained(tmp_path)
+    LlamaModel(zoo.stock("llama").config).save_pretrained(tmp_path)
+    missing = "lm_head.weight of LlamaForCausalLM"
     with pytest.raises(BackboneError, match=rf"holds no weights for {missing}, which would be random; load a check"):
+        Backbone.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("stored", [BertModel, BertForMaskedLM, BertForQuestionAnswering])
+def test_an_encoder_is_loaded_without_its_head(stored, tmp_path):
+    """Prompts bring theirs; what the checkpoint has for it would be random, or is for something else."""
+    stored(BertConfig(**zoo.BERT)).save_pretrained(tmp_path)
+    one, two = (Backbone.from_pretrained(str(tmp_path), device="cpu") for _ in range(2))
+    assert one.spec.kind == "encoder-only"
+    assert one.has_untrained_head
+    assert one.fingerprint == two.fingerprint
+
+
+def test_an_encoder_that_lacks_weights_is_refused(tmp_path):
+    model = BertModel(BertConfig(**zoo.BERT))
+    kept = {name: value for name, value in model.state_dict().items() if "layer.1.output" not in name}
+    model.save_pretrained(tmp_path, state_dict=kept)
+    with pytest.raises(BackboneError, match=r"holds no weights for bert.encoder.layer.1.*which are none of its head's"):
         Backbone.from_pretrained(str(tmp_path))
 
 

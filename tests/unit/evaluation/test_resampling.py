@@ -31,6 +31,12 @@ YES_NO = Answers(
 )
 
 
+TAGGED = Answers(
+    predictions=["B-PER I-PER O", "O", "B-LOC", "O O", "I-LOC B-LOC O B-PER"],
+    references=[["B-PER I-PER O"], ["B-LOC"], ["B-LOC"], ["O O"], ["B-LOC I-LOC O B-PER"]],
+)
+
+
 @pytest.fixture(autouse=True)
 def alignments(monkeypatch):
     """Some counts for each row in the place of METEOR's program."""
@@ -42,6 +48,8 @@ def alignments(monkeypatch):
 def rows_for(name: str) -> Answers:
     if name in ("binary_f1", "multirc"):
         return YES_NO
+    if name in ("entity_f1", "tag_accuracy"):
+        return TAGGED
     if name != "macro_f1":
         return Answers(predictions=SAID, references=TRUE)
     # few rows: in some draws a class is missing, and does not count

@@ -92,8 +92,8 @@ def test_sampling_is_the_callers_wish_only():
 
 
 def test_an_encoder_only_model_generates_nothing():
-    with pytest.raises(ConfigError, match="tiny encoder-only is encoder-only and generates no text; rank"):
-        predict_texts(tiny_prompted("encoder-only"), [])
+    with pytest.raises(ConfigError, match="tiny encoder-only is encoder-only; say by='rank'"):
+        list(predict_texts(tiny_prompted("encoder-only"), queries()))
 
 
 def test_one_text_per_input():

@@ -61,6 +61,10 @@ class Letters:
         """One layer over two letters' worth of values."""
         return {"classifier.weight": torch.randn(classes or 2, self.spec.dim, generator=generator)}
 
+    def start_token_head(self, kind, outputs, generator):
+        """One layer."""
+        return {f"{kind}.weight": torch.randn(outputs, self.spec.dim, generator=generator)}
+
     def record(self, embeddings: Tensor, mask: Tensor) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
         """Keys that say which token they are for, values that say which layer they are of."""
         made = {}

@@ -11,7 +11,7 @@ from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR
 from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.prompts import PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, initializers
 
-TASK = SimpleNamespace(labels=["ab", "z"], segments=())
+TASK = SimpleNamespace(labels=["ab", "z"], tags=None, context=None, segments=())
 
 
 @pytest.mark.parametrize(("length", "count"), [(5, 245_760), (10, 491_520)])
@@ -68,7 +68,11 @@ def test_text_is_tokenized():
     ("method", "task", "what"),
     [
         (PromptTuning(init="text", text="?!"), None, "The text '[?]!'"),
-        (PromptTuning(), SimpleNamespace(labels=["a", "..."], segments=()), "The label '[.]+'"),
+        (
+            PromptTuning(),
+            SimpleNamespace(labels=["a", "..."], tags=None, context=None, segments=()),
+            "The label '[.]+'",
+        ),
     ],
 )
 def test_words_without_tokens_are_refused(method, task, what):
@@ -201,7 +205,7 @@ def test_settings_are_read_from_plain_values():
         PromptTuning.from_settings({"lenght": 3})
 
 
-DIVIDED = SimpleNamespace(labels=None, segments=(2, 1))
+DIVIDED = SimpleNamespace(labels=None, tags=None, context=None, segments=(2, 1))
 
 
 def test_a_templates_places_divide_the_rows():

@@ -124,3 +124,47 @@ def test_what_is_stored_gives_the_same_format(form):
 def test_a_stored_format_with_a_foreign_name_is_refused():
     with pytest.raises(ConfigError, match=r"setting of TextFormat 'inputs'. Did you mean 'input'"):
         TextFormat.from_mapping({"inputs": "{x}", "target": "{y}"})
+
+
+TAGGED = TextFormat(input="tag: {tokens}", target="{ner}", words="tokens", label_words={0: "O", 1: "B-PER"})
+
+
+def test_words_and_their_tags_are_lists_or_texts():
+    row = {"tokens": ["Ann", "saw", "it"], "ner": [1, 0, 0]}
+    as_text = {"tokens": "Ann  saw it", "ner": "1 0 0"}
+    for given in (row, as_text):
+        assert TAGGED.render_input(given) == "tag: Ann saw it"
+        assert TAGGED.render_targets(given) == ("B-PER O O",)
+    assert TAGGED.tags == ("O", "B-PER")
+    assert TAGGED.labels is None
+    assert TextFormat.from_mapping(json.loads(json.dumps(TAGGED.to_mapping()))) == TAGGED
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": ["a", "b"], "ner": [0]}, "column 'ner' has 1 tags for the 2 words of 'tokens'"),
+        ({"tokens": ["a b"], "ner": [0]}, "column 'tokens' holds 'a b' as word 0; give a word without blanks"),
+        ({"tokens": ["a", " "], "ner": [0, 0]}, "column 'tokens' holds ' ' as word 1"),
+        ({"tokens": ["a"], "ner": [2]}, "column 'ner' holds '2', which has no label word; known: 0, 1"),
+    ],
+)
+def test_words_without_their_tags_are_refused(row, message):
+    with pytest.raises(DataError, match=message):
+        TAGGED.render_targets(row)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"words": "c"}, "words='c' is no column of the input template '{a} {b}'; name one of a, b"),
+        ({"context": "c"}, "context='c' is no column"),
+        ({"words": "a", "target": "tags {t}"}, "the target template is 'tags {t}'; name the column of tags alone"),
+        ({"words": "a", "context": "b"}, "words= that they do not; drop one"),
+        ({"context": "b", "label_words": {"x": "y"}}, "label_words= that they do not; drop one"),
+        ({"words": "a", "label_words": {"x": "y z"}}, "The tag of 'x' is 'y z'; give it a word without blanks"),
+    ],
+)
+def test_words_and_context_that_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        TextFormat(**{"input": "{a} {b}", "target": "{t}", **settings})

@@ -203,3 +203,14 @@ def test_fewer_training_rows():
     assert task.report.rows["train"] == 4
     with pytest.raises(ConfigError, match="train_rows=0"):
         reviews().with_train_rows(0)
+
+
+def test_tags_are_those_of_all_splits():
+    rows = {"train": [{"w": ["a", "b"], "t": ["O", "B-X"]}], "validation": [{"w": "c", "t": "I-X"}]}
+    task = Task.from_rows(rows, input="{w}", target="{t}", words="w")
+    assert task.tags == ("B-X", "I-X", "O")
+    assert (task.labels, task.metrics) == (None, ("entity_f1", "tag_accuracy"))
+    assert task.examples("train")[0].targets == ("O B-X",)
+    again = task.with_format(input="tag {w}")
+    assert again.tags == task.tags
+    assert again.examples("validation")[0].input == "tag c"

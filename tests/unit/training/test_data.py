@@ -303,5 +303,5 @@ def test_a_batch_of_an_encoder_decoder_pads_targets_apart():
 def test_a_batch_of_an_encoder_has_classes():
     run = run_of(LABELLED, label_words={"0": "bad", "1": "good"})
     batch = collate(tiny_backbone("encoder-only"), encoded("encoder-only", run))
-    assert torch.equal(batch["labels"], torch.tensor([1, 0]))
+    assert torch.equal(batch["labels"], torch.tensor([[1], [0]]))
     assert batch["input_ids"].shape == (2, 5)

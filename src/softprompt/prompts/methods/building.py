@@ -164,22 +164,29 @@ def describe(method: Started, backbone: Host) -> PromptInfo:
 def with_head(
     parameters: Parameters, backbone: Host, task: LabelledTask | None, generator: torch.Generator
 ) -> Parameters:
-    """A prompt's parameters with a classification head of their own.
+    """A prompt's parameters with a head of their own, over what the task's targets are: classes, tags, or spans.
 
     Args:
         parameters: What the method trains.
         backbone: The model that it is for.
-        task: Whose labels are the classes; the head has as many as the model's own without a task.
+        task: What the head is over; without a task, as many classes as the model's own head has.
         generator: The only source of randomness.
 
     Raises:
-        ConfigError: If the task has no labels.
-        UnsupportedError: If the model has no classification head.
+        ConfigError: If the task's targets are free text.
+        UnsupportedError: If the model is no encoder, or has no classification head where it needs one.
     """
-    if task is not None and task.labels is None:
-        raise ConfigError("head=True trains a head over the task's labels, but it has none; give it label_words.")
-    classes = None if task is None or task.labels is None else len(task.labels)
-    return WithHead(parameters, backbone.start_head(classes, generator))
+    if task is None or task.labels is not None:
+        classes = None if task is None else len(task.labels or ())
+        return WithHead(parameters, backbone.start_head(classes, generator))
+    if task.tags is not None:
+        return WithHead(parameters, backbone.start_token_head("tokens", len(task.tags), generator))
+    if task.context is not None:
+        return WithHead(parameters, backbone.start_token_head("span", 2, generator))
+    raise ConfigError(
+        "head=True trains a head over the task's labels, but it has none; give it label_words, name the words that are"
+        " tagged (words), or the column that answers stand in (context)."
+    )
 
 
 @torch.no_grad()

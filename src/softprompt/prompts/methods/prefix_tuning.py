@@ -42,7 +42,8 @@ class PrefixTuning:
             that a stack lacks are left out.
         placement: `prepend`; in decoder-only models also `middle` and `append` (infix), which hide the prefix
             from what stands before it.
-        head: Whether an encoder-only model's classification head is trained anew and stored with the prefix.
+        head: Whether an encoder-only model's head is trained anew and stored with the prefix: over the task's classes,
+            over the tags of its words, or over first and last token of an answer.
 
     Raises:
         ConfigError: If a setting is unknown or out of range; `init` is looked up when a prefix is built.
@@ -79,7 +80,7 @@ class PrefixTuning:
         Raises:
             ConfigError: If the initializer is unknown or lacks what it starts from, or every stack is switched off.
             UnsupportedError: If the backbone's layers cannot be given keys and values, the placement needs a
-                decoder-only model, or a head is to be trained and the model has none for classes.
+                decoder-only model, or a head is to be trained and the model is no encoder, or has none for classes.
         """
         spec = backbone.spec
         if spec.no_prefix is not None:

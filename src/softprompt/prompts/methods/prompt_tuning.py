@@ -32,7 +32,8 @@ class PromptTuning(RowsMethod):
         towards: A text whose embeddings the rows are kept near to in training, so that they can be read ("prompt
             waywardness", Khashabi et al. 2022, §3); repeated or cut to the prompt's length.
         towards_weight: Weight of the squared distance per row that is then added to the loss.
-        head: Whether an encoder-only model's classification head is trained anew and stored with the prompt.
+        head: Whether an encoder-only model's head is trained anew and stored with the prompt: over the task's classes,
+            over the tags of its words, or over first and last token of an answer.
 
     Raises:
         ConfigError: If a setting is unknown or out of range. `init` is looked up when a prompt is built: a trained one
@@ -60,7 +61,7 @@ class PromptTuning(RowsMethod):
         Raises:
             ConfigError: If the initializer is unknown or lacks what it starts from, or the task's template divides
                 another number of rows.
-            UnsupportedError: If a head is to be trained and the model has none for classes.
+            UnsupportedError: If a head is to be trained and the model is no encoder, or has no head for classes.
         """
         method = place(self, task)
         generator = torch.Generator().manual_seed(seed)

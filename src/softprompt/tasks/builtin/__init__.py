@@ -9,6 +9,7 @@ from softprompt.tasks.builtin.amazon import AMAZON
 from softprompt.tasks.builtin.boolq import BOOLQ
 from softprompt.tasks.builtin.cb import CB
 from softprompt.tasks.builtin.clinc150 import CLINC150_DOMAINS
+from softprompt.tasks.builtin.conll2003 import CONLL2003
 from softprompt.tasks.builtin.copa import COPA
 from softprompt.tasks.builtin.dart import DART
 from softprompt.tasks.builtin.e2e import E2E, E2E_SAMPLE
@@ -39,6 +40,7 @@ BUILT_IN = (
     CB,
     CLINC150_DOMAINS,
     CNN_DAILYMAIL,
+    CONLL2003,
     COPA,
     DART,
     E2E,

@@ -14,7 +14,7 @@ from softprompt.tasks.rows import Row, read_rows
 
 __all__ = ["QA_FORMAT", "QA_METRICS", "first_answers", "read_mrqa", "read_squad"]
 
-QA_FORMAT = TextFormat(input="question: {question} context: {context}", target="{answers}")
+QA_FORMAT = TextFormat(input="question: {question} context: {context}", target="{answers}", context="context")
 QA_METRICS = ("token_f1", "exact_match")
 UNANSWERED = (
     "the question has no answer; questions that cannot be answered, as in SQuAD 2, are not part of this task: leave"

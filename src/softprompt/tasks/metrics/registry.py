@@ -24,6 +24,7 @@ from softprompt.tasks.metrics.overlap import (
 )
 from softprompt.tasks.metrics.referents import wsc
 from softprompt.tasks.metrics.signature import Answers, Metric, Scorer, described
+from softprompt.tasks.metrics.tags import entity_f1, tag_accuracy
 
 __all__ = ["compute_available", "compute_metrics", "get_metric", "get_scorer", "metric_names", "register_metric"]
 
@@ -38,6 +39,7 @@ METRICS: Registry[Metric | Scorer] = Registry(
         "bleu_uncased": bleu_uncased,
         "chrf": chrf,
         "cider": cider,
+        "entity_f1": Scorer(function=entity_f1, scores=("entity_f1", "entity_precision", "entity_recall")),
         "exact_match": exact_match,
         "macro_f1": macro_f1,
         "meteor": meteor,
@@ -48,6 +50,7 @@ METRICS: Registry[Metric | Scorer] = Registry(
         "rouge2": rouge2,
         "rougeL": rouge_l,
         "rougeL_coco": rouge_l_coco,
+        "tag_accuracy": tag_accuracy,
         "ter": Scorer(function=ter, scores=("ter",), less_is_better=True),
         "token_f1": token_f1,
         "wsc": wsc,
