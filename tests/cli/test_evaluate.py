@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from tests.cli.films import TEMPLATES
 
+import softprompt as sp
 from softprompt.errors import MissingDependencyError
 from softprompt.tasks.metrics import registry
+
+
+def cells(table: str) -> list[list[str]]:
+    """The lines of a table below its head."""
+    return [line.split() for line in table.splitlines()[2:]]
+
+
+def metrics_of(table: str) -> list[str]:
+    return [line[2] for line in cells(table)]
 
 
 def test_evaluating_writes_every_prediction(run, trained, backbone, tmp_path):
@@ -15,7 +28,7 @@ def test_evaluating_writes_every_prediction(run, trained, backbone, tmp_path):
         "--task", "sentence_polarity", "--rows", "6", "--truncate", "true", "--output", str(output),
     )  # fmt: skip
     assert code == 0, err
-    assert [line.split()[0] for line in table.splitlines()[2:]] == ["accuracy", "macro_f1"]
+    assert metrics_of(table) == ["accuracy", "macro_f1"]
     assert len(output.read_text().splitlines()) == 6
     code, table, _ = run("evaluate", "--backbone", backbone, "--task", "subj", "--majority", "true")
     assert code == 0
@@ -29,7 +42,7 @@ def test_evaluating_on_files(run, trained, backbone, files, tmp_path):
     common = ("evaluate", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"))
     code, stored, err = run(*common, "--validation_file", files["validation"])
     assert code == 0, err
-    assert [line.split()[0] for line in stored.splitlines()[2:]] == ["accuracy", "macro_f1"]
+    assert metrics_of(stored) == ["accuracy", "macro_f1"]
     code, said, err = run(*common, "--validation_file", files["validation"], *TEMPLATES)
     assert code == 0, err
     assert said == stored
@@ -38,7 +51,7 @@ def test_evaluating_on_files(run, trained, backbone, files, tmp_path):
         "--metrics+", "exact_match", "--max_new_tokens", "4",
     )  # fmt: skip
     assert code == 0, err
-    assert [line.split()[0] for line in table.splitlines()[2:]] == ["exact_match"]
+    assert metrics_of(table) == ["exact_match"]
     code, _, err = run("evaluate", "--backbone", backbone, "--validation_file", files["validation"])
     assert code == 2
     assert "Data need templates over their columns" in err
@@ -54,5 +67,190 @@ def test_a_metric_that_cannot_be_computed_is_named(run, backbone, monkeypatch):
         "--metrics+", "accuracy", "--rows", "9",
     )  # fmt: skip
     assert code == 0, err
-    assert [line.split()[0] for line in table.splitlines()[2:]] == ["accuracy"]
+    assert metrics_of(table) == ["accuracy"]
     assert err.splitlines()[-1] == "absent is left out: it needs a jar: pip install jar"
+
+
+@pytest.fixture
+def scored(run, trained, backbone, monkeypatch):
+    """Evaluate the trained prompt with further arguments: the table, and how many rows were asked of the model."""
+    asked: list[int] = []
+    classify = sp.evaluation.measuring.classify
+
+    def counted(model, queries, **settings):
+        asked.append(len(queries))
+        return classify(model, queries, **settings)
+
+    monkeypatch.setattr(sp.evaluation.measuring, "classify", counted)
+
+    def call(*arguments: str) -> tuple[str, int]:
+        asked.clear()
+        code, table, err = run(
+            "evaluate", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--rows", "6",
+            "--truncate", "true", *arguments,
+        )  # fmt: skip
+        assert code == 0, err
+        return table, sum(asked)
+
+    return call
+
+
+BOTH = ("--task", "[sentence_polarity, subj]", "--split", "[validation, test]")
+
+
+def test_several_tasks_and_splits_in_one_table(scored, tmp_path):
+    output = tmp_path / "all.jsonl"
+    table, asked = scored(*BOTH, "--output", str(output))
+    assert asked == 24
+    lines = cells(table)
+    places = [(line[0], line[1]) for line in lines if line[2] == "accuracy"]
+    assert places == [
+        ("sentence_polarity", "validation"), ("sentence_polarity", "test"), ("subj", "validation"), ("subj", "test"),
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(row["task"], row["split"]) for row in rows[::6]] == places
+    assert all(row["input"] and row["targets"] and row["prediction"] for row in rows)
+    scores = {(line[0], line[1]): float(line[3]) for line in lines if line[2] == "accuracy"}
+    means = {line[1]: float(line[-1]) for line in lines if line[0] == "mean"}
+    for split in ("validation", "test"):
+        mean = (scores["sentence_polarity", split] + scores["subj", split]) / 2
+        assert means[split] == pytest.approx(mean, abs=0.01)
+
+
+def test_a_stopped_evaluation_goes_on(scored, tmp_path):
+    output = tmp_path / "all.jsonl"
+    whole, _ = scored(*BOTH, "--output", str(output))
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(lines[:15]) + lines[15][:20])
+    table, asked = scored(*BOTH, "--output", str(output))
+    assert (table, asked) == (whole, 9)
+    assert [strip(line) for line in output.read_text().splitlines()] == [strip(line) for line in lines]
+    assert scored(*BOTH, "--output", str(output)) == (whole, 0)
+
+
+def strip(line: str) -> dict[str, object]:
+    """A row without probabilities, whose last bits depend on the batch."""
+    return {name: value for name, value in json.loads(line).items() if name != "probabilities"}
+
+
+def test_only_the_same_question_is_gone_on_with(run, scored, trained, backbone, files, tmp_path):
+    output = str(tmp_path / "out.jsonl")
+    scored("--task", "subj", "--output", output)
+    prompt = ("--prompt", str(trained / "prompts" / "film"))
+    common = ("evaluate", "--backbone", backbone, "--task", "subj", "--truncate", "true", "--output", output)
+    code, _, err = run(*common, *prompt, "--rows", "5")
+    assert code == 2
+    assert f"{output}:" in err
+    assert err.endswith("choose another output, or remove it.\n")
+    code, _, err = run(*common, "--rows", "6")
+    assert code == 2
+    assert "out.jsonl holds predictions of subj validation that were made with another prompt; choose" in err
+
+
+def test_two_are_compared_on_the_same_rows(run, scored, trained, tmp_path):
+    output = tmp_path / "ours.jsonl"
+    prompt = str(trained / "prompts" / "film")
+    table, asked = scored("--task", "subj", "--against", prompt, "--output", str(output))
+    assert asked == 12
+    head = table.splitlines()[0].split("  ")
+    assert [name.strip() for name in head if name.strip()][-6:] == [
+        "against",
+        "difference",
+        "95 % from",
+        "to",
+        "p",
+        "test",
+    ]
+    accuracy = next(line for line in cells(table) if line[2] == "accuracy")
+    assert accuracy[3] == accuracy[6]
+    assert accuracy[7:] == ["0.00", "0.00", "0.00", "1", "McNemar"]
+    beside = tmp_path / "ours.against.jsonl"
+    assert beside.read_text() == output.read_text()
+    again, asked = scored("--task", "subj", "--against", str(beside), "--output", str(output))
+    assert (again, asked) == (table, 0)
+    for rival, more in (("bare", 12), ("majority", 6)):
+        table, asked = scored("--task", "subj", "--against", rival)
+        assert asked == more
+        assert "McNemar" in table
+    code, _, err = run("evaluate", "--backbone", "x", "--task", "subj", "--against", "nowhere")
+    assert code == 2
+    assert "--against nowhere: there is no such folder or file; give a prompt's folder" in err
+
+
+def test_the_predictions_of_another_evaluation_have_all_rows(run, scored, backbone, tmp_path):
+    output = tmp_path / "ours.jsonl"
+    scored("--task", "subj", "--output", str(output))
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(lines[:4]))
+    common = ("evaluate", "--backbone", backbone, "--task", "subj", "--rows", "6", "--majority", "true")
+    code, _, err = run(*common, "--against", str(output))
+    assert code == 1
+    assert "holds predictions of 4 rows of subj validation, not of 6; finish that evaluation" in err
+    assert output.read_text() == "".join(lines[:4])
+
+
+def test_each_task_has_the_splits_that_it_has(run, backbone):
+    common = ("evaluate", "--backbone", backbone, "--majority", "true", "--task", "[subj, e2e_sample]")
+    code, table, err = run(*common, "--split", "[validation, test]", "--metrics+", "exact_match")
+    assert code == 0, err
+    assert {(line[0], line[1]) for line in cells(table)} >= {("subj", "test"), ("e2e_sample", "test")}
+    code, table, err = run(*common, "--split", "nothing")
+    assert code == 2
+    assert "Unknown split of the task subj 'nothing'" in err
+    code, _, err = run(*common, "--split", "[test, test]")
+    assert code == 2
+    assert "--split needs names that differ; got ['test', 'test']" in err
+
+
+def test_folders_of_several_tasks(run, backbone, tmp_path):
+    """One folder is for those that bring no data along; or each has its own."""
+    for part in ("orig", "new"):
+        folder = tmp_path / "sentiment" / part
+        folder.mkdir(parents=True)
+        for file in ("train.tsv", "dev.tsv"):
+            (folder / file).write_text(f"Sentiment\tText\nPositive\tgood {part}\nNegative\tbad {part}\n")
+    common = ("evaluate", "--backbone", backbone, "--majority", "true")
+    code, table, err = run(*common, "--task", "[subj, imdb_revised]", "--data_dir", str(tmp_path))
+    assert code == 0, err
+    assert {line[0] for line in cells(table)} == {"subj", "imdb_revised", "mean"}
+    several = ("--task", "[imdb_original, imdb_revised]", "--data_dir")
+    code, table, err = run(
+        *common, *several, json.dumps({"imdb_original": str(tmp_path), "imdb_revised": str(tmp_path)})
+    )
+    assert code == 0, err
+    for folders, message in (
+        ({"imdb": "x"}, "Unknown task of --data_dir 'imdb'"),
+        ({"imdb_original": str(tmp_path)}, "The task 'imdb_revised' needs a data_dir"),
+    ):
+        code, _, err = run(*common, *several, json.dumps(folders))
+        assert code == 2
+        assert message in err
+    code, _, err = run(*common, "--task", "[subj, subj]")
+    assert code == 2
+    assert "--task needs names that differ; got ['subj', 'subj']" in err
+
+
+def test_a_run_on_several_tasks_has_a_prompt_for_each(scored, run, trained, backbone, tmp_path):
+    """The folder of such a run holds a folder for each task."""
+    for name in ("subj", "sentence_polarity"):
+        sp.SoftPrompt.load(trained / "prompts" / "film").save(tmp_path / "both" / name)
+    whole, _ = scored(*BOTH)
+    code, table, err = run(
+        "evaluate",
+        "--backbone",
+        backbone,
+        "--prompt",
+        str(tmp_path / "both"),
+        "--rows",
+        "6",
+        "--truncate",
+        "true",
+        *BOTH,
+    )
+    assert code == 0, err
+    assert table == whole
+    code, _, err = run(
+        "evaluate", "--backbone", backbone, "--prompt", str(tmp_path / "both"), "--task", "[subj, sst2]",
+    )  # fmt: skip
+    assert code == 1
+    assert "both/sst2 is not a prompt folder" in err

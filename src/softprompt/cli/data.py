@@ -1,4 +1,4 @@
-"""The task that a command's flags ask for: one known by name, files, or a data set of the hub."""
+"""The tasks that a command's flags ask for: known by name, of files, or of a data set of the hub."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import softprompt as sp
+from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.prompts import PromptInfo
-from softprompt.tasks import Task
+from softprompt.tasks import Task, task_definition
 
-__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task"]
+__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task", "read_tasks"]
 
 FILE_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
@@ -22,6 +23,34 @@ TASK_FLAGS = (
     *("task", "data_dir", *FILE_FLAGS.values(), "dataset", *_DATASET, *_FORMAT),
     *("metrics", "on_bad_row", "split_seed"),
 )
+
+
+def read_tasks(settings: Mapping[str, Any], trained: PromptInfo | None = None) -> list[Task]:
+    """Read one task, or several by their names.
+
+    Args:
+        settings: As in `read_task`; `task` may be a list of names, and `data_dir` a folder for all of them that bring
+            no data along, or a folder for each by its name.
+        trained: As in `read_task`.
+
+    Raises:
+        ConfigError: As in `read_task`, or if a task is named twice, or a folder is given for none of them.
+        DataError: As in `read_task`.
+    """
+    names, folders = settings["task"], settings["data_dir"]
+    if not isinstance(names, list):
+        if isinstance(folders, dict):
+            raise ConfigError("--data_dir by tasks' names goes with several tasks; give one folder.")
+        return [read_task(settings, trained)]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--task needs names that differ; got {names}.")
+    if isinstance(folders, dict):
+        for name in folders:
+            if name not in names:
+                raise choose("task of --data_dir", name, names)
+    else:
+        folders = {name: folders for name in names if task_definition(name).folder is None}
+    return [read_task({**settings, "task": name, "data_dir": folders.get(name)}, trained) for name in names]
 
 
 def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) -> Task:
