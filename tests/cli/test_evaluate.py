@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tests.cli.films import TEMPLATES
 
 import softprompt as sp
 from softprompt.errors import MissingDependencyError
+from softprompt.evaluation import measuring
 from softprompt.tasks.metrics import registry
 
 
@@ -71,186 +73,173 @@ def test_a_metric_that_cannot_be_computed_is_named(run, backbone, monkeypatch):
     assert err.splitlines()[-1] == "absent is left out: it needs a jar: pip install jar"
 
 
+TASKS = ("imdb_original", "imdb_revised")
+SPLITS = ("validation", "test")
+BOTH = ("--task", "[imdb_original, imdb_revised]", "--split", "[validation, test]")
+
+
 @pytest.fixture
-def scored(run, trained, backbone, monkeypatch):
+def reviews(tmp_path) -> str:
+    """Folder with the files of two small tasks, six rows in each; the second has no test split."""
+    for part, files in (("orig", ("train", "dev", "test")), ("new", ("train", "dev"))):
+        folder = tmp_path / "reviews" / "sentiment" / part
+        folder.mkdir(parents=True)
+        for file in files:
+            rows = [f"{label}\tthe {what} was {word} {file} {part}" for what in ("film", "book", "song")
+                    for label, word in (("Positive", "good"), ("Negative", "bad"))]  # fmt: skip
+            (folder / f"{file}.tsv").write_text("\n".join(["Sentiment\tText", *rows, ""]))
+    return str(tmp_path / "reviews")
+
+
+@pytest.fixture
+def scored(run, trained, backbone, reviews, monkeypatch):
     """Evaluate the trained prompt with further arguments: the table, and how many rows were asked of the model."""
     asked: list[int] = []
-    classify = sp.evaluation.measuring.classify
+    classify = measuring.classify
 
     def counted(model, queries, **settings):
         asked.append(len(queries))
         return classify(model, queries, **settings)
 
-    monkeypatch.setattr(sp.evaluation.measuring, "classify", counted)
+    monkeypatch.setattr(measuring, "classify", counted)
 
-    def call(*arguments: str) -> tuple[str, int]:
+    def call(*arguments: str, prompt: Path | None = trained / "prompts" / "film") -> tuple[str, int]:
         asked.clear()
         code, table, err = run(
-            "evaluate", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--rows", "6",
-            "--truncate", "true", *arguments,
-        )  # fmt: skip
+            "evaluate", "--backbone", backbone, "--prompt", str(prompt), "--data_dir", reviews, *arguments
+        )
         assert code == 0, err
         return table, sum(asked)
 
     return call
 
 
-BOTH = ("--task", "[sentence_polarity, subj]", "--split", "[validation, test]")
-
-
 def test_several_tasks_and_splits_in_one_table(scored, tmp_path):
     output = tmp_path / "all.jsonl"
     table, asked = scored(*BOTH, "--output", str(output))
-    assert asked == 24
+    assert asked == 18
     lines = cells(table)
     places = [(line[0], line[1]) for line in lines if line[2] == "accuracy"]
-    assert places == [
-        ("sentence_polarity", "validation"), ("sentence_polarity", "test"), ("subj", "validation"), ("subj", "test"),
-    ]  # fmt: skip
+    assert places == [(TASKS[0], "validation"), (TASKS[0], "test"), (TASKS[1], "validation")]
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [(row["task"], row["split"]) for row in rows[::6]] == places
     assert all(row["input"] and row["targets"] and row["prediction"] for row in rows)
     scores = {(line[0], line[1]): float(line[3]) for line in lines if line[2] == "accuracy"}
-    means = {line[1]: float(line[-1]) for line in lines if line[0] == "mean"}
-    for split in ("validation", "test"):
-        mean = (scores["sentence_polarity", split] + scores["subj", split]) / 2
-        assert means[split] == pytest.approx(mean, abs=0.01)
+    mean = (scores[TASKS[0], "validation"] + scores[TASKS[1], "validation"]) / 2
+    assert [(line[1], float(line[-1])) for line in lines if line[0] == "mean"] == [
+        ("validation", pytest.approx(mean, abs=0.01))
+    ]
 
 
 def test_a_stopped_evaluation_goes_on(scored, tmp_path):
     output = tmp_path / "all.jsonl"
     whole, _ = scored(*BOTH, "--output", str(output))
     lines = output.read_text().splitlines(keepends=True)
-    output.write_text("".join(lines[:15]) + lines[15][:20])
+    output.write_text("".join(lines[:8]) + lines[8][:20])
     table, asked = scored(*BOTH, "--output", str(output))
-    assert (table, asked) == (whole, 9)
-    assert [strip(line) for line in output.read_text().splitlines()] == [strip(line) for line in lines]
+    assert (table, asked) == (whole, 10)
+    assert [said(line) for line in output.read_text().splitlines()] == [said(line) for line in lines]
     assert scored(*BOTH, "--output", str(output)) == (whole, 0)
 
 
-def strip(line: str) -> dict[str, object]:
+def said(line: str) -> dict[str, object]:
     """A row without probabilities, whose last bits depend on the batch."""
     return {name: value for name, value in json.loads(line).items() if name != "probabilities"}
 
 
-def test_only_the_same_question_is_gone_on_with(run, scored, trained, backbone, files, tmp_path):
+def test_only_the_same_question_is_gone_on_with(run, scored, trained, backbone, reviews, tmp_path):
     output = str(tmp_path / "out.jsonl")
-    scored("--task", "subj", "--output", output)
-    prompt = ("--prompt", str(trained / "prompts" / "film"))
-    common = ("evaluate", "--backbone", backbone, "--task", "subj", "--truncate", "true", "--output", output)
-    code, _, err = run(*common, *prompt, "--rows", "5")
+    scored("--task", TASKS[0], "--output", output)
+    common = ("evaluate", "--backbone", backbone, "--task", TASKS[0], "--data_dir", reviews, "--output", output)
+    code, _, err = run(*common, "--prompt", str(trained / "prompts" / "film"), "--rows", "5")
     assert code == 2
     assert f"{output}:" in err
     assert err.endswith("choose another output, or remove it.\n")
-    code, _, err = run(*common, "--rows", "6")
+    code, _, err = run(*common)
     assert code == 2
-    assert "out.jsonl holds predictions of subj validation that were made with another prompt; choose" in err
+    assert "out.jsonl holds predictions of imdb_original validation that were made with another prompt; choose" in err
 
 
 def test_two_are_compared_on_the_same_rows(run, scored, trained, tmp_path):
     output = tmp_path / "ours.jsonl"
-    prompt = str(trained / "prompts" / "film")
-    table, asked = scored("--task", "subj", "--against", prompt, "--output", str(output))
+    common = ("--task", TASKS[0], "--metrics+", "accuracy")
+    table, asked = scored(*common, "--against", str(trained / "prompts" / "film"), "--output", str(output))
     assert asked == 12
-    head = table.splitlines()[0].split("  ")
-    assert [name.strip() for name in head if name.strip()][-6:] == [
-        "against",
-        "difference",
-        "95 % from",
-        "to",
-        "p",
-        "test",
-    ]
-    accuracy = next(line for line in cells(table) if line[2] == "accuracy")
-    assert accuracy[3] == accuracy[6]
-    assert accuracy[7:] == ["0.00", "0.00", "0.00", "1", "McNemar"]
+    assert table.splitlines()[0].endswith("against  difference  95 % from    to  p  test")
+    ((*_, score, _, _, against, difference, low, high, p, test),) = cells(table)
+    assert score == against
+    assert (difference, low, high, p, test) == ("0.00", "0.00", "0.00", "1", "McNemar")
     beside = tmp_path / "ours.against.jsonl"
     assert beside.read_text() == output.read_text()
-    again, asked = scored("--task", "subj", "--against", str(beside), "--output", str(output))
+    again, asked = scored(*common, "--against", str(beside), "--output", str(output))
     assert (again, asked) == (table, 0)
     for rival, more in (("bare", 12), ("majority", 6)):
-        table, asked = scored("--task", "subj", "--against", rival)
+        table, asked = scored(*common, "--against", rival)
         assert asked == more
         assert "McNemar" in table
-    code, _, err = run("evaluate", "--backbone", "x", "--task", "subj", "--against", "nowhere")
+    code, _, err = run("evaluate", "--backbone", "x", "--task", "e2e_sample", "--against", "nowhere")
     assert code == 2
     assert "--against nowhere: there is no such folder or file; give a prompt's folder" in err
 
 
-def test_the_predictions_of_another_evaluation_have_all_rows(run, scored, backbone, tmp_path):
+def test_the_predictions_of_another_evaluation_have_all_rows(run, scored, backbone, reviews, tmp_path):
     output = tmp_path / "ours.jsonl"
-    scored("--task", "subj", "--output", str(output))
+    scored("--task", TASKS[0], "--output", str(output))
     lines = output.read_text().splitlines(keepends=True)
     output.write_text("".join(lines[:4]))
-    common = ("evaluate", "--backbone", backbone, "--task", "subj", "--rows", "6", "--majority", "true")
+    common = ("evaluate", "--backbone", backbone, "--task", TASKS[0], "--data_dir", reviews, "--majority", "true")
     code, _, err = run(*common, "--against", str(output))
     assert code == 1
-    assert "holds predictions of 4 rows of subj validation, not of 6; finish that evaluation" in err
+    assert "holds predictions of 4 rows of imdb_original validation, not of 6; finish that evaluation" in err
     assert output.read_text() == "".join(lines[:4])
 
 
-def test_each_task_has_the_splits_that_it_has(run, backbone):
-    common = ("evaluate", "--backbone", backbone, "--majority", "true", "--task", "[subj, e2e_sample]")
-    code, table, err = run(*common, "--split", "[validation, test]", "--metrics+", "exact_match")
+def test_each_task_is_scored_on_the_splits_that_it_has(run, backbone, reviews):
+    common = ("evaluate", "--backbone", backbone, "--majority", "true", "--data_dir", reviews)
+    code, _, err = run(*common, *BOTH)
     assert code == 0, err
-    assert {(line[0], line[1]) for line in cells(table)} >= {("subj", "test"), ("e2e_sample", "test")}
-    code, table, err = run(*common, "--split", "nothing")
+    assert "imdb_revised has no split 'test' and is left out of it." in err
+    code, _, err = run(*common, "--task", "[imdb_original, imdb_revised]", "--split", "test")
     assert code == 2
-    assert "Unknown split of the task subj 'nothing'" in err
-    code, _, err = run(*common, "--split", "[test, test]")
+    assert "Unknown split of the task imdb_revised 'test'" in err
+    code, _, err = run(*common, "--task", TASKS[0], "--split", "[test, test]")
     assert code == 2
     assert "--split needs names that differ; got ['test', 'test']" in err
 
 
-def test_folders_of_several_tasks(run, backbone, tmp_path):
+def test_folders_of_several_tasks(run, backbone, reviews):
     """One folder is for those that bring no data along; or each has its own."""
-    for part in ("orig", "new"):
-        folder = tmp_path / "sentiment" / part
-        folder.mkdir(parents=True)
-        for file in ("train.tsv", "dev.tsv"):
-            (folder / file).write_text(f"Sentiment\tText\nPositive\tgood {part}\nNegative\tbad {part}\n")
     common = ("evaluate", "--backbone", backbone, "--majority", "true")
-    code, table, err = run(*common, "--task", "[subj, imdb_revised]", "--data_dir", str(tmp_path))
-    assert code == 0, err
-    assert {line[0] for line in cells(table)} == {"subj", "imdb_revised", "mean"}
-    several = ("--task", "[imdb_original, imdb_revised]", "--data_dir")
     code, table, err = run(
-        *common, *several, json.dumps({"imdb_original": str(tmp_path), "imdb_revised": str(tmp_path)})
+        *common, "--task", "[e2e_sample, imdb_revised]", "--data_dir", reviews, "--metrics+", "exact_match"
     )
+    assert code == 0, err
+    assert {line[0] for line in cells(table)} == {"e2e_sample", "imdb_revised", "mean"}
+    several = ("--task", "[imdb_original, imdb_revised]", "--data_dir")
+    code, table, err = run(*common, *several, json.dumps(dict.fromkeys(TASKS, reviews)))
     assert code == 0, err
     for folders, message in (
         ({"imdb": "x"}, "Unknown task of --data_dir 'imdb'"),
-        ({"imdb_original": str(tmp_path)}, "The task 'imdb_revised' needs a data_dir"),
+        ({TASKS[0]: reviews}, "The task 'imdb_revised' needs a data_dir"),
     ):
         code, _, err = run(*common, *several, json.dumps(folders))
         assert code == 2
         assert message in err
-    code, _, err = run(*common, "--task", "[subj, subj]")
+    code, _, err = run(*common, "--task", "e2e_sample", "--data_dir", json.dumps({"e2e_sample": "x"}))
     assert code == 2
-    assert "--task needs names that differ; got ['subj', 'subj']" in err
+    assert "--data_dir by tasks' names goes with several tasks; give one folder." in err
+    code, _, err = run(*common, "--task", "[e2e_sample, e2e_sample]")
+    assert code == 2
+    assert "--task needs names that differ; got ['e2e_sample', 'e2e_sample']" in err
 
 
-def test_a_run_on_several_tasks_has_a_prompt_for_each(scored, run, trained, backbone, tmp_path):
+def test_a_run_on_several_tasks_has_a_prompt_for_each(scored, run, trained, backbone, reviews, tmp_path):
     """The folder of such a run holds a folder for each task."""
-    for name in ("subj", "sentence_polarity"):
+    for name in TASKS:
         sp.SoftPrompt.load(trained / "prompts" / "film").save(tmp_path / "both" / name)
-    whole, _ = scored(*BOTH)
-    code, table, err = run(
-        "evaluate",
-        "--backbone",
-        backbone,
-        "--prompt",
-        str(tmp_path / "both"),
-        "--rows",
-        "6",
-        "--truncate",
-        "true",
-        *BOTH,
-    )
-    assert code == 0, err
-    assert table == whole
+    assert scored(*BOTH, prompt=tmp_path / "both") == scored(*BOTH)
     code, _, err = run(
-        "evaluate", "--backbone", backbone, "--prompt", str(tmp_path / "both"), "--task", "[subj, sst2]",
+        "evaluate", "--backbone", backbone, "--prompt", str(tmp_path / "both"), "--task", "[imdb_original, subj]",
     )  # fmt: skip
     assert code == 1
-    assert "both/sst2 is not a prompt folder" in err
+    assert "both/subj is not a prompt folder" in err
