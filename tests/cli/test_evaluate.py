@@ -227,7 +227,7 @@ def test_folders_of_several_tasks(run, backbone, reviews):
         assert message in err
     code, _, err = run(*common, "--task", "e2e_sample", "--data_dir", json.dumps({"e2e_sample": "x"}))
     assert code == 2
-    assert "--data_dir by tasks' names goes with several tasks; give one folder." in err
+    assert "This takes one task and one folder; give --task NAME" in err
     code, _, err = run(*common, "--task", "[e2e_sample, e2e_sample]")
     assert code == 2
     assert "--task needs names that differ; got ['e2e_sample', 'e2e_sample']" in err

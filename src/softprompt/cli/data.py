@@ -39,8 +39,6 @@ def read_tasks(settings: Mapping[str, Any], trained: PromptInfo | None = None) -
     """
     names, folders = settings["task"], settings["data_dir"]
     if not isinstance(names, list):
-        if isinstance(folders, dict):
-            raise ConfigError("--data_dir by tasks' names goes with several tasks; give one folder.")
         return [read_task(settings, trained)]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--task needs names that differ; got {names}.")
@@ -61,9 +59,14 @@ def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) ->
         trained: What is known of a trained prompt, whose format and seed hold for data where no flag says another.
 
     Raises:
-        ConfigError: If not exactly one of a task's name, files and a data set is given, or data without format.
+        ConfigError: If not exactly one of a task's name, files and a data set is given, several names are, or data
+            without format.
         DataError: If data cannot be read or a row is bad.
     """
+    if isinstance(settings["task"], list) or isinstance(settings["data_dir"], dict):
+        raise ConfigError(
+            "This takes one task and one folder; give --task NAME, and --data_dir FOLDER if it needs one."
+        )
     files = {split: settings[flag] for split, flag in FILE_FLAGS.items() if settings[flag] is not None}
     if (settings["task"] is not None) + bool(files) + (settings["dataset"] is not None) != 1:
         raise ConfigError(
