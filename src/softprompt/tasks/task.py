@@ -179,6 +179,7 @@ class Task:
         chat: bool = False,
         system: str | None = None,
         metrics: Sequence[str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
         split_seed: int = 0,
@@ -196,6 +197,7 @@ class Task:
             chat: Whether the tokenizer's chat template goes around the input.
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             metrics: Names of metrics; by default accuracy and macro_f1 with label words, else exact_match and token_f1.
+            group: Column that rows have in common which are scored together, such as a question with several answers.
             name: The task's name; by default the stem of its first file.
             on_bad_row: `error` stops at the first bad row, `skip` counts them in `report`.
             split_seed: Seed of the split of a lone train file.
@@ -214,6 +216,7 @@ class Task:
             name=name or next((Path(path).name.partition(".")[0] for path in paths.values()), ""),
             on_bad_row=on_bad_row,
             lone_train=(split_seed, split_sizes),
+            group=group,
         )
 
     @classmethod
@@ -227,6 +230,7 @@ class Task:
         chat: bool = False,
         system: str | None = None,
         metrics: Sequence[str] | None = None,
+        group: str | None = None,
         name: str = "rows",
         on_bad_row: OnBadRow = "error",
         split_seed: int = 0,
@@ -242,6 +246,7 @@ class Task:
             chat: Whether the tokenizer's chat template goes around the input.
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             metrics: Names of metrics.
+            group: Column that rows have in common which are scored together.
             name: The task's name.
             on_bad_row: `error` or `skip`.
             split_seed: Seed of the split.
@@ -259,6 +264,7 @@ class Task:
             name=name,
             on_bad_row=on_bad_row,
             lone_train=(split_seed, split_sizes),
+            group=group,
         )
 
     @classmethod
@@ -275,6 +281,7 @@ class Task:
         chat: bool = False,
         system: str | None = None,
         metrics: Sequence[str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
         split_seed: int = 0,
@@ -294,6 +301,7 @@ class Task:
             chat: Whether the tokenizer's chat template goes around the input.
             system: The conversation's system turn, with `chat`; `{prompt}` or `{soft:N}` may stand in it.
             metrics: Names of metrics.
+            group: Column that rows have in common which are scored together.
             name: The task's name; by default the last part of `path`.
             on_bad_row: `error` or `skip`.
             split_seed: Seed of the split.
@@ -311,6 +319,7 @@ class Task:
             name=name or path.rstrip("/").rpartition("/")[2],
             on_bad_row=on_bad_row,
             lone_train=(split_seed, split_sizes),
+            group=group,
         )
 
     @classmethod
