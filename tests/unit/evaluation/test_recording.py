@@ -132,6 +132,17 @@ def test_a_file_of_something_else_is_left_alone(output):
         made(output)
 
 
+def test_what_rows_were_made_with_is_known(output):
+    made(output)
+    beside = output.with_name("said.jsonl.settings.json")
+    beside.write_text("{}")
+    message = "said.jsonl exists, but said.jsonl.settings.json beside it does not say what it was made with"
+    with pytest.raises(ConfigError, match=message):
+        made(output)
+    with pytest.raises(ConfigError, match=message):
+        read_evaluation(output, sentiment())
+
+
 def test_groups_and_labels_come_back(output):
     task = questions()
     found = evaluate_majority(task, "test", rows=7, seed=1, output=output)

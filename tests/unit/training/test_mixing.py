@@ -85,6 +85,14 @@ def test_the_rows_depend_on_the_seed_and_a_task_not_on_its_place():
     assert of(Mixture(TASKS, limit=12), rows) != of(Mixture(TASKS, limit=12), rows, seed=1)
 
 
+def test_each_turn_through_a_tasks_rows_has_an_order_of_its_own():
+    rows = {"first": 12, "second": 12}
+    mixed = MixedRows(Mixture(TASKS[:2], limit=6), rows, seed=0)
+    halves = [frozenset(own(rows, mixed(epoch))["first"]) for epoch in range(8)]
+    assert all(first | second == set(range(12)) for first, second in zip(halves[::2], halves[1::2], strict=True))
+    assert len(set(halves[::2])) > 1
+
+
 def test_shares_smaller_than_a_row_come_in_some_epochs():
     rows = {"first": 10, "second": 1, "third": 1}
     mixed = MixedRows(Mixture(TASKS, "temperature", 1.0, 3), rows, seed=0)
