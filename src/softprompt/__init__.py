@@ -17,6 +17,7 @@ _HOMES = {
     "LoRA": "training",
     "MismatchError": "errors",
     "MissingDependencyError": "errors",
+    "Mixture": "tasks",
     "ModelTuning": "training",
     "MultitaskPrompt": "prompts",
     "NonFiniteError": "errors",

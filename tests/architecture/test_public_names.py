@@ -22,6 +22,7 @@ PUBLIC = [
     "LoRA",
     "MismatchError",
     "MissingDependencyError",
+    "Mixture",
     "ModelTuning",
     "MultitaskPrompt",
     "NonFiniteError",

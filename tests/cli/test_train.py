@@ -170,3 +170,61 @@ def test_several_runs_from_a_file(run, backbone, files, tmp_path):
     code, _, err = run("train", "--config", str(file))
     assert code == 2
     assert "Unknown setting of a run 'lenght'. Did you mean 'length'?" in err
+
+
+@pytest.fixture
+def reviews(tmp_path) -> str:
+    """Folder with the files of two small tasks, of eight rows and of four."""
+    for part, count in (("orig", 4), ("new", 2)):
+        folder = tmp_path / "reviews" / "sentiment" / part
+        folder.mkdir(parents=True)
+        rows = [f"{label}\tthe {what} was {word}" for what in ("film", "book", "song", "plot")[:count]
+                for label, word in (("Positive", "good"), ("Negative", "bad"))]  # fmt: skip
+        for file in ("train.tsv", "dev.tsv"):
+            (folder / file).write_text("\n".join(["Sentiment\tText", *rows, ""]))
+    return str(tmp_path / "reviews")
+
+
+def test_several_tasks_are_mixed(run, backbone, reviews, tmp_path):
+    out = tmp_path / "out"
+    common = ("train", "--backbone", backbone, "--task", "[imdb_original, imdb_revised]", "--data_dir", reviews,
+              "--length", "3", "--batch_size", "4", "--steps", "6", "--output_dir", str(out))  # fmt: skip
+    code, table, err = run(*common, "--mixing", "equal", "--name", "one")
+    assert code == 0, err
+    assert "one was trained on rows of imdb_original 50.0 %, imdb_revised 50.0 %." in err.splitlines()
+    assert "imdb_revised accuracy" in table
+    stored = json.loads((out / "prompts" / "one" / "prompt.json").read_text())
+    assert (stored["task"], stored["format"]) == ("imdb_original-imdb_revised", None)
+    assert (stored["run"]["mixing"], stored["run"]["shares"]["imdb_original"]) == ("equal", 0.5)
+    code, _, err = run("train", "--config", str(out / "config.yaml"))
+    assert code == 0, err
+    code, _, err = run(*common, "--name", "one")
+    assert code == 2
+    assert "holds another session: runs.one.mixing is 'equal' there and 'proportional' here" in err
+
+
+def test_prompts_of_a_mixture_are_evaluated_by_their_folder(run, backbone, reviews, tmp_path):
+    out = tmp_path / "out"
+    tasks = ("--backbone", backbone, "--task", "[imdb_original, imdb_revised]", "--data_dir", reviews)
+    code, _, err = run(
+        "train", *tasks, "--method", "multitask", "--length", "3", "--steps", "3", "--output_dir", str(out),
+        "--mixing", "temperature", "--mixing_temperature", "2", "--mixing_limit", "6",
+    )  # fmt: skip
+    assert code == 0, err
+    folder = out / "prompts" / "imdb_original-imdb_revised"
+    code, scores, err = run("evaluate", *tasks, "--prompt", str(folder))
+    assert code == 0, err
+    lines = [line.split() for line in scores.splitlines()[2:]]
+    stored = json.loads((folder / "imdb_revised" / "prompt.json").read_text())["metrics"]["validation"]
+    assert float(next(line[-1] for line in lines if line[0] == "mean")) == pytest.approx(stored["mean"], abs=0.01)
+
+
+def test_a_mixture_needs_several_tasks(run, backbone, tmp_path):
+    common = ("train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), "--steps", "1")
+    code, _, err = run(*common, "--task", "e2e_sample", "--mixing", "equal")
+    assert code == 2
+    assert err.splitlines()[-1] == "softprompt: --mixing says how several tasks are mixed, but --task names one."
+    for how in (("--compare", "all"), ("--settings", "auto")):
+        code, _, err = run(*common, "--task", "[e2e_sample, subj]", *how)
+        assert code == 2
+        assert "This takes one task and one folder; give --task NAME" in err

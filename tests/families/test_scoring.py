@@ -55,6 +55,22 @@ def test_rows_may_have_candidates_of_their_own(family):
     assert got[1].allclose(both[1].flip(0), rtol=1e-5)
 
 
+@SCORERS
+def test_what_greedy_decoding_says_is_told_apart(family):
+    model = Prompted(zoo.backbone(family.name), batches.prompts(family))
+    for name in ("short", None):
+        ids, mask, marks = model.encode(TEXTS[:1], [name], room=2)
+        made = model.generate(
+            input_ids=ids, attention_mask=mask, marks=marks, prompts=[name], max_new_tokens=2, do_sample=False
+        )
+        said = made[0, ids.shape[1] if family.kind == "decoder-only" else 1 :].tolist()
+        other = [*said[:-1], (said[-1] + 1) % zoo.VOCAB]
+        targets = [[other, said, said[:1]]]
+        scores, greedy = model.judge_ids(ids, mask, targets, prompts=[name], marks=marks)
+        assert greedy.tolist() == [[False, True, True]]
+        assert scores.equal(model.score_ids(ids, mask, targets, prompts=[name], marks=marks))
+
+
 @pytest.mark.parametrize("family", zoo.of_kind("encoder-only"), ids=str)
 def test_classes_are_no_candidates(family):
     model = Prompted(zoo.backbone(family.name), batches.prompts(family))

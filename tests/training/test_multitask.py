@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from statistics import fmean
 
 import pytest
@@ -12,6 +13,7 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError
 from softprompt.evaluation import evaluate
 from softprompt.prompts import MultitaskPrompt, PromptTuning, SoftPrompt
+from softprompt.tasks import Mixture
 from softprompt.training import ModelTuning, Run, TrainConfig, train
 
 TASKS = [sentiment(name="first"), sentiment(rows=17, seed=5, name="second", input="topic : {text}")]
@@ -113,3 +115,64 @@ def test_what_cannot_learn_several_tasks():
         shared(task=[TASKS[0], sentiment(name="a/b")])
     with pytest.raises(ConfigError, match="rank=0: expected at least 1"):
         MultitaskPrompt(rank=0)
+
+
+def mixed(**settings) -> Run:
+    """A run on a mixture; a prompt of its own for each task unless another method is given."""
+    how = {key: settings.pop(key) for key in ("mixing", "temperature", "limit") if key in settings}
+    return shared(task=Mixture(TASKS, **how), **settings)
+
+
+@pytest.mark.parametrize("how", [{"mixing": "equal"}, {"limit": 6}, {"mixing": "temperature", "temperature": 4.0}])
+def test_tasks_are_drawn_in_the_shares_of_their_mixture(how, tmp_path):
+    run = mixed(**how, steps=24, evaluate_every=0)
+    result = trained("decoder-only", [run], output_dir=tmp_path / "out")["both"]
+    asked = run.mixture.shares({"first": 24, "second": 17})
+    assert result.shares == pytest.approx(asked, abs=0.12)
+    assert abs(result.shares["first"] - asked["first"]) < abs(result.shares["first"] - 24 / 41)
+    assert sum(result.shares.values()) == pytest.approx(1)
+    told = SoftPrompt.load(result.path / "first").info.run
+    assert told["shares"] == result.shares
+    assert {key: told[key] for key in how} == how
+
+
+def test_a_mixture_in_proportion_is_what_several_tasks_always_were():
+    alone, other = (trained("decoder-only", [run])["both"] for run in (shared(), mixed()))
+    for task in TASKS:
+        assert alone.prompts[task.name]().rows.equal(other.prompts[task.name]().rows)
+    assert alone.shares == other.shares
+    assert trained("decoder-only", [short_run()])["a"].shares == {}
+
+
+def test_a_mixture_resumes_to_the_bit(tmp_path):
+    run = mixed(mixing="equal", steps=12, evaluate_every=0)
+    whole = trained("decoder-only", [run])["both"]
+    config = TrainConfig(output_dir=tmp_path / "out", checkpoint_every=5, keep_checkpoints=9, progress=False)
+    train(calm_backbone("decoder-only"), [run], config)
+    for newest in sorted((tmp_path / "out" / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(newest)
+    again = train(calm_backbone("decoder-only"), [run], config)["both"]
+    for task in TASKS:
+        assert again.prompts[task.name]().rows.equal(whole.prompts[task.name]().rows)
+    assert (again.shares, again.history) == (whole.shares, whole.history)
+    with pytest.raises(ConfigError, match=r"holds another session: runs\.both\.mixing is 'equal' there"):
+        train(calm_backbone("decoder-only"), [mixed(steps=12, evaluate_every=0)], config)
+
+
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder"])
+def test_one_prompt_learns_a_mixture(kind, tmp_path):
+    """Several tasks as one: what Vu et al. 2022 (SPoT) start other tasks' prompts from."""
+    run = mixed(method=PromptTuning(length=3), mixing="equal", learning_rate=0.3)
+    result = trained(kind, [run, short_run("beside")], output_dir=tmp_path / "out")["both"]
+    stored = SoftPrompt.load(result.path)
+    assert stored().rows.equal(result.prompt().rows)
+    assert difference(result.prompt, run.method.build(calm_backbone(kind), run.mixture, run.seed)) > 0.01
+    assert (stored.info.task, stored.info.format) == ("first-second", None)
+    for task in TASKS:
+        assert evaluate(calm_backbone(kind), stored, task)["accuracy"] == result.metrics[f"{task.name} accuracy"]
+    assert result.metrics["mean"] == fmean(result.metrics[f"{task.name} accuracy"] for task in TASKS)
+
+
+def test_a_head_is_of_one_task():
+    with pytest.raises(ConfigError, match="a head has the classes of one task; train the prompt of a mixture without"):
+        trained("encoder-only", [mixed(method=PromptTuning(length=3, head=True))])

@@ -1,4 +1,4 @@
-"""The task that a command's flags ask for: one known by name, files, or a data set of the hub."""
+"""The tasks that a command's flags ask for: known by name, of files, or of a data set of the hub."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import softprompt as sp
+from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.prompts import PromptInfo
-from softprompt.tasks import Task
+from softprompt.tasks import Task, task_definition
 
-__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task"]
+__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task", "read_tasks"]
 
 FILE_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
@@ -24,6 +25,32 @@ TASK_FLAGS = (
 )
 
 
+def read_tasks(settings: Mapping[str, Any], trained: PromptInfo | None = None) -> list[Task]:
+    """Read one task, or several by their names.
+
+    Args:
+        settings: As in `read_task`; `task` may be a list of names, and `data_dir` a folder for all of them that bring
+            no data along, or a folder for each by its name.
+        trained: As in `read_task`.
+
+    Raises:
+        ConfigError: As in `read_task`, or if a task is named twice, or a folder is given for none of them.
+        DataError: As in `read_task`.
+    """
+    names, folders = settings["task"], settings["data_dir"]
+    if not isinstance(names, list):
+        return [read_task(settings, trained)]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--task needs names that differ; got {names}.")
+    if isinstance(folders, dict):
+        for name in folders:
+            if name not in names:
+                raise choose("task of --data_dir", name, names)
+    else:
+        folders = {name: folders for name in names if task_definition(name).folder is None}
+    return [read_task({**settings, "task": name, "data_dir": folders.get(name)}, trained) for name in names]
+
+
 def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) -> Task:
     """Read the task, and tell on standard error what reading found.
 
@@ -32,9 +59,14 @@ def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) ->
         trained: What is known of a trained prompt, whose format and seed hold for data where no flag says another.
 
     Raises:
-        ConfigError: If not exactly one of a task's name, files and a data set is given, or data without format.
+        ConfigError: If not exactly one of a task's name, files and a data set is given, several names are, or data
+            without format.
         DataError: If data cannot be read or a row is bad.
     """
+    if isinstance(settings["task"], list) or isinstance(settings["data_dir"], dict):
+        raise ConfigError(
+            "This takes one task and one folder; give --task NAME, and --data_dir FOLDER if it needs one."
+        )
     files = {split: settings[flag] for split, flag in FILE_FLAGS.items() if settings[flag] is not None}
     if (settings["task"] is not None) + bool(files) + (settings["dataset"] is not None) != 1:
         raise ConfigError(

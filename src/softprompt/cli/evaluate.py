@@ -1,13 +1,8 @@
-"""`softprompt evaluate`: score a prompt, or what it must beat, on a task."""
+"""`softprompt evaluate`: score a prompt, or what it must beat, on tasks."""
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Literal
-
-from softprompt.cli.tables import print_table
 
 __all__ = ["evaluate_prompt"]
 
@@ -18,8 +13,9 @@ def evaluate_prompt(
     prompt: str | None = None,
     text_prompt: str | None = None,
     majority: bool = False,
-    task: str | None = None,
-    data_dir: str | None = None,
+    against: str | None = None,
+    task: str | list[str] | None = None,
+    data_dir: str | dict[str, str] | None = None,
     train_file: str | None = None,
     validation_file: str | None = None,
     test_file: str | None = None,
@@ -37,7 +33,7 @@ def evaluate_prompt(
     words: str | None = None,
     context: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
-    split: str = "validation",
+    split: str | list[str] = "validation",
     by: Literal["generate", "rank"] | None = None,
     rows: int | None = None,
     max_new_tokens: int | None = None,
@@ -50,18 +46,23 @@ def evaluate_prompt(
     trust_remote_code: bool = False,
     batch_tokens: int = 16384,
 ) -> None:
-    """Score a prompt on a task: metrics with 95 % intervals, and every prediction in a file if asked.
+    """Score a prompt on tasks: metrics with 95 % intervals in one table, and every prediction in a file if asked.
 
     Without a prompt the bare backbone is scored. Files and data sets are read in the format that is stored with the
-    prompt, unless --input, --target, --label_words or --chat say another.
+    prompt, unless --input, --target, --label_words or --chat say another. Stopped, the same command goes on behind
+    the predictions in the output file; what they were made with stands in OUTPUT.settings.json.
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
-        prompt: The prompt's folder.
+        prompt: The prompt's folder; or the folder of a run that trained one for each task.
         text_prompt: Words to put before each input instead of a prompt.
         majority: Score the most frequent training target instead of a model.
-        task: A task's name (see `softprompt tasks list`); or give files or a data set.
-        data_dir: Folder with the task's original files.
+        against: What to compare with on the same rows, by a paired test: a prompt's folder, bare (the backbone by
+            itself), majority, or the output file of another evaluation.
+        task: A task's name (see `softprompt tasks list`), or several in brackets, e.g. "[sst2, subj]"; or give files or
+            a data set.
+        data_dir: Folder with the original files of all tasks that bring none along, or one for each, e.g.
+            {"sst2": data/sst2}.
         train_file: JSONL, CSV, TSV or Parquet file; alone, it is split in three.
         validation_file: File of the validation split.
         test_file: File of the test split.
@@ -81,12 +82,13 @@ def evaluate_prompt(
         words: Column of the input whose words are tagged; the target's column holds a tag for each.
         context: Column of the input in whose words the target stands, as an answer does in a passage.
         on_bad_row: Whether a bad row is an error or is skipped and counted.
-        split: Which split to score on.
+        split: Which split to score on, or several, e.g. "[validation, test]"; each task on those that it has.
         by: Rank the task's label words, or generate; ranks if the task has label words.
         rows: Score that many rows only, drawn by a fixed seed.
         max_new_tokens: Longest text to generate, in tokens.
         truncate: Cut inputs that are too long, instead of failing.
-        output: File for the predictions, one JSON object per row.
+        output: File that gets the predictions as they are made, one JSON object per row; what is compared with goes to
+            a file beside it, e.g. out.against.jsonl.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         device: auto, cpu, cuda, mps.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
@@ -95,51 +97,43 @@ def evaluate_prompt(
         batch_tokens: Most tokens per batch, padding included.
     """
     settings = dict(locals())
-    from dataclasses import asdict
-
     import softprompt as sp
-    from softprompt.cli.data import read_task
+    from softprompt.cli.data import read_tasks
+    from softprompt.cli.scoring import Scores, pick_splits, print_evaluations, read_prompts, scores_against
     from softprompt.errors import ConfigError
-    from softprompt.evaluation import TextPrompt, evaluate_majority
+    from softprompt.evaluation import TextPrompt
     from softprompt.inference import BatchLimits
     from softprompt.loop.progress import Progress
 
     if (prompt is not None) + (text_prompt is not None) + majority > 1:
         raise ConfigError("Give at most one of --prompt, --text_prompt and --majority.")
-    soft = sp.SoftPrompt.load(prompt) if prompt is not None else None
-    loaded_task = read_task(settings, soft.info if soft else None)
-    if majority:
-        evaluation = evaluate_majority(loaded_task, split, rows=rows)
-    else:
-        loaded = sp.Backbone.from_pretrained(
-            backbone,
-            dtype=dtype,
-            device=device,
-            classes=classes,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
+    prompts = read_prompts(prompt, task if isinstance(task, list) else [task or ""]) if prompt is not None else {}
+    tasks = read_tasks(settings, next(iter(prompts.values())).info if prompts else None)
+    asked = [(one, part) for one in tasks for part in pick_splits(one, split)]
+    with Progress() as progress:
+        scores = Scores(
+            load=lambda: sp.Backbone.from_pretrained(
+                backbone,
+                dtype=dtype,
+                device=device,
+                classes=classes,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+            ),
+            progress=progress,
+            rows=rows,
+            options={
+                "by": by,
+                "max_new_tokens": max_new_tokens,
+                "truncate": truncate,
+                "limits": BatchLimits(tokens=batch_tokens),
+            },
         )
-        with Progress() as progress:
-            count = len(loaded_task.examples(split))
-            bar = progress.add(loaded_task.name, total=count if rows is None else min(rows, count))
-            evaluation = sp.evaluate(
-                loaded,
-                TextPrompt(text_prompt) if text_prompt is not None else soft,
-                loaded_task,
-                split,
-                by,
-                rows=rows,
-                max_new_tokens=max_new_tokens,
-                truncate=truncate,
-                limits=BatchLimits(tokens=batch_tokens),
-                progress=bar.advance,
-            )
-    print_table(
-        ("metric", "score", "95 % from", "to"),
-        [(name, float(score), *evaluation.intervals[name]) for name, score in evaluation.items()],
-    )
-    for name, reason in evaluation.missing.items():
-        print(f"{name} is left out: {reason}", file=sys.stderr)
-    if output is not None:
-        lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in evaluation.predictions)
-        Path(output).write_text("".join(lines), encoding="utf-8")
+        theirs = None if against is None else scores_against(scores, asked, against, output)
+        if majority:
+            ours = scores.of_majority(asked, output)
+        elif prompts:
+            ours = scores.of_prompts(asked, prompts, output)
+        else:
+            ours = scores.of_text(asked, None if text_prompt is None else TextPrompt(text_prompt), output)
+    print_evaluations(tasks, ours, theirs)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import softprompt as sp
-from softprompt.cli.data import TASK_FLAGS, read_task
+from softprompt.cli.data import TASK_FLAGS, read_tasks
 from softprompt.config import choose
+from softprompt.errors import ConfigError
 from softprompt.prompts.registry import Method
-from softprompt.tasks import Task
+from softprompt.tasks import Mixture, Task
 from softprompt.training import Run, WeightMethod, find_method
 
 __all__ = ["build_runs"]
 
 _METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder", "head")
+_MIXING = {"mixing": "mixing", "mixing_temperature": "temperature", "mixing_limit": "limit"}
 _SESSION = ("backbone", "output_dir", "dtype", "device", "classes", "revision", "trust_remote_code", "attention",
             "precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens",
             "checkpoint_every", "keep_checkpoints", "trackers", "halve_at", "compare", "compare_seeds", "settings",
@@ -32,7 +34,7 @@ def build_runs(settings: dict[str, Any], read: Task | None = None) -> list[Run]:
         ConfigError: If a setting of a run is unknown, or a run has no task.
     """
     shared = {key: value for key, value in settings.items() if key not in _SESSION}
-    tasks: dict[str, Task] = {} if read is None else {_asked_task(settings): read}
+    tasks: dict[str, list[Task]] = {} if read is None else {_asked_task(settings): [read]}
     made = []
     for overrides in settings["runs"] or [{}]:
         for key in overrides:
@@ -42,14 +44,30 @@ def build_runs(settings: dict[str, Any], read: Task | None = None) -> list[Run]:
     return made
 
 
-def _run(settings: dict[str, Any], tasks: dict[str, Task]) -> Run:
-    """One run from flat settings; runs on the same task share it."""
+def _run(settings: dict[str, Any], tasks: dict[str, list[Task]]) -> Run:
+    """One run from flat settings; runs on the same tasks share them."""
     key = _asked_task(settings)
     if key not in tasks:
-        tasks[key] = read_task(settings)
-    own = (*TASK_FLAGS, *_METHOD, "method", "method_options", "name")
+        tasks[key] = read_tasks(settings)
+    own = (*TASK_FLAGS, *_METHOD, *_MIXING, "method", "method_options", "name")
     rest = {k: v for k, v in settings.items() if k not in own}
-    return sp.Run(name=settings["name"] or tasks[key].name, method=_method(settings), task=tasks[key], **rest)
+    mixed = _mixed(tasks[key], settings)
+    return sp.Run(name=settings["name"] or mixed.name, method=_method(settings), task=mixed, **rest)
+
+
+def _mixed(tasks: list[Task], settings: dict[str, Any]) -> Task | Mixture:
+    """The only task, or the mixture of several.
+
+    Raises:
+        ConfigError: If settings of a mixture are given for one task.
+    """
+    asked = {field: settings[flag] for flag, field in _MIXING.items()}
+    if len(tasks) > 1:
+        return Mixture(tasks, **{**asked, "mixing": asked["mixing"] or "proportional"})
+    for flag in _MIXING:
+        if settings[flag] is not None:
+            raise ConfigError(f"--{flag} says how several tasks are mixed, but --task names one.")
+    return tasks[0]
 
 
 def _asked_task(settings: dict[str, Any]) -> str:

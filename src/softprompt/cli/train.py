@@ -17,8 +17,11 @@ def train_prompts(
     *,
     backbone: str,
     output_dir: str,
-    task: str | None = None,
-    data_dir: str | None = None,
+    task: str | list[str] | None = None,
+    data_dir: str | dict[str, str] | None = None,
+    mixing: Literal["proportional", "temperature", "equal"] | None = None,
+    mixing_temperature: float | None = None,
+    mixing_limit: int | None = None,
     train_file: str | None = None,
     validation_file: str | None = None,
     test_file: str | None = None,
@@ -97,8 +100,14 @@ def train_prompts(
     Args:
         backbone: Hub id, folder, or bundled:NAME.
         output_dir: Folder for prompts, histories and checkpoints.
-        task: A task's name (see `softprompt tasks list`); or give files or a data set.
-        data_dir: Folder with a task's original files.
+        task: A task's name (see `softprompt tasks list`), or several in brackets, e.g. "[sst2, subj]", which are
+            mixed; or give files or a data set.
+        data_dir: Folder with the original files of all tasks that bring none along, or one for each, e.g.
+            {"sst2": data/sst2}.
+        mixing: How several tasks share the training rows: in proportion to their own (proportional, also if not
+            given), to the root of them (temperature), or equally (equal).
+        mixing_temperature: Which root, with mixing temperature: 1 is proportional, and the more the nearer to equal.
+        mixing_limit: Most rows that a task counts with, in proportion or by temperature.
         train_file: JSONL, CSV, TSV or Parquet file to train on; alone, it is split in three.
         validation_file: File to choose the best prompt on.
         test_file: File that is only read when it is evaluated on.
@@ -216,6 +225,9 @@ def train_prompts(
         ],
     )
     for name, run in result.items():
+        if run.shares:
+            shares = ", ".join(f"{task} {100 * share:.1f} %" for task, share in run.shares.items())
+            print(f"{name} was trained on rows of {shares}.", file=sys.stderr)
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
 

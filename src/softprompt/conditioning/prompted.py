@@ -257,6 +257,29 @@ class Prompted:
         rows = self._rows(names, input_ids, attention_mask, None, marks)
         return scoring.score(self.backbone, self._prompts.applied(names, checkpointing=False), rows, targets)
 
+    @torch.no_grad()
+    def judge_ids(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Tensor,
+        targets: Sequence[Sequence[list[int]]],
+        *,
+        prompts: PromptNames = None,
+        marks: Int[Tensor, "batch marks"] | None = None,
+    ) -> tuple[Float[Tensor, "batch candidates"], Bool[Tensor, "batch candidates"]]:
+        """`score_ids`, and whether each candidate is what greedy decoding would say in as many tokens.
+
+        Args:
+            input_ids: As in `score_ids`, and so are all others.
+            attention_mask: 1 or True where a token of `input_ids` is real.
+            targets: For each row, the token ids of its candidates.
+            prompts: As in a forward pass.
+            marks: As in a forward pass.
+        """
+        names = self._names(prompts, input_ids.shape[0])
+        rows = self._rows(names, input_ids, attention_mask, None, marks)
+        return scoring.judge(self.backbone, self._prompts.applied(names, checkpointing=False), rows, targets)
+
     def encode(
         self,
         texts: Sequence[str | Mapping[str, object]],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -19,7 +19,7 @@ from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import RenderedInput, encode_targets, follows_directly
 
-__all__ = ["encode", "score"]
+__all__ = ["encode", "judge", "score"]
 
 Targets = Sequence[Sequence[list[int]]]
 """For each row, the token ids of its candidates."""
@@ -49,16 +49,40 @@ def score(
         rows: The inputs.
         targets: Token ids of each row's candidates.
     """
+    logits, ids, mask = _candidate_logits(backbone, prompts, rows, targets)
+    scores = candidate_scores(logits, ids, mask).view(len(targets), -1)
+    return scores.masked_fill(~_real(targets, scores), float("-inf"))
+
+
+def judge(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets
+) -> tuple[Float[Tensor, "batch candidates"], Bool[Tensor, "batch candidates"]]:
+    """`score`, and whether each candidate is what the model would say by itself: its likeliest token at every place."""
+    logits, ids, mask = _candidate_logits(backbone, prompts, rows, targets)
+    scores = candidate_scores(logits, ids, mask).view(len(targets), -1)
+    greedy = ((logits.argmax(-1) == ids) | ~mask).all(-1).view(len(targets), -1)
+    real = _real(targets, scores)
+    return scores.masked_fill(~real, float("-inf")), greedy & real
+
+
+def _real(targets: Targets, scores: Float[Tensor, "batch candidates"]) -> Bool[Tensor, "batch candidates"]:
+    """True where a row's list has a candidate."""
+    counts = torch.tensor([len(row) for row in targets], device=scores.device)
+    return torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
+
+
+def _candidate_logits(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets
+) -> tuple[
+    Float[Tensor, "candidates target vocab"], Int[Tensor, "candidates target"], Bool[Tensor, "candidates target"]
+]:
+    """What the model says at each candidate's tokens, their ids and mask; short lists repeat their first candidate."""
     most = max(len(row) for row in targets)
     filled = [[*row, *[row[0]] * (most - len(row))] for row in targets]
     ids, mask = pad_rows([candidate for row in filled for candidate in row], fill=backbone.pad_id)
     ids, mask = ids.to(backbone.device), mask.to(backbone.device)  # [batch*candidates, target]
-    labels = ids.where(mask, IGNORED)
     one_pass = _score_targets if backbone.spec.kind == "encoder-decoder" else _score_continuations
-    logits = one_pass(backbone, prompts, rows, labels, most)  # [batch*candidates, target, vocab]
-    scores = candidate_scores(logits, ids, mask).view(len(targets), most)
-    counts = torch.tensor([len(row) for row in targets], device=scores.device)
-    return scores.masked_fill(torch.arange(most, device=scores.device) >= counts[:, None], float("-inf"))
+    return one_pass(backbone, prompts, rows, ids.where(mask, IGNORED), most), ids, mask
 
 
 def _score_targets(

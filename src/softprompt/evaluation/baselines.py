@@ -7,9 +7,11 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 from softprompt.errors import ConfigError, DataError
+from softprompt.evaluation.recording import PredictionFile, Said
 from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.tasks import PROMPT_MARK, Task, TextFormat
 
@@ -68,7 +70,14 @@ class TextPrompt:
         return dataclasses.replace(form, input=escaped + form.input)
 
 
-def evaluate_majority(task: Task, split: str = "validation", *, rows: int | None = None, seed: int = 0) -> Evaluation:
+def evaluate_majority(
+    task: Task,
+    split: str = "validation",
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+) -> Evaluation:
     """Score the most frequent training target, said for every row; of several, the one that comes first.
 
     Args:
@@ -76,9 +85,10 @@ def evaluate_majority(task: Task, split: str = "validation", *, rows: int | None
         split: What to score it on.
         rows: Score that many rows only, the same that `evaluate` draws by the seed; None takes all.
         seed: Of the draw of rows and of the bootstrap.
+        output: File that gets the predictions, as in `evaluate`.
 
     Raises:
-        ConfigError: If the task lacks one of the splits.
+        ConfigError: If the task lacks one of the splits, or `output` holds something else.
         DataError: If one of them is empty.
     """
     start = time.perf_counter()
@@ -88,4 +98,8 @@ def evaluate_majority(task: Task, split: str = "validation", *, rows: int | None
         raise DataError(f"The task {task.name!r} has no rows in {'train' if not counts else split}; add some.")
     ((most_frequent, _),) = counts.most_common(1)
     said = [most_frequent] * len(examples)
+    if output is not None:
+        file = PredictionFile(output)
+        done = len(file.begin(task, split, examples, {"by": "majority", "answer": most_frequent}))
+        file.add(task, split, examples[done:], [Said(text) for text in said[done:]])
     return measure(task, split, examples, said, by="majority", seed=seed, seconds=time.perf_counter() - start)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, final
 
 from softprompt.backbones import Backbone
@@ -15,6 +16,7 @@ from softprompt.conditioning.texts import RenderedInput, encode_targets
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.baselines import TextPrompt
+from softprompt.evaluation.recording import PredictionFile, Said, digest_prompt
 from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.evaluation.ways import By, choose_way
 from softprompt.inference import BatchLimits, Choice, Query, calibrated, classify, predict_texts
@@ -27,6 +29,7 @@ _FREE_TEXT_TOKENS = 128
 _SPAN_TOKENS = 30
 _WITHOUT_CONTENT = ("N/A", "[MASK]", "...")
 _STEP = 8
+_CHUNK_ROWS = 256
 
 Progress = Callable[[int], object]
 Key = TypeVar("Key")
@@ -136,6 +139,7 @@ def evaluate(
     truncate: bool = False,
     calibrate: bool = False,
     seed: int = 0,
+    output: str | Path | None = None,
     limits: BatchLimits | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -156,13 +160,16 @@ def evaluate(
         truncate: Whether an input that is too long is cut; otherwise it is an error.
         calibrate: As in `Job`.
         seed: Of the draw of rows and of the bootstrap.
+        output: File to which predictions are appended as they are made, one JSON object per row; several tasks and
+            splits may share it. What it holds of this split is not predicted again: an evaluation that was stopped
+            goes on, and ends as if it had not been.
         limits: How large a batch may be.
-        progress: Called after each batch with its number of rows.
+        progress: Called after each batch with its number of rows; first with those that `output` holds.
         **options: What `Prompted.generate` takes besides, such as `num_beams`.
 
     Raises:
-        ConfigError: If `prompt` is something else, labels are to be ranked and the task has none, or an encoder-only
-            model is to generate.
+        ConfigError: If `prompt` is something else, labels are to be ranked and the task has none, an encoder-only
+            model is to generate, or `output` holds something else than predictions of these rows by this prompt.
         DataError: If the split is empty.
         LengthError: If an input is too long and may not be cut.
         MismatchError: If the prompt was made for another backbone.
@@ -193,7 +200,10 @@ def evaluate(
         calibrate=calibrate,
         seed=seed,
     )
-    return evaluate_many(Prompted(backbone, prompts), {"": job}, limits=limits, progress=progress, **options)[""]
+    model = Prompted(backbone, prompts)
+    if output is None:
+        return evaluate_many(model, {"": job}, limits=limits, progress=progress, **options)[""]
+    return _evaluate_into(PredictionFile(output), model, job, limits=limits, progress=progress, **options)
 
 
 def evaluate_many(
@@ -223,6 +233,53 @@ def evaluate_many(
     """
     start = time.perf_counter()
     examples = {name: job.examples() for name, job in jobs.items()}
+    said = _answer(model, jobs, examples, limits=limits, progress=progress, **options)
+    seconds = time.perf_counter() - start
+    return {name: _measured(job, examples[name], said[name], seconds) for name, job in jobs.items()}
+
+
+def _evaluate_into(
+    file: PredictionFile,
+    model: Prompted,
+    job: Job,
+    *,
+    limits: BatchLimits | None,
+    progress: Progress | None,
+    **options: Any,
+) -> Evaluation:
+    """Evaluate in chunks of rows, each written when it is done; those that the file holds are not asked again."""
+    start = time.perf_counter()
+    examples = job.examples()
+    made_with = {
+        "backbone": model.backbone.fingerprint.to_mapping(),
+        "prompt": None if job.prompt is None else digest_prompt(model.prompts[job.prompt]),
+        "text": None if job.text is None else job.text.text,
+        "by": job.evaluates_by,
+        "format": job.task.format.to_mapping(),
+        **{name: getattr(job, name) for name in ("max_new_tokens", "max_input_tokens", "truncate", "calibrate")},
+        "options": options,
+    }
+    said = file.begin(job.task, job.split, examples, made_with)
+    if progress is not None and said:
+        progress(len(said))
+    while len(said) < len(examples):
+        chunk = examples[len(said) : len(said) + _CHUNK_ROWS]
+        answers = _answer(model, {"": job}, {"": chunk}, limits=limits, progress=progress, **options)[""]
+        file.add(job.task, job.split, chunk, answers)
+        said += answers
+    return _measured(job, examples, said, time.perf_counter() - start)
+
+
+def _answer(
+    model: Prompted,
+    jobs: Mapping[Key, Job],
+    examples: Mapping[Key, Sequence[Example]],
+    *,
+    limits: BatchLimits | None,
+    progress: Progress | None,
+    **options: Any,
+) -> dict[Key, list[Said]]:
+    """What is said of the rows of several jobs, in batches that mix them."""
     queries = {name: job.queries(model.backbone, examples[name]) for name, job in jobs.items()}
 
     def asked(by: str) -> list[Query]:
@@ -232,25 +289,31 @@ def evaluate_many(
     made = predict_texts(model, generating, limits=limits, progress=progress, **options) if generating else ()
     texts = iter(list(made))
     choices = iter(list(classify(model, ranking, limits=limits, progress=progress)))
-    seconds = time.perf_counter() - start
-    evaluations = {}
+    said: dict[Key, list[Said]] = {}
     for name, job in jobs.items():
         count = len(examples[name])
-        chosen: list[Choice] = list(itertools.islice(choices, count)) if job.evaluates_by == "rank" else []
+        if job.evaluates_by == "generate":
+            said[name] = [Said(text) for text in itertools.islice(texts, count)]
+            continue
+        chosen: list[Choice] = list(itertools.islice(choices, count))
         if job.calibrate:
             without = list(classify(model, job.without_content(), limits=limits))
             chosen = [calibrated(choice, without) for choice in chosen]
-        evaluations[name] = measure(
-            job.task,
-            job.split,
-            examples[name],
-            [choice.label for choice in chosen] or list(itertools.islice(texts, count)),
-            by=job.evaluates_by,
-            probabilities=[choice.probabilities for choice in chosen] or None,
-            seed=job.seed,
-            seconds=seconds,
-        )
-    return evaluations
+        said[name] = [Said(choice.label, choice.probabilities) for choice in chosen]
+    return said
+
+
+def _measured(job: Job, examples: Sequence[Example], said: Sequence[Said], seconds: float) -> Evaluation:
+    return measure(
+        job.task,
+        job.split,
+        examples,
+        [one.text for one in said],
+        by=job.evaluates_by,
+        probabilities=[one.probabilities for one in said],
+        seed=job.seed,
+        seconds=seconds,
+    )
 
 
 def _label_room(backbone: Backbone, task: Task) -> int:

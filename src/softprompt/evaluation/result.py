@@ -18,7 +18,7 @@ from softprompt.evaluation.resampling import Resampled, bootstrap, mean_of, resa
 from softprompt.evaluation.ways import By
 from softprompt.tasks import Answers, Example, Task, compute_available, match_label
 
-__all__ = ["Evaluation", "Interval", "Prediction", "draw_rows", "measure"]
+__all__ = ["Evaluation", "Interval", "Prediction", "draw_rows", "measure", "predicted"]
 
 _RESAMPLES = 1000
 _ILLEGAL, _EMPTY = "illegal", "empty"
@@ -178,6 +178,26 @@ def draw_rows(task: Task, split: str, rows: int | None, seed: int) -> list[Examp
     return [example for example in examples if task.group_of(example) in drawn]
 
 
+def predicted(task: Task, example: Example, text: str, probabilities: Mapping[str, float] | None = None) -> Prediction:
+    """A row with what was said of it.
+
+    Args:
+        task: Whose labels and groups to take.
+        example: The row.
+        text: What was said.
+        probabilities: Of each label, where labels were ranked.
+    """
+    return Prediction(
+        input=example.input,
+        targets=example.targets,
+        prediction=text,
+        label=match_label(text, task.labels or ()),
+        probabilities=probabilities,
+        source=example.source,
+        group=task.group_of(example),
+    )
+
+
 def measure(
     task: Task,
     split: str,
@@ -203,15 +223,7 @@ def measure(
     """
     labels = task.labels or ()
     predictions = tuple(
-        Prediction(
-            input=example.input,
-            targets=example.targets,
-            prediction=text,
-            label=match_label(text, labels),
-            probabilities=shares,
-            source=example.source,
-            group=task.group_of(example),
-        )
+        predicted(task, example, text, shares)
         for example, text, shares in zip(examples, said, probabilities or [None] * len(said), strict=True)
     )
     metrics, missing = compute_available(task.metrics, task.answers(examples, said))

@@ -16,6 +16,7 @@ from softprompt.tasks.metrics import (
     metric_names,
     register_metric,
 )
+from softprompt.tasks.mixture import Mixing, Mixture
 from softprompt.tasks.rows import Row, read_rows
 from softprompt.tasks.task import Task
 from softprompt.tasks.template import PROMPT_MARK, FilledText
@@ -26,6 +27,8 @@ __all__ = [
     "Example",
     "FilledText",
     "HubSource",
+    "Mixing",
+    "Mixture",
     "Row",
     "Scorer",
     "Task",

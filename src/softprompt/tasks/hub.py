@@ -33,12 +33,14 @@ class HubSource:
         path: The data set's id.
         subset: Its configuration, where it has several.
         splits: The task's splits to the data set's; splits without labels are left out.
+        revision: Branch, tag or commit; None takes the newest.
         adapt: From the data set's rows to the task's.
     """
 
     path: str
     subset: str | None = None
     splits: Mapping[str, str]
+    revision: str | None = None
     adapt: Adapt = unchanged
 
     def __str__(self) -> str:
@@ -51,7 +53,7 @@ class HubSource:
             ConfigError: If the data set lacks one of the splits.
             DataError: If the data set cannot be loaded.
         """
-        found = read_hub(self.path, self.subset, splits=self.splits)
+        found = read_hub(self.path, self.subset, splits=self.splits, revision=self.revision)
         return {split: self.adapt(split, rows) for split, rows in found.items()}
 
 

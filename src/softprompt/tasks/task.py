@@ -196,6 +196,7 @@ class Task:
         words: str | None = None,
         context: str | None = None,
         metrics: Sequence[str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
         split_seed: int = 0,
@@ -217,6 +218,7 @@ class Task:
             context: Column of the input in whose words the target stands.
             metrics: Names of metrics; by default accuracy and macro_f1 with label words, entity_f1 and tag_accuracy
                 with tagged words, else exact_match and token_f1.
+            group: Column that rows have in common which are scored together, such as a question with several answers.
             name: The task's name; by default the stem of its first file.
             on_bad_row: `error` stops at the first bad row, `skip` counts them in `report`.
             split_seed: Seed of the split of a lone train file.
@@ -243,6 +245,7 @@ class Task:
             name=name or next((Path(path).name.partition(".")[0] for path in paths.values()), ""),
             on_bad_row=on_bad_row,
             lone_train=(split_seed, split_sizes),
+            group=group,
         )
 
     @classmethod
@@ -258,6 +261,7 @@ class Task:
         words: str | None = None,
         context: str | None = None,
         metrics: Sequence[str] | None = None,
+        group: str | None = None,
         name: str = "rows",
         on_bad_row: OnBadRow = "error",
         split_seed: int = 0,
@@ -275,6 +279,7 @@ class Task:
             words: Column of the input whose words are tagged; the target's column holds a tag for each.
             context: Column of the input in whose words the target stands.
             metrics: Names of metrics.
+            group: Column that rows have in common which are scored together.
             name: The task's name.
             on_bad_row: `error` or `skip`.
             split_seed: Seed of the split.
@@ -300,6 +305,7 @@ class Task:
             name=name,
             on_bad_row=on_bad_row,
             lone_train=(split_seed, split_sizes),
+            group=group,
         )
 
     @classmethod
@@ -318,6 +324,7 @@ class Task:
         words: str | None = None,
         context: str | None = None,
         metrics: Sequence[str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         on_bad_row: OnBadRow = "error",
         split_seed: int = 0,
@@ -339,6 +346,7 @@ class Task:
             words: Column of the input whose words are tagged; the target's column holds a tag for each.
             context: Column of the input in whose words the target stands.
             metrics: Names of metrics.
+            group: Column that rows have in common which are scored together.
             name: The task's name; by default the last part of `path`.
             on_bad_row: `error` or `skip`.
             split_seed: Seed of the split.
@@ -364,6 +372,7 @@ class Task:
             name=name or path.rstrip("/").rpartition("/")[2],
             on_bad_row=on_bad_row,
             lone_train=(split_seed, split_sizes),
+            group=group,
         )
 
     @classmethod

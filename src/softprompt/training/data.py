@@ -232,16 +232,30 @@ def cut(
 class Batches:
     """The batches of one run, endless, in the order of its seed.
 
+    Attributes:
+        epoch: The epoch of the next batch, from 0.
+        index: The next batch's place in it.
+
     Args:
         rows: Tokenized rows.
         batch_size: Most rows of a batch.
         batch_tokens: Most tokens of a batch, padding included; a longer row is a batch of its own. None does not
             bound them.
         seed: Of the order.
+        rows_of: From an epoch to the indices of its rows; None takes every row in every epoch.
     """
 
-    def __init__(self, rows: Sequence[TrainRow], *, batch_size: int, batch_tokens: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        rows: Sequence[TrainRow],
+        *,
+        batch_size: int,
+        batch_tokens: int | None,
+        seed: int,
+        rows_of: Callable[[int], Sequence[int]] | None = None,
+    ) -> None:
         self._rows = rows
+        self._rows_of = rows_of
         self._batch_size = batch_size
         self._batch_tokens = batch_tokens
         self._seed = seed
@@ -264,7 +278,8 @@ class Batches:
 
     def _epoch_order(self) -> list[list[int]]:
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + self.epoch) % 2**63)
-        shuffled = torch.randperm(len(self._rows), generator=generator).tolist()
+        drawn = range(len(self._rows)) if self._rows_of is None else self._rows_of(self.epoch)
+        shuffled = [drawn[place] for place in torch.randperm(len(drawn), generator=generator).tolist()]
         window = self._batch_size * _WINDOW_BATCHES
         batches: list[list[int]] = []
         for start in range(0, len(shuffled), window):

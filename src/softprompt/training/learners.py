@@ -38,7 +38,7 @@ class PromptLearner:
 
     Args:
         run: The name of the run, which the prompts are known by.
-        prompts: By the task's name.
+        prompts: By the task's name; a single one is every task's.
     """
 
     def __init__(self, run: str, prompts: Mapping[str, SoftPrompt]) -> None:
@@ -49,7 +49,7 @@ class PromptLearner:
 
     def asked_as(self, task: str) -> str:
         """The name by which rows of a task ask for its prompt."""
-        return self._names[task]
+        return self._names[task] if len(self._names) > 1 else next(iter(self._names.values()))
 
     def penalty(self) -> Tensor | None:
         """What is added to the loss of a step, if anything."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from softprompt.loop.optimizers import build_optimizer
 from softprompt.loop.schedules import build_schedule
 from softprompt.training.data import Batches, TrainRow
 from softprompt.training.learners import Learned, Learner
+from softprompt.training.mixing import MixedRows
 from softprompt.training.run import Run
 
 __all__ = ["Member", "Status"]
@@ -28,14 +30,23 @@ class Member:
     Args:
         run: Its settings.
         learner: What it trains, on the backbone's device.
-        rows: Its tokenized training rows.
+        rows: Its tokenized training rows, by the names of its tasks.
     """
 
-    def __init__(self, run: Run, learner: Learner, rows: list[TrainRow]) -> None:
+    def __init__(self, run: Run, learner: Learner, rows: Mapping[str, Sequence[TrainRow]]) -> None:
         self.run = run
         self.learner = learner
         self._parameters = [p for p in learner.module.parameters() if p.requires_grad]
-        self._batches = Batches(rows, batch_size=run.batch_size, batch_tokens=run.batch_tokens, seed=run.seed)
+        counts = {task: len(several) for task, several in rows.items()}
+        self._batches = Batches(
+            [row for several in rows.values() for row in several],
+            batch_size=run.batch_size,
+            batch_tokens=run.batch_tokens,
+            seed=run.seed,
+            rows_of=MixedRows(run.mixture, counts, seed=run.seed) if len(counts) > 1 else None,
+        )
+        self._task_of = {id(row): task for task, several in rows.items() for row in several}
+        self.drawn: Counter[str] = Counter(dict.fromkeys(counts, 0))
         self._optimizer = build_optimizer(
             run.optimizer, self._parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
         )
@@ -72,7 +83,15 @@ class Member:
 
     def draw(self) -> list[TrainRow]:
         """The rows of its next step."""
-        return [row for _ in range(self.run.accumulate) for row in self._batches.draw()]
+        rows = [row for _ in range(self.run.accumulate) for row in self._batches.draw()]
+        self.drawn.update(self._task_of[id(row)] for row in rows)
+        return rows
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each task in the rows that were drawn so far; none before the first."""
+        total = self.drawn.total()
+        return {task: count / total for task, count in self.drawn.items()} if total else {}
 
     def advance(self, loss: float) -> None:
         """Take the optimizer's step for gradients that were just added, and that of a penalty on the values.
@@ -153,16 +172,18 @@ class Member:
         return self.step if self._best is None else self.best_step
 
     def told(self) -> dict[str, dict[str, Any]]:
-        """What the results are to know, by task: its format, the run's settings and scores, and how the run ended."""
-        end = {"status": self.status, "reason": self.reason, "best_step": self.result_step}
+        """What the results are to know, by what they are for: format, settings, scores, and how the run ended."""
+        end: dict[str, Any] = {"status": self.status, "reason": self.reason, "best_step": self.result_step}
+        if len(self.drawn) > 1:
+            end["shares"] = self.shares
         return {
-            task.name: {
-                "task": task.name,
-                "format": task.format.to_mapping(),
+            name: {
+                "task": name,
+                "format": None if form is None else form.to_mapping(),
                 "run": {**self.run.settings(), **end},
                 "metrics": {"validation": self.metrics} if self.metrics else {},
             }
-            for task in self.run.tasks
+            for name, form in self.run.learned_for.items()
         }
 
     def result(self) -> Learned:
@@ -176,6 +197,7 @@ class Member:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "batches": {"epoch": self._batches.epoch, "index": self._batches.index},
+            "drawn": dict(self.drawn),
             "best": self._best,
             "before": self._before,
             **{key: getattr(self, key) for key in _PLAIN},
@@ -188,6 +210,7 @@ class Member:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._batches.go_to(**state["batches"])
+        self.drawn.update(state.get("drawn", {}))  # checkpoints of older versions do not count
         self._best, self._before, self._waited = state["best"], state["before"], state["waited"]
         for key in _PLAIN:
             setattr(self, key, state[key])

@@ -25,6 +25,7 @@ class RunResult:
         learned: The best prompt, prompts by task, or tuned model, by the run's metric; the last good one if it was
             never evaluated.
         trained: Values that training changed, those of a reparameterisation included.
+        shares: Of several tasks, the share of each in the rows that were drawn.
         metrics: Its scores on the validation split.
         history: One entry per step: `step`, `loss` (nats per token), `learning_rate`, and scores where it was
             evaluated.
@@ -36,6 +37,7 @@ class RunResult:
 
     learned: Learned
     trained: int
+    shares: Mapping[str, float]
     metrics: Mapping[str, float]
     history: list[dict[str, float]]
     best_step: int

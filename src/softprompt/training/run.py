@@ -16,8 +16,9 @@ from softprompt.errors import ConfigError, MissingDependencyError
 from softprompt.evaluation import By, choose_way
 from softprompt.loop.optimizers import optimizer_names
 from softprompt.loop.schedules import schedule_names
+from softprompt.prompts import MultitaskPrompt
 from softprompt.prompts.registry import Method, name_of
-from softprompt.tasks import Task, get_scorer
+from softprompt.tasks import Mixture, Task, TextFormat, get_scorer
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Loss", "Precision", "Run", "TrainConfig"]
@@ -37,8 +38,8 @@ class Run:
     Attributes:
         name: What results and folders call it: letters, digits, `_`, `.`, `-`.
         method: How the prompt is made; or a baseline that trains weights: `ModelTuning`, `LoRA`, `IA3`.
-        task: What it learns; its `train` split is trained on. Several tasks are mixed in proportion to their rows; a
-            method of one prompt takes one task alone.
+        task: What it learns; its `train` split is trained on. Several tasks are mixed in proportion to their rows, or
+            as a `Mixture` says. A method of one prompt takes one task, or a mixture, which one prompt then learns.
         seed: Of the prompt's start and the order of the data.
         loss: `likelihood` of the target's tokens, as in both papers; or `rank`: of the target among the task's label
             words, by the scores that evaluation ranks them by (Schick and Schütze 2021, §3.1). An encoder-only model
@@ -69,7 +70,7 @@ class Run:
 
     name: str
     method: Method | WeightMethod
-    task: Task | Sequence[Task]
+    task: Task | Sequence[Task] | Mixture
     seed: int = 0
     loss: Loss = "likelihood"
     optimizer: str = "adafactor"
@@ -111,7 +112,7 @@ class Run:
                 raise ConfigError(f"{setting}={value}: expected a positive number.")
         if self.warmup_steps > self.steps:
             raise ConfigError(f"warmup_steps={self.warmup_steps} is more than steps={self.steps}.")
-        if not isinstance(self.task, Task):
+        if not isinstance(self.task, Task | Mixture):
             object.__setattr__(self, "task", tuple(self.task))
         names = [task.name for task in self.tasks]
         if not names or len(set(names)) < len(names):
@@ -138,7 +139,26 @@ class Run:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What it learns: one task, or several."""
-        return (self.task,) if isinstance(self.task, Task) else tuple(self.task)
+        if isinstance(self.task, Task):
+            return (self.task,)
+        return tuple(self.task.tasks if isinstance(self.task, Mixture) else self.task)
+
+    @property
+    def mixture(self) -> Mixture:
+        """Its tasks, and how they share the rows that it trains on."""
+        return self.task if isinstance(self.task, Mixture) else Mixture(self.tasks)
+
+    @property
+    def learns_as_one(self) -> bool:
+        """Whether one prompt learns all tasks of a mixture."""
+        return isinstance(self.task, Mixture) and not isinstance(self.method, WeightMethod | MultitaskPrompt)
+
+    @property
+    def learned_for(self) -> dict[str, TextFormat | None]:
+        """What its results are for, with the format that is stored beside each: the tasks, or the mixture as one."""
+        if self.learns_as_one and len(self.tasks) > 1:
+            return {self.mixture.name: None}
+        return {task.name: task.format for task in self.tasks}
 
     def evaluates_by(self, task: Task) -> By:
         """How it is evaluated on one of its tasks."""
@@ -195,7 +215,8 @@ class Run:
         name = self.method.name if isinstance(self.method, WeightMethod) else name_of(self.method)
         method = {"name": name, **to_mapping(self.method)}
         tasks = [{"task": task.name, "data": task.report.counts()} for task in self.tasks]
-        return to_mapping({**plain, "method": method, **(tasks[0] if len(tasks) == 1 else {"tasks": tasks})})
+        several = {"tasks": tasks, **(self.task.settings() if isinstance(self.task, Mixture) else {})}
+        return to_mapping({**plain, "method": method, **(tasks[0] if len(tasks) == 1 else several)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ once, and small batches of many runs fill the machine.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.interrupts import Interrupts
-from softprompt.prompts import MultitaskPrompt
+from softprompt.prompts import MultitaskPrompt, SoftPrompt
 from softprompt.tasks import Task, compute_available
-from softprompt.training.data import digest, encode_rows
+from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder
 from softprompt.training.learners import Learner, PromptLearner, WeightLearner
 from softprompt.training.member import Member
@@ -82,11 +82,10 @@ class _Session:
             gradient_checkpointing=config.gradient_checkpointing,
         )
         rows = {
-            run.name: [
-                row
+            run.name: {
+                task.name: encode_rows(self.model, run, task, learners[run.name].asked_as(task.name))
                 for task in run.tasks
-                for row in encode_rows(self.model, run, task, learners[run.name].asked_as(task.name))
-            ]
+            }
             for run in runs
         }
         self.left_out = {run.name: _targets(run) - len(rows[run.name]) for run in runs}
@@ -98,7 +97,7 @@ class _Session:
             "backbone": backbone.fingerprint.to_mapping(),
             "precision": config.precision,
             **({"halve_at": list(config.halve_at)} if config.halve_at else {}),
-            "runs": {run.name: {**run.settings(), "data": digest(rows[run.name])} for run in runs},
+            "runs": {run.name: {**run.settings(), "data": _digest(rows[run.name])} for run in runs},
         }
         self.folder = SessionFolder(config, identity) if config.output_dir is not None else None
         self.missing: dict[str, str] = {}
@@ -230,6 +229,7 @@ class _Session:
             member.run.name: RunResult(
                 learned=learned[member.run.name],
                 trained=member.num_trained,
+                shares=member.shares if len(member.run.tasks) > 1 else {},
                 metrics=member.metrics,
                 history=member.history,
                 best_step=member.result_step,
@@ -263,6 +263,10 @@ def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _learner(backbone: Backbone, run: Run) -> Learner:
     if isinstance(run.method, WeightMethod):
         return WeightLearner(backbone, run.method)
+    if run.learns_as_one:
+        prompt = run.method.build(backbone, run.mixture, run.seed)
+        _check_headless(run, prompt)
+        return PromptLearner(run.name, {next(iter(run.learned_for)): prompt})
     if isinstance(run.method, MultitaskPrompt):
         return PromptLearner(
             run.name, run.method.build_all(backbone, {task.name: task for task in run.tasks}, run.seed)
@@ -270,10 +274,22 @@ def _learner(backbone: Backbone, run: Run) -> Learner:
     if len(run.tasks) > 1:
         raise ConfigError(
             f"run {run.name!r}: a prompt of {type(run.method).__name__} learns one task, not {len(run.tasks)}; use"
-            " MultitaskPrompt, or a run for each task."
+            " MultitaskPrompt, a Mixture for one prompt of all, or a run for each task."
         )
     (task,) = run.tasks
     return PromptLearner(run.name, {task.name: run.method.build(backbone, task, run.seed)})
+
+
+def _check_headless(run: Run, prompt: SoftPrompt) -> None:
+    if prompt().head and len(run.tasks) > 1:
+        raise ConfigError(
+            f"run {run.name!r}: a head has the classes of one task; train the prompt of a mixture without, or a run for"
+            " each task."
+        )
+
+
+def _digest(rows: Mapping[str, Sequence[TrainRow]]) -> str:
+    return digest([row for several in rows.values() for row in several])
 
 
 def _job(member: Member, task: Task) -> Job:

@@ -13,7 +13,7 @@ from softprompt.tasks.metrics.answers import normalise_answer
 
 BUILT_IN = (
     "accuracy", "bleu", "bleu_multi", "bleu_uncased", "chrf", "exact_match", "macro_f1", "rouge1", "rouge2", "rougeL",
-    "rougeL_coco", "tag_accuracy", "token_f1", "wsc",
+    "rougeL_coco", "rougeLsum", "tag_accuracy", "token_f1", "wsc",
 )  # fmt: skip
 NEED_MORE = ("binary_f1", "cider", "entity_f1", "meteor", "multirc", "nist", "record", "ter")
 
@@ -54,6 +54,9 @@ def metrics(monkeypatch):
         ("rouge1", QUICK_SAID, QUICK_TRUE, 100 * 2 * 6 / 17),
         ("rouge2", QUICK_SAID, QUICK_TRUE, 100 * 2 * 2 / 15),
         ("rougeL", QUICK_SAID, QUICK_TRUE, 100 * 2 * 5 / 17),
+        # Lin 2004, §3.2: the two sentences share "1 2" and "1 3 5" with the reference, together four of its five words.
+        ("rougeLsum", ["1 2 6 7 8\n1 3 8 9 5"], [["1 2 3 4 5"]], 100 * 2 * 4 / (5 + 10)),
+        ("rougeLsum", QUICK_SAID, QUICK_TRUE, 100 * 2 * 5 / 17),
     ],
 )
 def test_golden_values(name, predictions, references, score):
@@ -77,7 +80,9 @@ def test_rows_may_differ_in_their_number_of_references(name):
     assert get_metric(name)(said[::-1], short[::-1]) == pytest.approx(get_metric(name)(said, short))
 
 
-@pytest.mark.parametrize("name", ["accuracy", "exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "rougeL_coco"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "rougeL_coco", "rougeLsum"]
+)
 def test_the_best_reference_counts(name):
     assert compute_metrics([name], ["one two three"], [["zero", "one two three", "one"]]) == {name: pytest.approx(100)}
 

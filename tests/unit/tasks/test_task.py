@@ -214,3 +214,34 @@ def test_tags_are_those_of_all_splits():
     again = task.with_format(input="tag {w}")
     assert again.tags == task.tags
     assert again.examples("validation")[0].input == "tag c"
+
+
+ANSWERS = [
+    {"text": f"{question} {answer}", "label": str(label), "question": question}
+    for question, labels in enumerate([(0, 1, 1), (1, 0)])
+    for answer, label in enumerate(labels)
+]
+SCORED_TOGETHER = {
+    "input": "{text}", "target": "{label}", "label_words": {"0": "no", "1": "yes"}, "metrics": ["multirc"],
+    "group": "question",
+}  # fmt: skip
+
+
+def test_rows_may_be_scored_in_groups(tmp_path):
+    """Only tasks by name could say which rows belong together."""
+    for split in ("train", "validation"):
+        lines = [json.dumps(row) + "\n" for row in ANSWERS]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    made = [
+        Task.from_rows({"validation": ANSWERS}, **SCORED_TOGETHER),
+        Task.from_files(validation=tmp_path / "validation.jsonl", **SCORED_TOGETHER),
+        Task.from_hub(str(tmp_path), **SCORED_TOGETHER),
+    ]
+    for task in made:
+        rows = task.examples("validation")
+        assert [task.group_of(row) for row in rows] == ["0", "0", "0", "1", "1"]
+        assert task.answers(rows, ["yes"] * 5).groups == ["0", "0", "0", "1", "1"]
+    with pytest.raises(DataError, match="validation:0 has no column 'asked', which says what it is scored with"):
+        Task.from_rows({"validation": ANSWERS}, **{**SCORED_TOGETHER, "group": "asked"})
+    with pytest.raises(ConfigError, match="group"):
+        Task.from_rows({"validation": ANSWERS}, **{**SCORED_TOGETHER, "group": None})

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.shares import split_by_text
-from softprompt.tasks.builtin.squad_format import QA_FORMAT, QA_METRICS, first_answers, read_squad
+from softprompt.tasks.builtin.squad_format import QA_FORMAT, QA_METRICS, answers_on_hub, first_answers, read_squad
 from softprompt.tasks.definition import TaskDefinition
+from softprompt.tasks.hub import HubSource
 from softprompt.tasks.rows import Row
 
 __all__ = ["QED_NQ", "SQUAD", "SQUADSHIFTS"]
@@ -77,6 +78,7 @@ SQUAD = TaskDefinition(
     source="https://rajpurkar.github.io/SQuAD-explorer, version 1.1",
     licence="CC BY-SA 4.0",
     citation="Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text, EMNLP",
+    hub=HubSource(path="rajpurkar/squad", splits={"train": "train", "validation": "validation"}, adapt=answers_on_hub),
     layout="train-v1.1.json and dev-v1.1.json, or one of them.",
 )
 

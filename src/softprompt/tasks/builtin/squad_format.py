@@ -10,9 +10,10 @@ from typing import Any
 from softprompt.errors import DataError
 from softprompt.tasks.documents import read_json
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.reshaping import member, members, reshape
 from softprompt.tasks.rows import Row, read_rows
 
-__all__ = ["QA_FORMAT", "QA_METRICS", "first_answers", "read_mrqa", "read_squad"]
+__all__ = ["QA_FORMAT", "QA_METRICS", "answers_on_hub", "first_answers", "read_mrqa", "read_squad"]
 
 QA_FORMAT = TextFormat(input="question: {question} context: {context}", target="{answers}", context="context")
 QA_METRICS = ("token_f1", "exact_match")
@@ -60,6 +61,20 @@ def read_mrqa(path: Path) -> Iterator[Row]:
                 yield from _questions(row.columns, f"{row.source} ")
             except DataError as problem:
                 yield replace(row, problem=str(problem))
+
+
+def answers_on_hub(split: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows of SQuAD as the hub has them, with their distinct answers as a list; the first alone to train on."""
+
+    def listed(columns: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        texts = members(member(columns, "answers", dict), "text", str)
+        distinct = [text for text in dict.fromkeys(texts) if text.strip()]
+        if not distinct:
+            raise DataError(UNANSWERED)
+        yield {**columns, "answers": distinct}
+
+    adapted = reshape(rows, listed)
+    return first_answers(adapted) if split == "train" else adapted
 
 
 def first_answers(rows: Iterable[Row]) -> Iterator[Row]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.shares import split_by_text
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.hub import HubSource
+from softprompt.tasks.reshaping import member, reshape
 from softprompt.tasks.rows import Row, numbered_lines
 
 __all__ = ["TREC", "read_questions", "read_trec"]
 
 FILES = {"train": ["train_5500.label", "train.txt"], "test": ["TREC_10.label", "test.txt"]}
+COARSE = ("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM")
+HELD_OUT = {"train": 90, "validation": 10}
 LINE = re.compile(r"([A-Z]+):(\w+)\s+(\S.*)")
 
 
@@ -23,7 +28,7 @@ def read_trec(folder: Path) -> dict[str, Iterator[Row]]:
     files = {split: paths[0] for split, paths in files_at_hand(folder, FILES).items()}
     splits: dict[str, Iterator[Row]] = {}
     if "train" in files:
-        splits = split_by_text(lambda: read_questions(files["train"]), "question", {"train": 90, "validation": 10})
+        splits = split_by_text(lambda: read_questions(files["train"]), "question", HELD_OUT)
     return splits | {split: read_questions(file) for split, file in files.items() if split not in splits}
 
 
@@ -42,6 +47,21 @@ def read_questions(path: Path) -> Iterator[Row]:
             yield Row(
                 f"{path}:{number}", {}, f"holds {text!r:.60}; expected a class and a question, as in NUM:dist How"
             )
+
+
+def from_hub(split: str, rows: Iterable[Row]) -> Iterable[Row]:
+    """The rows of the hub, where classes are numbers; its training split is divided as the file is.
+
+    In one training question the hub has a space for a byte that is no letter.
+    """
+
+    def named(columns: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        number = member(columns, "coarse_label", int)
+        coarse = COARSE[number] if 0 <= number < len(COARSE) else number
+        yield {**columns, "coarse": coarse, "question": member(columns, "text", str)}
+
+    shaped = reshape(rows, named)
+    return split_by_text(lambda: shaped, "question", HELD_OUT)[split] if split in HELD_OUT else shaped
 
 
 TREC = TaskDefinition(
@@ -68,6 +88,12 @@ TREC = TaskDefinition(
     source="https://cogcomp.seas.upenn.edu/Data/QA/QC; also in nltk_data (qc)",
     licence="none stated by the authors",
     citation="Li and Roth 2002, Learning Question Classifiers, COLING",
+    hub=HubSource(
+        path="CogComp/trec",
+        splits={"train": "train", "validation": "train", "test": "test"},
+        revision="refs/convert/parquet",  # the newest is a script, which `datasets` runs no more
+        adapt=from_hub,
+    ),
     layout=(
         "train_5500.label or train.txt and, if at hand, TREC_10.label or test.txt; each line a coarse class, a colon, "
         "a fine class, a space and the question."

@@ -20,6 +20,7 @@ __all__ = [
     "rouge2",
     "rouge_l",
     "rouge_l_coco",
+    "rouge_l_sum",
     "ter",
 ]
 
@@ -161,6 +162,18 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
         Lin 2004, §3.
     """
     return {"rougeL": rouge("rougeL", predictions, references)}
+
+
+def rouge_l_sum(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Mean over rows, in percent, of ROUGE-L of whole summaries, whose lines are their sentences; best reference.
+
+    For each sentence of the reference, the words of its longest common subsequences with all sentences of the
+    prediction count together. A text in one line has its ROUGE-L, but that a word counts no more often than in both.
+
+    References:
+        Lin 2004, §3.2; See et al. 2017, §5 (its use for CNN/DailyMail).
+    """
+    return {"rougeLsum": rouge("rougeLsum", predictions, references)}
 
 
 def rouge_l_coco(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from softprompt.tasks.metrics.overlap import (
     rouge2,
     rouge_l,
     rouge_l_coco,
+    rouge_l_sum,
     ter,
 )
 from softprompt.tasks.metrics.referents import wsc
@@ -50,6 +51,7 @@ METRICS: Registry[Metric | Scorer] = Registry(
         "rouge2": rouge2,
         "rougeL": rouge_l,
         "rougeL_coco": rouge_l_coco,
+        "rougeLsum": rouge_l_sum,
         "tag_accuracy": tag_accuracy,
         "ter": Scorer(function=ter, scores=("ter",), less_is_better=True),
         "token_f1": token_f1,

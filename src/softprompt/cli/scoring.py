@@ -1,0 +1,178 @@
+"""What `softprompt evaluate` scores, on every task and split that is asked for, and the table of it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeAlias, final
+
+import softprompt as sp
+from softprompt.cli.tables import print_table
+from softprompt.errors import ConfigError
+from softprompt.evaluation import Evaluation, TextPrompt, compare, evaluate_majority, read_evaluation
+from softprompt.loop.progress import Progress
+from softprompt.tasks import Task, get_scorer
+
+__all__ = ["Scores", "pick_splits", "print_evaluations", "read_prompts", "scores_against"]
+
+Asked: TypeAlias = Sequence[tuple[Task, str]]
+Found: TypeAlias = dict[tuple[str, str], Evaluation]
+"""Evaluations by task and split."""
+
+
+def pick_splits(task: Task, wanted: str | Sequence[str]) -> list[str]:
+    """Those of the splits that a task has; what it has not is told on standard error.
+
+    Raises:
+        ConfigError: If it has none of them, or one is named twice.
+    """
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--split needs names that differ; got {names}.")
+    there = [name for name in names if name in task.splits]
+    if not there:
+        task.examples(names[0])
+    for name in names:
+        if name not in there:
+            print(f"{task.name} has no split {name!r} and is left out of it.", file=sys.stderr)
+    return there
+
+
+def read_prompts(path: str, tasks: Sequence[str]) -> dict[str, sp.SoftPrompt]:
+    """Prompts by the names of the tasks that they are for: one for all, or what a run on several tasks left.
+
+    Args:
+        path: A prompt's folder, or a folder that has one in a folder of its name for each of the tasks.
+        tasks: The names.
+
+    Raises:
+        ArtefactError: If a prompt is missing or damaged.
+    """
+    inner = {name: Path(path, name) for name in tasks}
+    if not Path(path, "prompt.json").exists() and any(Path(one, "prompt.json").exists() for one in inner.values()):
+        return {name: sp.SoftPrompt.load(folder) for name, folder in inner.items()}
+    return dict.fromkeys(tasks, sp.SoftPrompt.load(path))
+
+
+@final
+@dataclass(kw_only=True)
+class Scores:
+    """Scores whatever predicts; the backbone is loaded when it is first needed.
+
+    Attributes:
+        load: Loads the backbone.
+        progress: Where each task and split has a bar.
+        rows: How many rows of each; None for all.
+        options: What `sp.evaluate` takes besides.
+    """
+
+    load: Callable[[], sp.Backbone]
+    progress: Progress
+    rows: int | None
+    options: Mapping[str, Any]
+
+    @functools.cached_property
+    def backbone(self) -> sp.Backbone:
+        """The frozen model."""
+        return self.load()
+
+    def of_prompts(self, asked: Asked, prompts: Mapping[str, sp.SoftPrompt], output: str | None) -> Found:
+        """Of soft prompts, by the names of their tasks; one that goes by no task's name is for files."""
+        return self._of([(task, split, prompts.get(task.name, prompts.get(""))) for task, split in asked], output)
+
+    def of_text(self, asked: Asked, text: TextPrompt | None, output: str | None) -> Found:
+        """Of the backbone behind words, or by itself."""
+        return self._of([(task, split, text) for task, split in asked], output)
+
+    def of_majority(self, asked: Asked, output: str | None) -> Found:
+        """Of the most frequent training target."""
+        return {
+            (task.name, split): evaluate_majority(task, split, rows=self.rows, output=output) for task, split in asked
+        }
+
+    def of_file(self, asked: Asked, path: str) -> Found:
+        """Of predictions that were made before."""
+        return {(task.name, split): read_evaluation(path, task, split, rows=self.rows) for task, split in asked}
+
+    def _of(self, asked: Sequence[tuple[Task, str, sp.SoftPrompt | TextPrompt | None]], output: str | None) -> Found:
+        found = {}
+        for task, split, prompt in asked:
+            count = len(task.examples(split))
+            bar = self.progress.add(f"{task.name} {split}", total=min(self.rows or count, count))
+            found[task.name, split] = sp.evaluate(
+                self.backbone, prompt, task, split, rows=self.rows, output=output, progress=bar.advance, **self.options
+            )
+        return found
+
+
+def scores_against(scores: Scores, asked: Asked, against: str, output: str | None) -> Found:
+    """Scores of what is compared with.
+
+    Args:
+        scores: Scores it.
+        asked: Tasks and splits.
+        against: A prompt's folder, the output file of another evaluation, `bare` or `majority`.
+        output: The file of the first one's predictions; this one's go to a file beside it.
+
+    Raises:
+        ConfigError: If it is none of these.
+    """
+    beside = None if output is None else str(Path(output).with_suffix(f".against{Path(output).suffix}"))
+    if Path(against).is_file():
+        return scores.of_file(asked, against)
+    if Path(against).is_dir():
+        return scores.of_prompts(asked, read_prompts(against, [task.name for task, _ in asked]), beside)
+    if against == "majority":
+        return scores.of_majority(asked, beside)
+    if against == "bare":
+        return scores.of_text(asked, None, beside)
+    raise ConfigError(
+        f"--against {against}: there is no such folder or file; give a prompt's folder, the output file of another "
+        "evaluation, bare or majority."
+    )
+
+
+def print_evaluations(tasks: Sequence[Task], ours: Found, theirs: Found | None) -> None:
+    """Print one table; on standard error, why metrics are left out of it.
+
+    Args:
+        tasks: The tasks, of several of which the mean of their first scores is told for each split that all have.
+        ours: What is scored.
+        theirs: What it is compared with on the same rows, if with anything.
+    """
+    columns = ["task", "split", "metric", "score", "95 % from", "to"]
+    lines: list[tuple[object, ...]] = []
+    for place, found in ours.items():
+        for metric, score in found.items():
+            line = (*place, metric, float(score), *found.intervals[metric])
+            lines.append(line if theirs is None else (*line, *_compared(found, theirs[place], metric)))
+    if theirs is not None:
+        columns += ["against", "difference", "95 % from", "to", "p", "test"]
+    lines += [(*line, *[None] * (len(columns) - len(line))) for line in _means(tasks, ours)]
+    print_table(columns, lines)
+    reasons = {name: reason for found in ours.values() for name, reason in found.missing.items()}
+    for name, reason in reasons.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+
+
+def _compared(first: Evaluation, second: Evaluation, metric: str) -> tuple[object, ...]:
+    if metric not in second:  # the share of illegal labels is of generated ones alone
+        return (None,) * 6
+    found = compare(first, second, metric)
+    return found.second, found.difference, *found.interval, f"{found.p:.3g}", found.test
+
+
+def _means(tasks: Sequence[Task], ours: Found) -> list[tuple[object, ...]]:
+    """By split, the mean of what the tasks watch, where there are several and more of each score is better."""
+    means: list[tuple[object, ...]] = []
+    for split in dict.fromkeys(split for _, split in ours):
+        found = [(task, ours.get((task.name, split))) for task in tasks]
+        scores = [one[task.watched] for task, one in found if one is not None and task.watched in one]
+        less = any(get_scorer(task.metrics[0]).less_is_better for task in tasks)
+        if 1 < len(scores) == len(tasks) and not less:
+            means.append(("mean", split, "first scores", fmean(scores)))
+    return means
