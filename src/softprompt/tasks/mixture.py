@@ -71,6 +71,14 @@ class Mixture:
         return tuple(dict.fromkeys(label for task in self.tasks for label in task.labels or ())) or None
 
     @property
+    def tags(self) -> None:
+        """None: a head over tokens is one task's."""
+
+    @property
+    def context(self) -> None:
+        """None: a head over tokens is one task's."""
+
+    @property
     def segments(self) -> tuple[int, ...]:
         """Virtual tokens at each place that the tasks' inputs have for them.
 
