@@ -117,6 +117,8 @@ def test_generation_ends_before_the_first_stop():
     words = whole.split()
     assert len(words) > 3
     assert said(until=["zzz", words[2]]) == whole[: whole.index(words[2])]
+    assert whole.index(whole[3:]) > 1
+    assert said(until=[whole[3:], whole[1:]]) == whole[:1]
     assert said(until=words[1]) == whole[: whole.index(words[1])]
 
 
