@@ -25,7 +25,7 @@ from softprompt.prompts import SoftPrompt
 try:
     _models, _options, _windows = map(import_module, ("lm_eval.api.model", "lm_eval.models.utils", "lm_eval.utils"))
 except ImportError as error:
-    raise MissingDependencyError("This needs lm-evaluation-harness: pip install lm-eval") from error
+    raise MissingDependencyError("This needs lm-evaluation-harness: pip install 'softprompt[lm-eval]'") from error
 
 __all__ = ["HarnessModel"]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import lm_eval
 import pytest
 import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.huggingface import HFLM
 from tests.models import POSITIONS, tiny_backbone, tiny_prompted
 from tests.unit.evaluation.tasks import REVIEWS
 
 from softprompt.errors import ConfigError, LengthError, MismatchError
+from softprompt.evaluation.harness import HarnessModel
 from softprompt.inference import BatchLimits
-
-harness = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is optional")
 
 GENERATING = ("encoder-decoder", "decoder-only")
 CONTEXTS = ["review : the film was very good", "bad", "topic : a short plot and a long song", "sport"]
@@ -20,15 +23,11 @@ CONTINUATIONS = [" good", " city centre", " so sad", " it is a cheap place"]
 
 
 def model(kind: str, name: str | None = None, **settings):
-    from softprompt.evaluation.harness import HarnessModel
-
     prompted = tiny_prompted(kind)
     return HarnessModel(prompted.backbone, prompted.prompts[name] if name else None, **settings)
 
 
 def requests(kind: str, *arguments):
-    from lm_eval.api.instance import Instance
-
     return [Instance(request_type=kind, doc={}, arguments=one, idx=0) for one in arguments]
 
 
@@ -38,8 +37,6 @@ def pairs():
 
 def theirs(kind: str):
     """The harness's own model of the bare backbone."""
-    from lm_eval.models.huggingface import HFLM
-
     backbone = tiny_backbone(kind)
     return HFLM(
         pretrained=backbone.model,
@@ -86,7 +83,7 @@ def test_a_prompt_is_what_it_is_elsewhere(kind, name):
         ids = torch.tensor([backbone.tokenize(context, special=True)])
         target = backbone.tokenize(continuation)
         expected = prompted.score_ids(ids, torch.ones_like(ids), [[target]], prompts=name)
-        assert score == pytest.approx(float(expected), rel=1e-4)
+        assert score == pytest.approx(expected.item(), rel=1e-4)
         made = prompted.generate(input_ids=ids, prompts=name, max_new_tokens=len(target), do_sample=False)
         said = made[0, ids.shape[1] :] if kind == "decoder-only" else made[0, 1:]
         assert greedy == (said.tolist() == target)
@@ -144,7 +141,6 @@ def test_a_long_text_is_predicted_token_by_token():
 def test_a_local_task_through_the_harness(kind):
     """Its accuracy is that of the labels' log-probabilities, row by row; nothing is loaded from anywhere."""
     import datasets
-    from lm_eval.api.task import ConfigurableTask
 
     rows = [{"text": text, "label": int(label)} for text, label in REVIEWS]
     local = ConfigurableTask(
@@ -160,7 +156,7 @@ def test_a_local_task_through_the_harness(kind):
         }
     )
     prompted = tiny_prompted(kind)
-    found = harness.simple_evaluate(model=model(kind, "rows"), tasks=[local], bootstrap_iters=0, random_seed=None)
+    found = lm_eval.simple_evaluate(model=model(kind, "rows"), tasks=[local], bootstrap_iters=0, random_seed=None)
     backbone = prompted.backbone
     asked = [backbone.tokenize(f"review : {text}", special=True) for text, _ in REVIEWS]
     labels = [backbone.tokenize(f" {label}") for label in ("bad", "good")]
@@ -175,7 +171,5 @@ def test_a_local_task_through_the_harness(kind):
 def test_what_the_harness_cannot_ask():
     with pytest.raises(ConfigError, match="tiny encoder-only is encoder-only; the harness asks for models that"):
         model("encoder-only")
-    from softprompt.evaluation.harness import HarnessModel
-
     with pytest.raises(MismatchError):
         HarnessModel(tiny_backbone("decoder-only"), tiny_prompted("encoder-decoder").prompts["rows"])

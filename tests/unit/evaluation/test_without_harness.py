@@ -13,5 +13,7 @@ from softprompt.errors import MissingDependencyError
 def test_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
     monkeypatch.delitem(sys.modules, "softprompt.evaluation.harness", raising=False)
-    with pytest.raises(MissingDependencyError, match="This needs lm-evaluation-harness: pip install lm-eval"):
+    with pytest.raises(
+        MissingDependencyError, match=r"This needs lm-evaluation-harness: pip install 'softprompt\[lm-eval\]'"
+    ):
         importlib.import_module("softprompt.evaluation.harness")
