@@ -48,6 +48,24 @@ def trained_on(data, seed):
     )
 
 
+def test_rows_may_be_scored_in_groups(run, backbone, tmp_path, monkeypatch):
+    rows = [{"text": f"film {i}", "label": str(i % 2), "asked": str(i // 4)} for i in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = []
+    monkeypatch.setattr(
+        sp, "evaluate", lambda _, __, task, *a, **k: seen.append(task) or evaluate(_, __, task, *a, **k)
+    )
+    given = ("evaluate", "--backbone", backbone, "--group", "asked")
+    file = str(tmp_path / "rows.jsonl")
+    code, table, err = run(*given, "--test_file", file, *TEMPLATES, "--split", "test", "--metrics", "[multirc]")
+    assert code == 0, err
+    assert "f1a" in table
+    assert [seen[0].group_of(one) for one in seen[0].examples("test")] == ["0"] * 4 + ["1"] * 4
+    code, _, err = run(*given, "--task", "subj")
+    assert code == 2
+    assert "--group is for data of your own; the task subj says what is scored together" in err
+
+
 @pytest.mark.parametrize("flag", ["subset", "splits", "dataset_revision"])
 def test_an_option_of_a_data_set_needs_one(run, backbone, flag):
     value = '{"train": train}' if flag == "splits" else "x"

@@ -21,7 +21,7 @@ _FORMAT = ("input", "target", "label_words", "chat", "system", "words", "context
 
 TASK_FLAGS = (
     *("task", "data_dir", *FILE_FLAGS.values(), "dataset", *_DATASET, *_FORMAT),
-    *("metrics", "on_bad_row", "split_seed"),
+    *("metrics", "group", "on_bad_row", "split_seed"),
 )
 
 
@@ -83,6 +83,10 @@ def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) ->
 
 def _read(settings: Mapping[str, Any], files: Mapping[str, str], trained: PromptInfo | None) -> Task:
     if settings["task"] is not None:
+        if settings["group"] is not None:
+            raise ConfigError(
+                f"--group is for data of your own; the task {settings['task']} says what is scored together. Drop it."
+            )
         task = sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
         words = {key: settings[key] for key in _FORMAT if settings[key]}
         task = task.with_format(**words) if words else task
@@ -90,6 +94,7 @@ def _read(settings: Mapping[str, Any], files: Mapping[str, str], trained: Prompt
     reading = {
         **_format(settings, trained.format if trained else None),
         "metrics": settings["metrics"],
+        "group": settings["group"],
         "on_bad_row": settings["on_bad_row"],
         "split_seed": _split_seed(settings["split_seed"], trained),
     }

@@ -28,6 +28,7 @@ def evaluate_prompt(
     target: str | None = None,
     label_words: dict[str, str] | None = None,
     metrics: list[str] | None = None,
+    group: str | None = None,
     chat: bool = False,
     system: str | None = None,
     words: str | None = None,
@@ -77,6 +78,7 @@ def evaluate_prompt(
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
         metrics: Names of metrics.
+        group: Column that rows have in common which are scored together.
         chat: Whether to put the tokenizer's chat template around inputs.
         system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.
         words: Column of the input whose words are tagged; the target's column holds a tag for each.
