@@ -308,6 +308,8 @@ def test_rows_whose_answer_is_cut_off_are_left_out_and_counted(capsys):
     run = short_run("a", task=task, method=PTuningV2(length=2, head=True), **settings)
     train(calm, [run], TrainConfig())
     assert "run 'a': 2 rows are left out: their targets are not in what is read." in capsys.readouterr().err
+    train(calm, [short_run("a", steps=1)], TrainConfig())
+    assert "left out" not in capsys.readouterr().err
     nowhere = Task.from_rows({"train": rows[2:]}, input="{q} : {c}", target="{a}", context="c", split_sizes=(1, 0, 0))
     run = short_run("a", task=nowhere, method=PTuningV2(length=2, head=True), truncate=True, max_input_tokens=12)
     with pytest.raises(DataError, match="run 'a': no row of rows has its target among the tokens of its input"):

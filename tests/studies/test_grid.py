@@ -151,6 +151,11 @@ def test_a_task_names_others_that_it_is_tested_on(tmp_path):
         ConfigError, match="'same' has no test split to test 'reviews' on; set its split: train or vali"
     ):
         read_others("reviews", settings, "test")
+    for key in ("run", "tested_on", "validation_rows"):
+        with pytest.raises(
+            ConfigError, match=f"{key} of 'same', which 'reviews' is tested on: nothing is trained there"
+        ):
+            read_others("reviews", {**settings, "tested_on": {"same": {key: {"a": 1}}}}, "validation")
     with pytest.raises(ConfigError, match="expected tasks by label"):
         read_others("reviews", {**settings, "tested_on": ["same"]}, "validation")
 
@@ -173,3 +178,10 @@ def test_a_task_may_have_settings_of_its_own_runs(tmp_path):
     assert axes == [{}, {}, {"steps": 2}, {"steps": 3}, {"steps": 2}, {"steps": 3}]
     with pytest.raises(ConfigError, match=r"seed of tasks\.ranked: the grid 'small' lists seeds itself"):
         small_grid(tmp_path, tasks={"ranked": {**ranked, "run": {"seed": 1}}})
+
+
+def test_rows_validate_only_where_the_test_has_no_labels(tmp_path):
+    """A grid for files without test labels ended where the authors' complete files were."""
+    settings = small_grid(tmp_path).tasks["reviews"]
+    whole = read_task("reviews", {**settings, "test": settings["validation"]})
+    assert {split: len(whole.examples(split)) for split in whole.splits} == {"train": 40, "validation": 10, "test": 10}

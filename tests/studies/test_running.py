@@ -10,7 +10,7 @@ import pytest
 from tests.studies.grids import small_grid, stored_backbone, stored_task
 from tests.training.sessions import calm_backbone
 
-from softprompt.errors import ConfigError, MissingDependencyError, TrainingInterrupted
+from softprompt.errors import ConfigError, LengthError, MissingDependencyError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
 from softprompt.studies.reading import read_others, read_task
@@ -139,6 +139,25 @@ def test_what_was_learned_is_scored_elsewhere_too(tmp_path):
         "shouted": (best["on shouted_accuracy"],),
         "seen": (best["on seen_accuracy"],),
     }
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            {"metrics": ["exact_match"]},
+            "'reviews' is scored by accuracy, but 'elsewhere', which it is tested on, has exact",
+        ),
+        ({"input": "good " * 200 + "{text}"}, "shorten it, or pass truncate=True"),
+    ],
+)
+def test_what_cannot_be_scored_elsewhere_is_met_before_training(tmp_path, other, message, monkeypatch):
+    """It ended a study after its trainings, and again after each repetition."""
+    monkeypatch.setattr("softprompt.studies.running.train", lambda *a, **k: pytest.fail("trained"))
+    grid = small_grid(tmp_path)
+    tasks = {"reviews": {**grid.tasks["reviews"], "tested_on": {"elsewhere": {"split": "train", **other}}}}
+    with pytest.raises((ConfigError, LengthError), match=message):
+        ran(dataclasses.replace(grid, tasks=tasks), tmp_path / "out")
 
 
 def test_methods_may_be_kept_apart(tmp_path):

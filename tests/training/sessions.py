@@ -154,6 +154,17 @@ def varied_runs(kind: str) -> list[Run]:
             seed=8,
         ),
         Run(
+            name="ranked-phrases",
+            method=PrefixTuning(length=2, hidden=None, init="vocab"),
+            task=sentiment(seed=9, label_words={"0": "bad", "1": "good or great"}),
+            loss="rank",
+            optimizer="adamw",
+            learning_rate=0.02,
+            batch_size=3,
+            steps=13,
+            seed=9,
+        ),
+        Run(
             name="short",
             method=PromptTuning(length=7, init="random"),
             task=first,

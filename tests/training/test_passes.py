@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import pytest
 import torch
-from tests.training.sessions import calm_backbone, difference, moved, sentiment, short_run, trained, varied_runs
+from tests.training.sessions import calm_backbone, difference, moved, sentiment, short_run, trained, varied_runs, words
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import UnsupportedError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
+from softprompt.tasks import Task
 from softprompt.training.data import collate, encode_rows
 from softprompt.training.step import backward, backward_in_memory, cut_passes
 
@@ -246,6 +248,55 @@ def test_targets_are_ranked_as_evaluation_ranks_them(kind, method):
     for one, other in zip(gradient, gradients(model), strict=True):
         assert other.norm() > 1e-4
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_no_run_needs_more_room_in_company_than_alone():
+    """Inputs were cut for their own candidates, and then stood before longer ones of another run."""
+    rows = [{"text": words(120, random.Random(seed)), "label": str(seed % 2)} for seed in range(8)]
+    settings = {"loss": "rank", "truncate": True, "steps": 2}
+    runs = [
+        short_run(name, task=reviews(rows, good), method=PromptTuning(length=3, init="vocab"), **settings)
+        for name, good in (("word", "good"), ("phrase", "good or great or cheap or very good"))
+    ]
+    together = trained("decoder-only", runs)
+    for run in runs:
+        assert together[run.name].status == "finished"
+        assert difference(together[run.name].prompt, trained("decoder-only", [run])[run.name].prompt) < 1e-5
+
+
+def reviews(rows, good):
+    return Task.from_rows(
+        {"train": rows, "validation": rows[:2]}, input="{text}", target="{label}", label_words={"0": "bad", "1": good}
+    )
+
+
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder"])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_candidates_count_towards_a_pass(kind, recomputed, monkeypatch):
+    labels = {str(number): text for number, text in enumerate(["bad", "good", "good or great", "very bad", "cheap"])}
+    task = Task.from_rows(
+        {"train": [{"text": words(12, random.Random(i)), "label": str(i % 5)} for i in range(10)]},
+        input="{text}", target="{label}", label_words=labels, split_sizes=(1, 0, 0),
+    )  # fmt: skip
+    backbone, run = calm_backbone(kind), short_run(task=task, loss="rank")
+    prompts = {"a": run.method.build(backbone, task, 0)}
+    model = Prompted(backbone, prompts, gradient_checkpointing=recomputed, conditioning="concatenation")
+    rows = [("a", row) for row in encode_rows(model, run, task, "a")]
+    tokens, whole = [], type(backbone).call
+
+    def counting(self, *arguments, **keywords):
+        given = (keywords.get(name) for name in ("inputs_embeds", "input_ids", "decoder_input_ids"))
+        read = next(tensor for tensor in given if tensor is not None)
+        tokens.append(read.shape[0] * read.shape[1])
+        return whole(self, *arguments, **keywords)
+
+    monkeypatch.setattr(type(backbone), "call", counting)
+    limit = 250
+    passes = cut_passes(model, rows, limit)
+    assert 1 < len(passes) < len(rows)
+    backward(model, passes, precision="float32")
+    assert max(tokens) <= limit
+    assert max(tokens) > limit / 5
 
 
 def test_runs_that_rank_and_runs_that_do_not_share_a_step():

@@ -18,19 +18,21 @@ from softprompt.evaluation import TextPrompt
 from softprompt.tasks import Task
 from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_method
 
-__all__ = ["Cell", "Grid", "digest"]
+__all__ = ["OWN_RUN", "TESTED_ON", "TEXT_PROMPT", "Cell", "Grid", "digest"]
 
 _DATA = "{data}"
 TEXT_PROMPT = "text_prompt"
 """What prompt design is called among the names of methods."""
+_TRAIN_ROWS = "train_rows"
 _TEXT_SETTINGS = ("text", "shots", "calibrate")
 _RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "seed"}
 _SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
 _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
-_TESTED_ON = "tested_on"
-_TRAIN_ROWS = "train_rows"
-_OWN_RUN = "run"
+TESTED_ON = "tested_on"
+"""The setting of a task that names further ones."""
+OWN_RUN = "run"
+"""The setting of a task that holds settings of its runs."""
 # Settings of a session that change nothing that a run learns or scores.
 _COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
 
@@ -135,8 +137,8 @@ class Grid:
         name: What tables and reports call it.
         backbones: Hub ids, folders, or `bundled:NAME`.
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
-            `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the
-            validation split is the test (for tasks whose test has no labels); `train_rows`: so many are trained on;
+            `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the validation
+            split is the test, where there is no test split with labels; `train_rows`: so many are trained on;
             `tested_on`: by label, settings of further tasks that whatever was learned is scored on too. They have the
             task's own settings but for what they set, and `split` for another one than the grid's; `run`: settings
             of its runs, over the grid's.
@@ -181,7 +183,7 @@ class Grid:
         for what in ("backbones", "tasks", "methods", "seeds"):
             if not getattr(self, what):
                 raise ConfigError(f"The grid {self.name!r} has no {what}; name at least one.")
-        known = set(self.run).union(*self.methods.values(), *(task.get(_OWN_RUN) or {} for task in self.tasks.values()))
+        known = set(self.run).union(*self.methods.values(), *(task.get(OWN_RUN) or {} for task in self.tasks.values()))
         for name in self.tune:
             if name not in known and name != "learning_rate":
                 raise choose(f"setting to tune in the grid {self.name!r}", name, known)
@@ -197,7 +199,7 @@ class Grid:
                 raise ConfigError(f"methods.{label} of the grid {self.name!r} lacks method: NAME.")
             self._check_own(f"methods.{label}", {**self.run, **method})
         for label, task in self.tasks.items():
-            self._check_own(f"tasks.{label}", task.get(_OWN_RUN) or {})
+            self._check_own(f"tasks.{label}", task.get(OWN_RUN) or {})
         if unknown := set(self.tune_seeds or ()) - set(self.seeds):
             raise ConfigError(f"tune_seeds of the grid {self.name!r}: {min(unknown)} is none of its seeds.")
         if self.runs_per_session < 1:
@@ -210,7 +212,7 @@ class Grid:
 
     def settings(self, task: str, method: str) -> dict[str, Any]:
         """Settings of a method's runs on a task, by their labels; those with several values are axes."""
-        return {**self.run, **(self.tasks[task].get(_OWN_RUN) or {}), **self.methods[method]}
+        return {**self.run, **(self.tasks[task].get(OWN_RUN) or {}), **self.methods[method]}
 
     def cells(self) -> list[Cell]:
         """Every run that there may be: backbone by backbone, task by task, method by method, seeds side by side."""
@@ -282,7 +284,7 @@ class Grid:
             return {key: value_of(label, key, value) for key, value in task.items()}
 
         def value_of(label: str, key: str, value: Any) -> Any:
-            if key == _TESTED_ON and isinstance(value, Mapping):
+            if key == TESTED_ON and isinstance(value, Mapping):
                 return {other: placed(other, settings or {}) for other, settings in value.items()}
             if key not in _PATHS or not isinstance(value, str) or _DATA not in value:
                 return value
@@ -300,9 +302,9 @@ def digest(value: Any) -> str:
 
 def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a task but for where its files are and for its runs, and those of the tasks that it is tested on."""
-    plain = {key: value for key, value in task.items() if key not in (*_PATHS, _OWN_RUN)}
-    if isinstance(others := plain.get(_TESTED_ON), Mapping):
-        plain[_TESTED_ON] = {label: _without_paths(settings or {}) for label, settings in others.items()}
+    plain = {key: value for key, value in task.items() if key not in (*_PATHS, OWN_RUN)}
+    if isinstance(others := plain.get(TESTED_ON), Mapping):
+        plain[TESTED_ON] = {label: _without_paths(settings or {}) for label, settings in others.items()}
     return plain
 
 

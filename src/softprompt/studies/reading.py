@@ -12,7 +12,7 @@ import yaml
 
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError
-from softprompt.studies.grid import Grid
+from softprompt.studies.grid import OWN_RUN, TESTED_ON, Grid
 from softprompt.tasks import Task, load_task
 
 __all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
@@ -21,7 +21,7 @@ _OWN_TASK = (
     *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "words", "context"),
     *("metrics", "validation_rows", "train_rows", "seed"),
 )
-_OF_TRAINING = ("validation_rows", "train_rows", "seed", "tested_on", "run")
+_OF_TRAINING = ("validation_rows", "train_rows", "seed", TESTED_ON, OWN_RUN)
 
 
 @final
@@ -67,7 +67,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         ConfigError: If a setting is unknown, or the task cannot be found.
         DataError: If its data cannot be read.
     """
-    rest = {key: value for key, value in settings.items() if key not in ("tested_on", "run")}
+    rest = {key: value for key, value in settings.items() if key not in (TESTED_ON, OWN_RUN)}
     validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
     if "task" in rest:
         for key in rest:
@@ -85,7 +85,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
             task = Task.from_files(**{"name": label, **rest})
         except TypeError as error:
             raise ConfigError(f"The task {label!r}: {error}") from None
-    if validation_rows is not None:
+    if validation_rows is not None and "test" not in task.splits:
         task = task.validated_on_train(validation_rows, seed=seed or 0)
     if train_rows is not None:
         task = task.with_train_rows(train_rows, seed=seed or 0)
@@ -104,12 +104,17 @@ def read_others(label: str, settings: Mapping[str, Any], split: str) -> dict[str
         ConfigError: If a setting is unknown, or a task has no such split.
         DataError: If data cannot be read.
     """
-    given = settings.get("tested_on") or {}
+    given = settings.get(TESTED_ON) or {}
     if not isinstance(given, Mapping):
-        raise ConfigError(f"tested_on of the task {label!r}: expected tasks by label, with their settings.")
+        raise ConfigError(f"{TESTED_ON} of the task {label!r}: expected tasks by label, with their settings.")
     shared = {key: value for key, value in settings.items() if key not in _OF_TRAINING}
     others = {}
     for other, own in given.items():
+        for key in own or {}:
+            if key in _OF_TRAINING:
+                raise ConfigError(
+                    f"{key} of {other!r}, which {label!r} is tested on: nothing is trained there; drop it."
+                )
         rest = {**shared, **(own or {})}
         scored = rest.pop("split", split)
         task = read_task(other, rest)

@@ -54,14 +54,26 @@ class Planned:
         """The score that counts."""
         return self.cell.settings.get("metric") or self.task.watched
 
-    def jobs(self, grid: Grid, **how: Any) -> dict[str | None, Job]:
+    def jobs(self, grid: Grid, prompt: str | None) -> dict[str | None, Job]:
         """What is reported: the grid's split, and by label the further tasks.
 
         Args:
             grid: Which split, and how many of its rows.
-            how: `Job`'s other settings.
+            prompt: The name of what was learned; None if it is the model itself, or nothing.
         """
-        own = Job(task=self.task, split=grid.split, rows=grid.rows, **how)
+        settings = self.cell.settings
+        own = Job(
+            task=self.task,
+            split=grid.split,
+            prompt=prompt,
+            text=self.cell.text_prompt(self.task) if self.cell.is_untrained else None,
+            by=settings.get("by"),
+            rows=grid.rows,
+            max_new_tokens=settings.get("max_new_tokens"),
+            max_input_tokens=settings.get("max_input_tokens"),
+            truncate=settings.get("truncate", False),
+            calibrate=self.cell.is_untrained and self.cell.calibrates,
+        )
         jobs: dict[str | None, Job] = {None: own}
         jobs |= {label: replace(own, task=other.task, split=other.split) for label, other in self.others.items()}
         return jobs
@@ -79,17 +91,8 @@ def refused_row(grid: Grid, backbone: Backbone, one: Planned, reason: str) -> di
 
 def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
     """Score prompt design on both splits; nothing is trained."""
-    settings = one.cell.settings
-    jobs = one.jobs(
-        grid,
-        text=one.cell.text_prompt(one.task),
-        by=settings.get("by"),
-        max_new_tokens=settings.get("max_new_tokens"),
-        max_input_tokens=settings.get("max_input_tokens"),
-        truncate=settings.get("truncate", False),
-        calibrate=one.cell.calibrates,
-    )
-    chosen_on = replace(jobs[None], split="validation", rows=settings.get("evaluate_rows"))
+    jobs = one.jobs(grid, None)
+    chosen_on = replace(jobs[None], split="validation", rows=one.cell.settings.get("evaluate_rows"))
     found = evaluate_many(Prompted(backbone), {_CHOSEN_ON: chosen_on, **jobs})
     validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
     row = {**_identity(grid, backbone, one), "status": "finished", "reason": "", "parameters": 0, "trained": 0}
@@ -150,7 +153,7 @@ def _identity(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
 
 def _reported(grid: Grid, one: Planned, scores: Mapping[str | None, Evaluation]) -> dict[str, Any]:
     """The reported split's scores, their intervals, and the most frequent answer's; the same of the further tasks."""
-    majority = evaluate_majority(one.task, grid.split, rows=grid.rows)[one.watches]
+    majority = evaluate_majority(one.cell.drawn(one.task), grid.split, rows=grid.rows)[one.watches]
     row = {**_scored(grid.split, scores[None]), f"{grid.split}_majority": majority}
     for label in one.others:
         row |= _scored(f"{ON}{label}", scores[label])

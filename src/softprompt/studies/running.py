@@ -17,6 +17,7 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, MissingDependencyError, NonFiniteError, UnsupportedError
 from softprompt.evaluation import Evaluation, evaluate_many
 from softprompt.inference import BatchLimits
+from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.grid import Cell, Grid, digest
 from softprompt.studies.reading import Other, read_others, read_task
@@ -24,7 +25,7 @@ from softprompt.studies.rows import Planned, refused_row, trained_row, untrained
 from softprompt.studies.summary import wanted
 from softprompt.studies.table import ResultsTable
 from softprompt.studies.traces import reset_memory, traces
-from softprompt.tasks import Task
+from softprompt.tasks import Task, get_scorer
 from softprompt.training import RunResult, TrainConfig, WeightMethod, train
 
 __all__ = ["run_grid"]
@@ -59,7 +60,7 @@ def run_grid(
     tasks = {label: read_task(label, settings) for label, settings in grid.tasks.items()}
     others = {label: read_others(label, settings, grid.split) for label, settings in grid.tasks.items()}
     for cell in grid.cells():  # what cannot run is met now, not after hours
-        _check(grid, cell, tasks[cell.task])
+        _check(grid, cell, tasks[cell.task], others[cell.task])
     digests = {label: _task_digest(task, others[label]) for label, task in tasks.items()}
     for name in grid.backbones:
         backbone = Backbone.from_pretrained(name, device=device, dtype="float32")
@@ -75,7 +76,7 @@ def run_grid(
     return table
 
 
-def _check(grid: Grid, cell: Cell, task: Task) -> None:
+def _check(grid: Grid, cell: Cell, task: Task, others: Mapping[str, Other]) -> None:
     """Refuse a cell that could not be trained, scored or compared.
 
     Raises:
@@ -92,6 +93,14 @@ def _check(grid: Grid, cell: Cell, task: Task) -> None:
             f"The task {cell.task!r} has no {grid.split} split to report on; give it validation_rows, or the grid"
             " another split."
         )
+    watched = cell.settings.get("metric") or task.watched
+    for label, other in others.items():
+        scores = [score for name in other.task.metrics for score in get_scorer(name).scores]
+        if watched not in scores:
+            raise ConfigError(
+                f"{cell.task!r} is scored by {watched}, but {label!r}, which it is tested on, has {', '.join(scores)};"
+                " set the metrics of one of them."
+            )
 
 
 def _plan(cell: Cell, task: Task, others: Mapping[str, Other], backbone_digest: str, task_digest: str) -> Planned:
@@ -111,7 +120,9 @@ def _run_planned(
             continue
         if refusal := _refusal(backbone, one):
             table.append(refused_row(grid, backbone, one, refusal))
-        elif one.cell.is_untrained:
+            continue
+        _check_readable(grid, backbone, one)
+        if one.cell.is_untrained:
             table.append(untrained_row(grid, backbone, one))
     folder = table.path.parent / "sessions"
     sessions = _pack(grid, planned, table, folder)
@@ -134,6 +145,19 @@ def _refusal(backbone: Backbone, one: Planned) -> str | None:
     except (UnsupportedError, MissingDependencyError) as error:
         return str(error)
     return None
+
+
+def _check_readable(grid: Grid, backbone: Backbone, one: Planned) -> None:
+    """Meet what scoring the further tasks would refuse now, not after the training."""
+    if not one.others or one.alone:
+        return
+    prompts = {}
+    if not one.cell.is_untrained and not isinstance(method := one.run.method, WeightMethod):
+        prompts[""] = method.build(backbone, one.task, one.cell.seed)
+    model = Prompted(backbone, prompts)
+    for job in one.jobs(grid, "" if prompts else None).values():
+        encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
+        encode(model, job.queries(backbone, job.examples()))
 
 
 def _pack(grid: Grid, planned: Mapping[str, Planned], table: ResultsTable, folder: Path) -> list[list[Planned]]:
@@ -203,12 +227,7 @@ def _score(
         for one in session
         if one.run.name in learned and results[one.run.name].status != "failed"
         for where, job in one.jobs(
-            grid,
-            prompt=one.run.name if isinstance(learned[one.run.name], SoftPrompt) else None,
-            by=one.run.by,
-            max_new_tokens=one.run.max_new_tokens,
-            max_input_tokens=one.run.max_input_tokens,
-            truncate=one.run.truncate,
+            grid, one.run.name if isinstance(learned[one.run.name], SoftPrompt) else None
         ).items()
     }
     finished = {name: value for name, value in learned.items() if (name, None) in jobs}

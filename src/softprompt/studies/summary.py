@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from softprompt.studies.grid import Cell, Grid
+from softprompt.studies.grid import TESTED_ON, Cell, Grid
 from softprompt.studies.rows import ON
 
 __all__ = ["Line", "summarise", "wanted"]
@@ -183,7 +183,7 @@ def _line(
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
         elsewhere={
             label: tuple(row[f"{ON}{label}_{metric}"] for row in reported)
-            for label in grid.tasks[line.first.task].get("tested_on") or {}
+            for label in grid.tasks[line.first.task].get(TESTED_ON) or {}
         },
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,

@@ -64,6 +64,11 @@ class TrainRow:
         return 1 if self.candidates else sum(target != IGNORED for target in self.target)
 
     @property
+    def ranking(self) -> tuple[int, int]:
+        """How many candidates there are, and the tokens of the longest; rows of one pass have this in common."""
+        return len(self.candidates), max(map(len, self.candidates), default=0)
+
+    @property
     def tokens(self) -> int:
         """Input and target together."""
         return sum(self.width)
@@ -97,33 +102,51 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
         labels = list(task.labels or ())
         if not head:
             _check_classes(backbone, run, task, len(labels))
-        targets = [[labels.index(target)] for _, target in pairs]
+        goals = [_Goal([labels.index(target)]) for _, target in pairs]
     else:
-        targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])
-    ranked = run.loss == "rank" and kind != "encoder-only"
-    candidates = encode_candidates(backbone, given, [task.labels or ()] * len(given)) if ranked else [()] * len(given)
-    asked = [tuple(several) or (ids,) for several, ids in zip(candidates, targets, strict=True)]
-    rooms = [max(map(len, several)) for several in asked]
-    longest = {room: _least(run.max_input_tokens, model.longest_input(prompt, room=room)) for room in set(rooms)}
+        goals = _text_goals(backbone, run, task, given, [target for _, target in pairs])
+    rooms = {goal.longest for goal in goals}
+    most = {room: _least(run.max_input_tokens, model.longest_input(prompt, room=room)) for room in rooms}
     bounded = [
-        replace(one, max_tokens=longest[room], truncate=run.truncate, source=example.source)
-        for one, room, (example, _) in zip(given, rooms, pairs, strict=True)
+        replace(one, max_tokens=most[goal.longest], truncate=run.truncate, source=example.source)
+        for one, goal, (example, _) in zip(given, goals, pairs, strict=True)
     ]
-    inputs = encode_inputs(backbone, bounded)
-    for (example, _), encoded, several in zip(pairs, inputs, asked, strict=True):
-        for ids in several:
+    rows = []
+    for (example, _), encoded, goal in zip(pairs, encode_inputs(backbone, bounded), goals, strict=True):
+        for ids in goal.texts:
             _check_tokens(backbone, example, encoded.ids, ids)
-    return [
-        TrainRow(
-            encoded.ids,
-            ids,
-            encoded.marks,
-            _width(kind, len(encoded.ids), sum(map(len, several))),
-            prompt,
-            several if ranked else (),
-        )
-        for encoded, ids, several in zip(inputs, targets, asked, strict=True)
-    ]
+        width = _width(kind, len(encoded.ids), len(goal.texts) * goal.longest)
+        rows.append(TrainRow(encoded.ids, goal.target, encoded.marks, width, prompt, goal.candidates))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What a row is to say, and what that is ranked among, if it is: see `TrainRow`."""
+
+    target: list[int]
+    candidates: tuple[list[int], ...] = ()
+
+    @property
+    def texts(self) -> tuple[list[int], ...]:
+        """Everything that is computed behind the input."""
+        return self.candidates or (self.target,)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest of these."""
+        return max(map(len, self.texts))
+
+
+def _text_goals(
+    backbone: Backbone, run: Run, task: Task, given: Sequence[RenderedInput], said: Sequence[str]
+) -> list[_Goal]:
+    """What a model that generates text is to say for each input."""
+    targets = encode_targets(backbone, list(zip(given, said, strict=True)))
+    if run.loss == "likelihood":
+        return [_Goal(ids) for ids in targets]
+    among = encode_candidates(backbone, given, [task.labels or ()] * len(given))
+    return [_Goal(ids, tuple(several)) for ids, several in zip(targets, among, strict=True)]
 
 
 def _token_rows(

@@ -210,7 +210,7 @@ class Member:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._batches.go_to(**state["batches"])
-        self.drawn.update(state.get("drawn", {}))  # checkpoints of older versions do not count
+        self.drawn.update(state["drawn"])
         self._best, self._before, self._waited = state["best"], state["before"], state["waited"]
         for key in _PLAIN:
             setattr(self, key, state[key])

@@ -27,8 +27,8 @@ class RunResult:
         trained: Values that training changed, those of a reparameterisation included.
         shares: Of several tasks, the share of each in the rows that were drawn.
         metrics: Its scores on the validation split.
-        history: One entry per step: `step`, `loss` (nats per token), `learning_rate`, and scores where it was
-            evaluated.
+        history: One entry per step: `step`, `loss` (nats per token of the target, or per row where it is ranked),
+            `learning_rate`, and scores where it was evaluated.
         best_step: The step that it is of.
         status: `finished`, `stopped early` or `failed`.
         reason: Why it stopped early or failed.

@@ -88,7 +88,7 @@ class _Session:
             }
             for run in runs
         }
-        self.left_out = {run.name: _targets(run) - len(rows[run.name]) for run in runs}
+        self.left_out = {run.name: _targets(run) - sum(map(len, rows[run.name].values())) for run in runs}
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0

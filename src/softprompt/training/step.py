@@ -141,10 +141,14 @@ def backward_in_memory(
 
 
 def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
-    """Cut rows into passes of one kind of loss and of like widths, of at most `pass_tokens` tokens, or a single row."""
+    """Cut rows into passes of one kind of loss and of like widths, of at most `pass_tokens` tokens, or a single row.
+
+    Rows that are ranked share a pass with those of as many and as long candidates, so that none needs more room in
+    company than alone.
+    """
     passes: list[list[NamedRow]] = []
-    for ranked in (False, True):
-        alike = [named for named in rows if bool(named[1].candidates) == ranked]
+    for ranking in sorted({row.ranking for _, row in rows}):
+        alike = [named for named in rows if named[1].ranking == ranking]
         wide = sorted(zip(alike, _widths(model, alike), strict=True), key=lambda pair: sum(pair[1]))
         passes += [[named for named, _ in part] for part in cut(wide, lambda pair: pair[1], tokens=pass_tokens)]
     return passes
@@ -152,9 +156,19 @@ def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> l
 
 @torch.no_grad()
 def _widths(model: Prompted, rows: Sequence[NamedRow]) -> list[Width]:
-    """Columns that rows take up, the prompts included that are inserted among them."""
+    """Columns that rows take up, the prompts included that are inserted among them.
+
+    Where layers are recomputed, the input of a row that is ranked stands before each of its candidates.
+    """
     inserted = {
         name: model.prompts[name].length if name is not None and model.pass_of(name) == "concatenation" else 0
         for name in {row.prompt for _, row in rows}
     }
-    return [(row.width[0] + inserted[row.prompt], row.width[1]) for _, row in rows]
+    repeated = model.gradient_checkpointing
+    widths = []
+    for _, row in rows:
+        first, second = row.width
+        copies = len(row.candidates) - 1 if repeated and row.candidates else 0
+        own = inserted[row.prompt]
+        widths.append((first + own + copies * (len(row.input) + own), second))
+    return widths
