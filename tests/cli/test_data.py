@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import pytest
 from tests.cli.films import TEMPLATES
 
 import softprompt as sp
+from softprompt.cli.data import TASK_FLAGS
+from softprompt.cli.evaluate import evaluate_prompt
+from softprompt.cli.recommend import recommend_settings
+from softprompt.cli.train import train_prompts
 from softprompt.evaluation import evaluate
-from softprompt.tasks import Task
+from softprompt.tasks import FORMAT_SETTINGS, Task
 
 
 def test_a_data_set_of_the_hub(run, backbone, files, tmp_path, monkeypatch):
@@ -64,6 +69,30 @@ def test_rows_may_be_scored_in_groups(run, backbone, tmp_path, monkeypatch):
     code, _, err = run(*given, "--task", "subj")
     assert code == 2
     assert "--group is for data of your own; the task subj says what is scored together" in err
+
+
+def test_a_comparison_heeds_groups(run, backbone, tmp_path):
+    """The flag was taken and forgotten, and there were to be as many groups to choose on as a quarter of the rows."""
+    rows = [{"text": f"film {i}", "label": str(i % 2), "asked": str(i // 4)} for i in range(32)]
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "validation")}
+    for file in files.values():
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, table, err = run(
+        "train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), "--device", "cpu", *TEMPLATES,
+        "--train_file", str(files["train"]), "--validation_file", str(files["validation"]), "--group", "asked",
+        "--metrics", "[multirc]", "--compare", "['bare backbone']", "--compare_seeds", "[3]", "--steps", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    (row,) = (json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert "validation_f1a" in row
+    assert "bare backbone" in table
+
+
+@pytest.mark.parametrize("command", [train_prompts, evaluate_prompt, recommend_settings])
+def test_a_command_has_a_flag_for_every_setting_of_a_task(command):
+    taken = inspect.signature(command).parameters
+    assert {name for name in (*FORMAT_SETTINGS, *TASK_FLAGS) if name not in taken} == set()
+    assert {name for name in FORMAT_SETTINGS if taken[name].default} == set()
 
 
 @pytest.mark.parametrize("flag", ["subset", "splits", "dataset_revision"])

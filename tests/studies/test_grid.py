@@ -116,6 +116,11 @@ def test_settings_of_a_task_are_checked():
         read_task("a", {"task": "subj", "inputs": "{text}"})
     with pytest.raises(ConfigError, match="The task 'a'"):
         read_task("a", {"train": "a.jsonl", "input": "{text}", "target": "{label}", "sizes": 3})
+    with pytest.raises(ConfigError) as refusal:
+        read_task("a", {"task": "subj", "group": "text"})
+    assert str(refusal.value) == (
+        "The task 'a': group is for files of your own; the task subj says itself what is scored together. Drop it."
+    )
     task = read_task("a", {"task": "subj", "input": "{text} It is", "train_rows": 20, "seed": 1})
     assert len(task.examples("train")) == 20
     assert task.examples("train")[0].input.endswith("It is")

@@ -10,6 +10,7 @@ from softprompt.cli.data import FILE_FLAGS, TASK_FLAGS, read_task
 from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError
 from softprompt.studies import load_grid, run_grid, summarise
+from softprompt.tasks import FORMAT_SETTINGS
 from softprompt.training import Run, TrainConfig
 
 __all__ = ["compare_methods"]
@@ -67,8 +68,7 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if settings["dataset"] is not None:
         raise ConfigError("--compare takes a task's name or files; save the data set to files first.")
     task = read_task(settings)
-    format_and_metrics = ("input", "target", "label_words", "metrics", "chat", "system", "words", "context")
-    said = {key: settings[key] for key in format_and_metrics if settings[key]}
+    said = {key: settings[key] for key in (*FORMAT_SETTINGS, "metrics", "group") if settings[key]}
     said["on_bad_row"] = settings["on_bad_row"]
     if settings["task"] is not None:
         said |= {"task": settings["task"], "data_dir": settings["data_dir"]}
@@ -76,5 +76,6 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         said |= {split: settings[flag] for split, flag in FILE_FLAGS.items() if settings[flag] is not None}
         said["split_seed"] = settings["split_seed"]
     if "test" not in task.splits:
-        said["validation_rows"] = min(_VALIDATION_ROWS, len(task.examples("train")) // 4)
+        units = {one.source if task.group is None else task.group_of(one) for one in task.examples("train")}
+        said["validation_rows"] = min(_VALIDATION_ROWS, len(units) // 4)
     return {task.name: said}

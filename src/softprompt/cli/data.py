@@ -11,16 +11,15 @@ import softprompt as sp
 from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.prompts import PromptInfo
-from softprompt.tasks import Task, task_definition
+from softprompt.tasks import FORMAT_SETTINGS, Task, task_definition
 
 __all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task", "read_tasks"]
 
 FILE_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
-_FORMAT = ("input", "target", "label_words", "chat", "system", "words", "context")
 
 TASK_FLAGS = (
-    *("task", "data_dir", *FILE_FLAGS.values(), "dataset", *_DATASET, *_FORMAT),
+    *("task", "data_dir", *FILE_FLAGS.values(), "dataset", *_DATASET, *FORMAT_SETTINGS),
     *("metrics", "group", "on_bad_row", "split_seed"),
 )
 
@@ -88,7 +87,7 @@ def _read(settings: Mapping[str, Any], files: Mapping[str, str], trained: Prompt
                 f"--group is for data of your own; the task {settings['task']} says what is scored together. Drop it."
             )
         task = sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
-        words = {key: settings[key] for key in _FORMAT if settings[key]}
+        words = {key: settings[key] for key in FORMAT_SETTINGS if settings[key]}
         task = task.with_format(**words) if words else task
         return replace(task, metrics=tuple(settings["metrics"])) if settings["metrics"] else task
     reading = {
@@ -118,7 +117,7 @@ def _split_seed(given: int | None, trained: PromptInfo | None) -> int:
 
 
 def _format(settings: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = {key: settings[key] for key in _FORMAT}
+    given = {key: settings[key] for key in FORMAT_SETTINGS}
     if stored is not None and not any(given.values()):
         return dict(stored)
     if given["input"] is None or given["target"] is None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from softprompt.tasks import TextFormat
@@ -66,8 +65,9 @@ def predict(
     import softprompt as sp
     from softprompt.cli.answers import answer_all
     from softprompt.cli.inputs import count_inputs, read_inputs
-    from softprompt.cli.resuming import as_line, digest_prompt, skip_answered
+    from softprompt.cli.resuming import skip_answered
     from softprompt.inference import BatchLimits, Query
+    from softprompt.linefile import LineFile, as_line
     from softprompt.loop.progress import Progress
 
     soft = sp.SoftPrompt.load(prompt) if prompt else None
@@ -87,12 +87,14 @@ def predict(
     inputs = read_inputs(input, format)
     made_with = {
         "backbone": loaded.fingerprint.to_mapping(),
-        "prompt": digest_prompt(prompt) if prompt else None,
+        "prompt": soft.digest() if soft else None,
+        "format": form.to_mapping() if form else None,
         **{name: settings[name] for name in ("by", "raw", "max_new_tokens", "num_beams", "truncate")},
     }
-    done = 0 if output == _STANDARD_OUTPUT else skip_answered(Path(output), inputs, made_with)
+    kept = None if output == _STANDARD_OUTPUT else LineFile(output, "input")
+    done = 0 if kept is None else skip_answered(kept, inputs, made_with, prompt)
     refused = 0
-    with _appending(output) as file, Progress() as progress:
+    with contextlib.nullcontext(sys.stdout) if kept is None else kept.open() as file, Progress() as progress:
         answers = answer_all(
             sp.Prompted(loaded, {"prompt": soft} if soft else {}),
             inputs,
@@ -122,7 +124,3 @@ def _labels(form: TextFormat | None, by: Literal["generate", "rank"] | None) -> 
     if not labels:
         raise ConfigError("--by rank needs a prompt that was trained with label words.")
     return labels
-
-
-def _appending(place: str) -> contextlib.AbstractContextManager[TextIO]:
-    return contextlib.nullcontext(sys.stdout) if place == _STANDARD_OUTPUT else Path(place).open("a", encoding="utf-8")

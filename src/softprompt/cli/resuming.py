@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from softprompt.cli.inputs import Input
-from softprompt.errors import ConfigError
+from softprompt.linefile import LineFile, as_line
 
-__all__ = ["as_line", "digest_prompt", "skip_answered"]
-
-
-def as_line(values: Mapping[str, Any]) -> str:
-    """A line of the output file; what JSON does not know becomes text."""
-    return json.dumps(values, ensure_ascii=False, default=str) + "\n"
+__all__ = ["skip_answered"]
 
 
-def digest_prompt(path: str | Path) -> str:
-    """SHA-256 of a prompt's two files."""
-    files = (Path(path) / name for name in ("prompt.json", "prompt.safetensors"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def skip_answered(output: Path, inputs: Iterator[Input], settings: Mapping[str, Any]) -> int:
+def skip_answered(
+    output: LineFile, inputs: Iterator[Input], made_with: Mapping[str, Any], prompt: str | Path | None
+) -> int:
     """Pass over the inputs that a file has answers to; a half-written last line of it is cut off.
-
-    What the answers were made with stands beside the file, in `NAME.settings.json`.
 
     Args:
         output: The file, which need not exist.
         inputs: Read as far as there are answers.
-        settings: What the next answers are made with; plain values.
+        made_with: What the next answers are made with; plain values.
+        prompt: The prompt's folder.
 
     Returns:
         The number of answers.
@@ -42,50 +30,32 @@ def skip_answered(output: Path, inputs: Iterator[Input], settings: Mapping[str, 
     Raises:
         ConfigError: If the answers are to other inputs, or were made with other settings.
     """
-    if output.exists() and not output.is_file():  # a pipe or a device holds no answers
+    if not output.keeps:
         return 0
-    count, size = 0, 0
-    if output.exists():
-        with output.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                if count == 0:
-                    _check_settings(output, settings)
-                count, size = count + 1, size + len(line)
-                _check_input(output, count, line, next(inputs, None))
-        os.truncate(output, size)
+    before = output.made_with()
+    count = 0
+    for count, line in output:
+        if count == 1:
+            output.check_made_with(before, _as_said_before(before, made_with, prompt), "answers")
+        if line is None:
+            raise output.refused(f":{count} is no answer")
+        asked = next(inputs, None)
+        if asked is None:
+            raise output.refused(f":{count} answers more than there are inputs")
+        if as_line({"input": line["input"]}) != as_line({"input": asked.value}):
+            raise output.refused(f":{count} answers another input than {asked.source}")
+    output.cut()
     if count == 0:
-        _beside(output).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        output.keep_made_with(made_with)
     return count
 
 
-def _beside(output: Path) -> Path:
-    return output.with_name(f"{output.name}.settings.json")
-
-
-def _check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    beside = _beside(output)
-    if not beside.is_file():
-        raise ConfigError(f"{output} exists, but not {beside.name} beside it; choose another --output, or remove it.")
-    made_with = json.loads(beside.read_text(encoding="utf-8"))
-    if differing := [name for name in settings if made_with.get(name) != settings[name]]:
-        raise ConfigError(
-            f"{output} holds answers that were made with another {' and '.join(differing)}; choose another --output, "
-            "or remove it."
-        )
-
-
-def _check_input(output: Path, number: int, line: bytes, asked: Input | None) -> None:
-    try:
-        answered = json.loads(line)["input"]
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{output}:{number} is no answer; choose another --output, or remove it.") from None
-    if asked is None:
-        raise ConfigError(
-            f"{output}:{number} answers more than there are inputs; choose another --output, or remove it."
-        )
-    if answered != json.loads(as_line({"input": asked.value}))["input"]:
-        raise ConfigError(
-            f"{output}:{number} answers another input than {asked.source}; choose another --output, or remove it."
-        )
+def _as_said_before(
+    before: Mapping[str, Any], made_with: Mapping[str, Any], prompt: str | Path | None
+) -> Mapping[str, Any]:
+    """Settings as the file's own say them: at first a digest of the prompt's two files stood for prompt and format."""
+    if "format" in before or prompt is None:
+        return made_with
+    files = (Path(prompt) / name for name in ("prompt.json", "prompt.safetensors"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return {**{name: value for name, value in made_with.items() if name != "format"}, "prompt": digest}

@@ -16,7 +16,7 @@ from softprompt.conditioning.texts import RenderedInput, encode_targets
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.baselines import TextPrompt
-from softprompt.evaluation.recording import PredictionFile, Said, digest_prompt
+from softprompt.evaluation.recording import PredictionFile, Said
 from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.evaluation.ways import By, choose_way
 from softprompt.inference import BatchLimits, Choice, Query, calibrated, classify, predict_texts
@@ -252,7 +252,7 @@ def _evaluate_into(
     examples = job.examples()
     made_with = {
         "backbone": model.backbone.fingerprint.to_mapping(),
-        "prompt": None if job.prompt is None else digest_prompt(model.prompts[job.prompt]),
+        "prompt": None if job.prompt is None else model.prompts[job.prompt].digest(),
         "text": None if job.text is None else job.text.text,
         "by": job.evaluates_by,
         "format": job.task.format.to_mapping(),

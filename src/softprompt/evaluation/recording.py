@@ -6,24 +6,17 @@ stands beside the file, in `NAME.settings.json`.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from softprompt.config import to_mapping
-from softprompt.errors import ConfigError, DataError
+from softprompt.errors import DataError
 from softprompt.evaluation.result import Evaluation, draw_rows, measure, predicted
-from softprompt.prompts import SoftPrompt
-from softprompt.prompts.registry import name_of
+from softprompt.linefile import LineFile, as_read
 from softprompt.tasks import Example, Task
 
-__all__ = ["PredictionFile", "Said", "digest_prompt", "read_evaluation"]
-
-_REMEDY = "choose another output, or remove it."
+__all__ = ["PredictionFile", "Said", "read_evaluation"]
 
 
 class Said(NamedTuple):
@@ -47,9 +40,7 @@ class PredictionFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._beside = self._path.with_name(f"{self._path.name}.settings.json")
-        self._holds = not self._path.exists() or self._path.is_file()
+        self._file = LineFile(path, "task", "split", "prediction")
 
     def begin(self, task: Task, split: str, examples: Sequence[Example], made_with: Mapping[str, Any]) -> list[Said]:
         """What the file holds of a split's rows; a half-written last line is cut off.
@@ -66,24 +57,20 @@ class PredictionFile:
         Raises:
             ConfigError: If the file holds predictions of other rows, or made with other settings.
         """
-        if not self._holds:
+        if not self._file.keeps:
             return []
-        made_with = json.loads(json.dumps(made_with, default=str))
-        known = self._settings()
-        lines, size = self._lines(task.name, split)
+        made_with = as_read(made_with)
+        known = self._file.made_with()
+        lines = self._lines(task.name, split)
         before = known.get(task.name, {}).get(split)
         if lines and before is None:
-            raise self._without_settings()
-        if lines and (differing := [name for name in made_with if before.get(name) != made_with[name]]):
-            raise ConfigError(
-                f"{self._path} holds predictions of {task.name} {split} that were made with another "
-                f"{' and '.join(differing)}; {_REMEDY}"
-            )
+            raise self._file.of_unknown_settings()
+        if lines:
+            self._file.check_made_with(before, made_with, f"predictions of {task.name} {split}")
         said = self._said(task, split, examples, lines)
-        if self._path.exists():
-            os.truncate(self._path, size)
+        self._file.cut()
         if before != made_with:
-            _write({**known, task.name: {**known.get(task.name, {}), split: made_with}}, self._beside)
+            self._file.keep_made_with({**known, task.name: {**known.get(task.name, {}), split: made_with}})
         return said
 
     def add(self, task: Task, split: str, examples: Sequence[Example], said: Sequence[Said]) -> None:
@@ -92,8 +79,7 @@ class PredictionFile:
             {"task": task.name, "split": split, **asdict(predicted(task, example, *one))}
             for example, one in zip(examples, said, strict=True)
         )
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self._file.add(*rows)
 
     def evaluation(self, task: Task, split: str, examples: Sequence[Example], *, seed: int) -> Evaluation:
         """The scores of a split whose predictions are all there.
@@ -102,17 +88,17 @@ class PredictionFile:
             ConfigError: If the file is none of predictions, or holds those of other rows.
             DataError: If rows of the split are missing.
         """
-        if not self._path.is_file():
-            raise DataError(f"There is no file {self._path}; check the path.")
-        said = self._said(task, split, examples, self._lines(task.name, split)[0])
+        if not self._file.path.is_file():
+            raise DataError(f"There is no file {self._file.path}; check the path.")
+        said = self._said(task, split, examples, self._lines(task.name, split))
         if len(said) < len(examples):
             raise DataError(
-                f"{self._path} holds predictions of {len(said)} rows of {task.name} {split}, not of "
+                f"{self._file.path} holds predictions of {len(said)} rows of {task.name} {split}, not of "
                 f"{len(examples)}; finish that evaluation, or ask for the same rows."
             )
-        by = self._settings().get(task.name, {}).get(split, {}).get("by")
+        by = self._file.made_with().get(task.name, {}).get(split, {}).get("by")
         if by is None:
-            raise self._without_settings()
+            raise self._file.of_unknown_settings()
         return measure(
             task,
             split,
@@ -123,42 +109,15 @@ class PredictionFile:
             seed=seed,
         )
 
-    def _settings(self) -> dict[str, Any]:
-        """By task and split, what predictions were made with.
-
-        Raises:
-            ConfigError: If the file holds something, but nothing beside it says what it was made with.
-        """
-        if self._beside.is_file():
-            settings: dict[str, Any] = json.loads(self._beside.read_text(encoding="utf-8"))
-            return settings
-        if self._path.exists() and self._path.stat().st_size:
-            raise self._without_settings()
-        return {}
-
-    def _without_settings(self) -> ConfigError:
-        return ConfigError(
-            f"{self._path} exists, but {self._beside.name} beside it does not say what it was made with; {_REMEDY}"
-        )
-
-    def _lines(self, task: str, split: str) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-        """The numbered lines of a split, and the size in bytes of all whole lines."""
-        found, size_bytes = [], 0
-        if not self._path.exists():
-            return [], 0
-        with self._path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                size_bytes += len(line)
-                try:
-                    row = json.loads(line)
-                    mine = (row["task"], row["split"], row["prediction"])[:2] == (task, split)
-                except (ValueError, KeyError, TypeError):
-                    raise ConfigError(f"{self._path}:{number} is no prediction; {_REMEDY}") from None
-                if mine:
-                    found.append((number, row))
-        return found, size_bytes
+    def _lines(self, task: str, split: str) -> list[tuple[int, dict[str, Any]]]:
+        """The numbered lines of a split."""
+        found = []
+        for number, row in self._file:
+            if row is None:
+                raise self._file.refused(f":{number} is no prediction")
+            if (row["task"], row["split"]) == (task, split):
+                found.append((number, row))
+        return found
 
     def _said(
         self, task: Task, split: str, examples: Sequence[Example], lines: Sequence[tuple[int, Mapping[str, Any]]]
@@ -166,13 +125,11 @@ class PredictionFile:
         said = []
         for place, (number, row) in enumerate(lines):
             if place == len(examples):
-                raise ConfigError(
-                    f"{self._path}:{number} is of more rows than the {len(examples)} of {task.name} {split}; {_REMEDY}"
-                )
+                raise self._file.refused(f":{number} is of more rows than the {len(examples)} of {task.name} {split}")
             example = examples[place]
             asked = [example.input, list(example.targets), task.group_of(example)]
             if [row.get(name) for name in ("input", "targets", "group")] != asked:
-                raise ConfigError(f"{self._path}:{number} is of another row than {example.source}; {_REMEDY}")
+                raise self._file.refused(f":{number} is of another row than {example.source}")
             said.append(Said(row["prediction"], row.get("probabilities")))
         return said
 
@@ -194,18 +151,3 @@ def read_evaluation(
         DataError: If there is no such file, or rows of the split are missing.
     """
     return PredictionFile(path).evaluation(task, split, draw_rows(task, split, rows, seed), seed=seed)
-
-
-def digest_prompt(prompt: SoftPrompt) -> str:
-    """Hexadecimal digest of a prompt's method and values."""
-    state = hashlib.sha256(json.dumps([name_of(prompt.method), to_mapping(prompt.method)], default=str).encode())
-    for name, value in sorted(prompt().named().items()):
-        state.update(name.encode())
-        state.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
-
-
-def _write(settings: Mapping[str, Any], path: Path) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +102,15 @@ class SoftPrompt(nn.Module):
     def num_trainable(self) -> int:
         """Values that training changes, those of a reparameterisation included."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the method and the values as they are stored, whatever else is known of them."""
+        described = [registry.name_of(self.method), to_mapping(self.method)]
+        state = hashlib.sha256(json.dumps(described, default=str).encode())
+        for name, value in sorted(self().named().items()):
+            state.update(name.encode())
+            state.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return state.hexdigest()
 
     def fold(self) -> SoftPrompt:
         """The same prompt with its tensors as direct parameters (Li & Liang 2021, §4.3: the MLP is dropped)."""

@@ -13,12 +13,12 @@ import yaml
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError
 from softprompt.studies.grid import OWN_RUN, TESTED_ON, Grid
-from softprompt.tasks import Task, load_task
+from softprompt.tasks import FORMAT_SETTINGS, Task, load_task
 
 __all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
 
 _OWN_TASK = (
-    *("task", "data_dir", "on_bad_row", "input", "target", "label_words", "chat", "system", "words", "context"),
+    *("task", "data_dir", "on_bad_row", *FORMAT_SETTINGS),
     *("metrics", "validation_rows", "train_rows", "seed"),
 )
 _OF_TRAINING = ("validation_rows", "train_rows", "seed", TESTED_ON, OWN_RUN)
@@ -70,6 +70,11 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
     rest = {key: value for key, value in settings.items() if key not in (TESTED_ON, OWN_RUN)}
     validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
     if "task" in rest:
+        if "group" in rest:
+            raise ConfigError(
+                f"The task {label!r}: group is for files of your own; the task {rest['task']} says itself what is "
+                "scored together. Drop it."
+            )
         for key in rest:
             if key not in _OWN_TASK:
                 raise choose(f"setting of the task {label!r}", key, _OWN_TASK)

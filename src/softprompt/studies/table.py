@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
 from softprompt.errors import DataError
+from softprompt.linefile import LineFile
 
 __all__ = ["ResultsTable"]
 
@@ -31,22 +31,13 @@ class ResultsTable:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._file = LineFile(path, "key")
+        self._file.cut()
         self._rows: dict[str, Row] = {}
-        if self.path.is_file():
-            self._read()
-
-    def _read(self) -> None:
-        content = self.path.read_bytes()
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:
-            with open(self.path, "r+b") as file:
-                file.truncate(len(whole) + 1 if whole else 0)
-        for number, line in enumerate(whole.splitlines() if whole else (), 1):
-            try:
-                row = json.loads(line)
-                self._rows[row["key"]] = row
-            except (ValueError, KeyError, TypeError):
-                raise DataError(f"{self.path}, line {number}: no row of results; mend or remove the line.") from None
+        for number, row in self._file:
+            if row is None:
+                raise DataError(f"{self.path}, line {number}: no row of results; mend or remove the line.")
+            self._rows[row["key"]] = row
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
@@ -68,10 +59,7 @@ class ResultsTable:
         """
         if row["key"] in self._rows:
             raise DataError(f"{self.path} has a row {row['key']} already; a run is never recorded twice.")
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        json.dumps(row, allow_nan=False)  # refuses what would come back as something else
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.add(row)
         self._rows[row["key"]] = row

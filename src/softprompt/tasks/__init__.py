@@ -3,7 +3,7 @@
 from softprompt.tasks.catalogue import load_task, register_task, task_definition, task_names
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.examples import Example, TaskReport
-from softprompt.tasks.format import TextFormat
+from softprompt.tasks.format import FORMAT_SETTINGS, TextFormat
 from softprompt.tasks.hub import HubSource
 from softprompt.tasks.metrics import (
     Answers,
@@ -22,6 +22,7 @@ from softprompt.tasks.task import Task
 from softprompt.tasks.template import PROMPT_MARK, FilledText
 
 __all__ = [
+    "FORMAT_SETTINGS",
     "PROMPT_MARK",
     "Answers",
     "Example",

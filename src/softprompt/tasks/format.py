@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, final
 
 from softprompt import config
@@ -11,7 +11,7 @@ from softprompt.errors import ConfigError, DataError
 from softprompt.tasks.metrics.labels import normalise_label
 from softprompt.tasks.template import MARK_FIELD, PROMPT_MARK, FilledText, Template, column_text, parse_template
 
-__all__ = ["TextFormat"]
+__all__ = ["FORMAT_SETTINGS", "TextFormat"]
 
 
 @final
@@ -220,6 +220,10 @@ class TextFormat:
             ConfigError: If a name is unknown, a template is missing, or a value is refused (see the class).
         """
         return config.from_mapping(cls, values)
+
+
+FORMAT_SETTINGS = tuple(one.name for one in fields(TextFormat) if one.init)
+"""The names of a format's settings, which whatever reads a task takes too."""
 
 
 def column_words(row: Mapping[str, object], name: str) -> list[str]:

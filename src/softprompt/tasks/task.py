@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, final
 
 from softprompt.config import choose
-from softprompt.errors import ConfigError, DataError
-from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_duplicates, render_rows, split_examples
-from softprompt.tasks.format import TextFormat
+from softprompt.errors import ConfigError
+from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_duplicates
+from softprompt.tasks.format import FORMAT_SETTINGS, TextFormat
 from softprompt.tasks.hub import SPLITS, read_hub
 from softprompt.tasks.metrics import Answers, get_scorer
 from softprompt.tasks.rows import Row, numbered, read_rows
+from softprompt.tasks.splits import LoneTrain, gather_references, name_tags, read_splits
 
 __all__ = ["Task"]
 
@@ -96,37 +97,21 @@ class Task:
             groups=None if self.group is None else [str(example.columns[self.group]) for example in examples],
         )
 
-    def with_format(
-        self,
-        *,
-        input: str | None = None,
-        target: str | None = None,
-        label_words: Mapping[Any, str] | None = None,
-        chat: bool | None = None,
-        system: str | None = None,
-        words: str | None = None,
-        context: str | None = None,
-    ) -> Task:
+    def with_format(self, **settings: Any) -> Task:
         """The same rows in other words.
 
         Args:
-            input: Template of the input; the task's own if None.
-            target: Template of the target; the task's own if None.
-            label_words: Word for each value of the target's column; the task's own if None.
-            chat: Whether the tokenizer's chat template goes around the input; as the task has it if None.
-            system: The conversation's system turn; the task's own if None.
-            words: Column of the input whose words are tagged; the task's own if None.
-            context: Column of the input in whose words the target stands; the task's own if None.
+            **settings: Of the format (see `TextFormat`), by name, e.g. `input="{text} It is"`; those that are None or
+                not given stay the task's own.
 
         Raises:
-            ConfigError: If a template or label word cannot be used.
+            ConfigError: If a setting is unknown, or a template or label word cannot be used.
             DataError: If a row lacks what a template names.
         """
-        given: dict[str, Any] = {
-            "input": input, "target": target, "label_words": label_words, "chat": chat, "system": system,
-            "words": words, "context": context,
-        }  # fmt: skip
-        form = replace(self.format, **{key: value for key, value in given.items() if value is not None})
+        for name in settings:
+            if name not in FORMAT_SETTINGS:
+                raise choose("setting of a format", name, FORMAT_SETTINGS)
+        form = replace(self.format, **{name: value for name, value in settings.items() if value is not None})
         rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
         made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, group=self.group, card=self.card)
         found = replace(made.report, skipped=self.report.skipped, split_seed=self.report.split_seed)
@@ -150,7 +135,7 @@ class Task:
                 f"The task {self.name} has a test split; choose on its validation split and report on that."
             )
         drawn, kept = self._drawn("validation_rows", inputs, seed)
-        held = drawn if self.labels is not None else _with_all_references(drawn)
+        held = drawn if self.labels is not None else gather_references(drawn)
         return self._with_splits({"train": kept, "validation": held, "test": self.examples("validation")})
 
     def with_train_rows(self, inputs: int, *, seed: int = 0) -> Task:
@@ -228,15 +213,7 @@ class Task:
             ConfigError: If no file is named, or a template, label word, metric or size cannot be used.
             DataError: If a file cannot be read, a row is bad (the message has file and line), or a split is empty.
         """
-        form = TextFormat(
-            input=input,
-            target=target,
-            label_words=label_words,
-            chat=chat,
-            system=system,
-            words=words,
-            context=context,
-        )
+        form = _form(locals())
         paths = {split: path for split, path in zip(SPLITS, (train, validation, test), strict=True) if path is not None}
         return cls.from_splits(
             {split: read_rows(path) for split, path in paths.items()},
@@ -289,15 +266,7 @@ class Task:
             ConfigError: As in `from_files`.
             DataError: As in `from_files`; a row's place is its split and index from 0.
         """
-        form = TextFormat(
-            input=input,
-            target=target,
-            label_words=label_words,
-            chat=chat,
-            system=system,
-            words=words,
-            context=context,
-        )
+        form = _form(locals())
         return cls.from_splits(
             {split: numbered(split, several) for split, several in rows.items()},
             form,
@@ -356,15 +325,7 @@ class Task:
             ConfigError: As in `from_files`, or if the data set has no split of a name that is asked for.
             DataError: If the data set cannot be loaded, or a row is bad; a row's place is its split and index from 0.
         """
-        form = TextFormat(
-            input=input,
-            target=target,
-            label_words=label_words,
-            chat=chat,
-            system=system,
-            words=words,
-            context=context,
-        )
+        form = _form(locals())
         return cls.from_splits(
             read_hub(path, subset, splits=splits, revision=revision),
             form,
@@ -384,7 +345,7 @@ class Task:
         name: str,
         metrics: Sequence[str] | None = None,
         on_bad_row: OnBadRow = "error",
-        lone_train: tuple[int, tuple[float, float, float]] | None = None,
+        lone_train: LoneTrain | None = None,
         group: str | None = None,
         card: str = "",
     ) -> Task:
@@ -410,43 +371,16 @@ class Task:
         chosen = tuple(metrics or _default_metrics(form))
         for metric in chosen:
             get_scorer(metric).check(metric, form.labels or (), grouped=group is not None)
-        if not rows:
-            raise DataError(f"The task {name!r} has no data; name a file or rows for at least one split.")
-        splits: dict[str, Sequence[Example]] = {}
-        skipped: dict[str, tuple[str, ...]] = {}
-        for split, several in rows.items():
-            examples, problems = render_rows(several, form, on_bad_row)
-            if not examples:
-                reason = f"all are bad, the first so: {problems[0]}" if problems else "it is empty"
-                raise DataError(f"The split {split!r} of the task {name!r} has no usable row: {reason}.")
-            for example in examples if group is not None else ():
-                if group not in example.columns:
-                    raise DataError(f"{example.source} has no column {group!r}, which says what it is scored with.")
-            splits[split] = examples
-            skipped |= {split: tuple(problems)} if problems else {}
-        if form.words is not None and form.label_words is None:
-            tags = {tag for several in splits.values() for one in several for tag in one.targets[0].split()}
-            form = replace(form, label_words={tag: tag for tag in sorted(tags)})
-        seed = None
-        if lone_train and set(splits) == {"train"}:
-            seed, sizes = lone_train
-            splits = dict(split_examples(splits["train"], seed=seed, sizes=sizes))
-        counts = {split: len(examples) for split, examples in splits.items()}
-        report = TaskReport(rows=counts, skipped=skipped, duplicates=count_duplicates(splits), split_seed=seed)
-        return cls(name, form, chosen, report, card, group, splits)
+        splits, report = read_splits(rows, form, name=name, on_bad_row=on_bad_row, lone_train=lone_train, group=group)
+        return cls(name, name_tags(form, splits), chosen, report, card, group, splits)
+
+
+def _form(settings: Mapping[str, Any]) -> TextFormat:
+    """The format that is among the settings by which a task is read."""
+    return TextFormat(**{name: settings[name] for name in FORMAT_SETTINGS})
 
 
 def _default_metrics(form: TextFormat) -> tuple[str, ...]:
     if form.words is not None:
         return "entity_f1", "tag_accuracy"
     return ("accuracy", "macro_f1") if form.labels else ("exact_match", "token_f1")
-
-
-def _with_all_references(examples: Iterable[Example]) -> list[Example]:
-    """One example per input, whose targets are those of all its rows."""
-    grouped: dict[str, Example] = {}
-    for example in examples:
-        before = grouped.get(example.input)
-        targets = (*before.targets, *example.targets) if before else example.targets
-        grouped[example.input] = replace(before or example, targets=tuple(dict.fromkeys(targets)))
-    return list(grouped.values())

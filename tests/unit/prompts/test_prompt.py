@@ -40,6 +40,17 @@ def test_information_is_changed_in_a_copy_of_the_same_parameters():
     assert other.parametrization is DIRECT.parametrization
 
 
+def test_a_digest_is_of_method_and_values(tmp_path):
+    method = PrefixTuning(length=4, hidden=6)
+    one, other = method.build(TRANSLATOR, seed=0), method.build(TRANSLATOR, seed=1)
+    loaded = SoftPrompt.load(one.with_info(task="films").save(tmp_path / "p"))
+    assert {prompt.digest() for prompt in (method.build(TRANSLATOR, seed=0), one.fold(), loaded)} == {one.digest()}
+    assert other.digest() != one.digest()
+    moved = PromptTuning(length=3, init="vocab", placement="append").build(SMALL)
+    assert moved().rows.equal(DIRECT().rows)
+    assert moved.digest() != DIRECT.digest()
+
+
 @pytest.mark.parametrize("init", [{}, {"init": "text", "text": "bad"}])
 def test_a_reparameterisation_is_folded_exactly(tmp_path, init):
     prompt = PrefixTuning(length=4, hidden=6, **init).build(TRANSLATOR)

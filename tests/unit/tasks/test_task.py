@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import datasets
 import pytest
 
 from softprompt.errors import ConfigError, DataError
-from softprompt.tasks import Task
+from softprompt.tasks import FORMAT_SETTINGS, Task, TextFormat
 
 ROWS = [{"text": f"row {index}", "label": index % 2} for index in range(40)]
 FORM = {"input": "{text}", "target": "{label}", "label_words": {"0": "bad", "1": "great"}}
@@ -154,6 +155,13 @@ def reviews() -> Task:
     return Task.from_rows(rows, input="{text}", target="{label}", label_words={"0": "bad", "1": "good"}, name="reviews")
 
 
+@pytest.mark.parametrize("read", [Task.from_files, Task.from_rows, Task.from_hub])
+def test_all_settings_of_a_format_are_read(read):
+    """They are written out for each way of reading; here they are held to the format's own, and to its defaults."""
+    own, taken = (inspect.signature(one).parameters for one in (TextFormat, read))
+    assert {name: taken[name].default for name in FORMAT_SETTINGS} == {name: one.default for name, one in own.items()}
+
+
 def test_other_words_for_the_same_rows():
     task = reviews().with_format(input="{text} . It is", label_words={"0": "poor", "1": "fine"})
     assert (task.name, task.metrics, task.labels) == ("reviews", ("accuracy", "macro_f1"), ("poor", "fine"))
@@ -164,6 +172,8 @@ def test_other_words_for_the_same_rows():
         reviews().examples("train")[0].source,
     )
     assert reviews().with_format().format == reviews().format
+    with pytest.raises(ConfigError, match=r"Unknown setting of a format 'inputs'. Did you mean 'input'"):
+        reviews().with_format(inputs="{text}")
     with pytest.raises(DataError, match="stars"):
         reviews().with_format(target="{stars}", label_words={"0": "a", "1": "b"})
 
