@@ -92,7 +92,7 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
     given = [render_input(backbone, form, example.columns) for example, _ in pairs]
     head = model.prompts[prompt]().head if prompt is not None else {}
     if (reads := token_head_of(head)) is not None:
-        return _token_rows(model, run, task, prompt, pairs, given, reads)
+        return _token_rows(model, run, task, prompt, pairs, given, (reads, len(head[f"{reads}.weight"])))
     if kind == "encoder-only":
         labels = list(task.labels or ())
         if not head:
@@ -133,9 +133,10 @@ def _token_rows(
     prompt: str | None,
     pairs: Sequence[tuple[Example, str]],
     given: Sequence[RenderedInput],
-    reads: TokenHead,
+    head: tuple[TokenHead, int],
 ) -> list[TrainRow]:
-    """Rows for a head over tokens: what it is to say is known once the input is tokenized."""
+    """Rows for a head over tokens, which is of a kind and has outputs: its target is known once there are tokens."""
+    kind, outputs = head
     longest = _least(run.max_input_tokens, model.longest_input(prompt))
     bounded = [
         replace(one, max_tokens=longest, truncate=run.truncate, source=example.source)
@@ -145,7 +146,7 @@ def _token_rows(
     for one, encoded, (_, target) in zip(
         bounded, encode_inputs(model.backbone, bounded, offsets=True), pairs, strict=True
     ):
-        found = find_places(reads, task.format, one, encoded).targets(target)
+        found = find_places(kind, task.format, one, encoded, outputs=outputs).targets(target)
         if found:
             rows.append(TrainRow(encoded.ids, found, encoded.marks, (len(encoded.ids), 0), prompt))
     if not rows:
