@@ -23,7 +23,7 @@ from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.conditioning.places import find_places
 from softprompt.conditioning.scoring import encode as encode_candidates
 from softprompt.conditioning.texts import RenderedInput, encode_inputs, encode_targets, render_input
-from softprompt.errors import ConfigError, DataError, LengthError
+from softprompt.errors import DataError, LengthError
 from softprompt.tasks import Example, Task
 from softprompt.training.run import Run
 
@@ -84,7 +84,6 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
     Raises:
         LengthError: If an input is too long and may not be cut, or a target is longer than the decoder's positions.
         DataError: If an input or a target has no tokens, or no row is left.
-        ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
     backbone, form = model.backbone, task.format
     kind = backbone.spec.kind
@@ -95,8 +94,6 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
         return _token_rows(model, run, task, prompt, pairs, given, (reads, len(head[f"{reads}.weight"])))
     if kind == "encoder-only":
         labels = list(task.labels or ())
-        if not head:
-            _check_classes(backbone, run, task, len(labels))
         targets = [[labels.index(target)] for _, target in pairs]
     else:
         targets = encode_targets(backbone, [(one, target) for one, (_, target) in zip(given, pairs, strict=True)])
@@ -180,15 +177,6 @@ def _width(kind: str, inputs: int, targets: int) -> Width:
         case "encoder-decoder":
             return inputs, targets
     return inputs, 0
-
-
-def _check_classes(backbone: Backbone, run: Run, task: Task, count: int) -> None:
-    classes = backbone.model.config.num_labels
-    if count != classes:
-        raise ConfigError(
-            f"run {run.name!r}: the task {task.name} has {count} label words, but the head of {backbone.name} "
-            f"has {classes} classes; give label_words for each class, in the head's order."
-        )
 
 
 def digest(rows: Sequence[TrainRow]) -> str:
