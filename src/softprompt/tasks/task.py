@@ -14,6 +14,7 @@ from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_dupli
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import SPLITS, read_hub
 from softprompt.tasks.metrics import Answers, get_scorer
+from softprompt.tasks.metrics.labels import normalise_label
 from softprompt.tasks.rows import Row, numbered, read_rows
 
 __all__ = ["Task"]
@@ -404,8 +405,8 @@ class Task:
         Raises:
             ConfigError: If a metric is unknown, or needs labels or groups that the task has not, or the split's shares
                 are none.
-            DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, or one has
-                no group in a task with groups.
+            DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, one has no
+                group in a task with groups, or tags that are found in the data differ only in case.
         """
         chosen = tuple(metrics or _default_metrics(form))
         for metric in chosen:
@@ -425,8 +426,7 @@ class Task:
             splits[split] = examples
             skipped |= {split: tuple(problems)} if problems else {}
         if form.words is not None and form.label_words is None:
-            tags = {tag for several in splits.values() for one in several for tag in one.targets[0].split()}
-            form = replace(form, label_words={tag: tag for tag in sorted(tags)})
+            form = replace(form, label_words={tag: tag for tag in _found_tags(form, splits)})
         seed = None
         if lone_train and set(splits) == {"train"}:
             seed, sizes = lone_train
@@ -440,6 +440,24 @@ def _default_metrics(form: TextFormat) -> tuple[str, ...]:
     if form.words is not None:
         return "entity_f1", "tag_accuracy"
     return ("accuracy", "macro_f1") if form.labels else ("exact_match", "token_f1")
+
+
+def _found_tags(form: TextFormat, splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """The tags that the data hold, sorted.
+
+    Raises:
+        DataError: If two of them differ only in case.
+    """
+    tags = sorted({tag for several in splits.values() for one in several for tag in one.targets[0].split()})
+    spelled: dict[str, str] = {}
+    for tag in tags:
+        other = spelled.setdefault(normalise_label(tag), tag)
+        if other != tag:
+            raise DataError(
+                f"column {form.target_fields[0]!r} holds the tags {other!r} and {tag!r}, which differ only in case; "
+                "spell one as the other, or give label_words that do."
+            )
+    return tags
 
 
 def _with_all_references(examples: Iterable[Example]) -> list[Example]:
