@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from softprompt.prompts import SoftPrompt
+
 
 def test_predicting_keeps_order_and_goes_on_where_it_stopped(run, trained, backbone, tmp_path):
     texts = ["the film was very good", "the song was so long and sad", "the book was boring"]
@@ -153,3 +155,18 @@ def test_ranking_needs_label_words(run, backbone):
     code, _, err = run("predict", "--backbone", backbone, "--by", "rank")
     assert code == 2
     assert err == "softprompt: --by rank needs a prompt that was trained with label words.\n"
+
+
+def test_a_prompt_of_several_tasks_does_not_guess_their_template(run, trained, backbone, tmp_path):
+    """It took inputs as they came, without the words that every training row had."""
+    source = tmp_path / "in.txt"
+    source.write_text("the film was good\n")
+    prompt = SoftPrompt.load(trained / "prompts" / "film")
+    prompt.with_info(format=None, run={"tasks": [{"task": "first"}, {"task": "second"}]}).save(tmp_path / "both")
+    asked = ("predict", "--backbone", backbone, "--prompt", str(tmp_path / "both"), "--input", str(source))
+    code, out, err = run(*asked)
+    assert (code, out) == (2, "")
+    assert "The prompt learned first, second, and no template of them all is stored with it; write the inp" in err
+    code, out, err = run(*asked, "--raw", "true", "--max-new-tokens", "2")
+    assert code == 0, err
+    assert json.loads(out)["input"] == "the film was good"

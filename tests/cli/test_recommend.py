@@ -93,6 +93,8 @@ def test_methods_are_compared_by_one_command(run, asked, tmp_path):
         assert column in head
     assert len(lines) == 4
     assert "no head of its own" in lines[-1]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert {row["loss"] for row in rows} == {"rank"}, "as the grid has it for its own tasks with label words"
     assert run(*compare)[1] == out
     code, _, err = run("train", *asked, "--output_dir", str(tmp_path / "b"), "--compare", "all", "--length", "3")
     assert code == 2

@@ -359,6 +359,24 @@ def test_every_encoder_is_taken_whatever_it_was_stored_with(name, tmp_path):
             Prompted(one, {"a": PromptTuning(length=2, init="vocab").build(one)})
 
 
+def test_a_head_is_asked_for_the_tags_that_it_was_trained_on():
+    """Tags found in data were compared by their number: a head for persons scored a task of places, and said so little.
+
+    Their order counts too, because it is all that the head knows of them.
+    """
+    calm = calm_backbone("encoder-only")
+    people, places = (tagged(label_words={**dict.fromkeys(TAGS, "O"), tag: tag}) for tag in ("B-PER", "B-LOC"))
+    method = PTuningV2(length=2, head=True)
+    trained = method.build(calm, people).with_info(format=people.format.to_mapping())
+    evaluate(calm, trained, people)
+    with pytest.raises(ConfigError, match="was trained on the tags O, B-PER, but the task has B-LOC, O"):
+        evaluate(calm, trained, places)
+    turned = tagged(label_words={"B-PER": "B-PER", "B-LOC": "O", "O": "O"})
+    with pytest.raises(ConfigError, match="but the task has B-PER, O; give label_words for the tags that it was"):
+        evaluate(calm, trained, turned)
+    evaluate(calm, method.build(calm, people), places)  # of an imported prompt, no tags are known
+
+
 def test_what_takes_no_head_over_tokens_is_refused(monkeypatch):
     for kind, what in (("decoder-only", tagged()), ("encoder-decoder", asked())):
         with pytest.raises(UnsupportedError, match=f"is {kind} and takes no head over tokens; it answers in text: dr"):

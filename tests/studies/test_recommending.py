@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from tests.families.test_token_heads import asked, tagged
 from tests.training.sessions import calm_backbone, describing, sentiment
 
 from softprompt.errors import ConfigError
 from softprompt.studies import recommend, search_settings
+from softprompt.studies.recommending import alternative
 from softprompt.training import Run, TrainConfig, find_method
 
 BILLION = 10**9
@@ -31,7 +33,7 @@ def test_a_large_model_gets_the_settings_of_the_prompt_tuning_paper(monkeypatch)
     assert found == {
         "method": "prompt_tuning", "length": 20, "init": "class_labels", "optimizer": "adafactor",
         "learning_rate": 0.3, "schedule": "constant", "weight_decay": 1e-5, "batch_size": 32, "steps": 30_000,
-        "evaluate_every": 3000,
+        "evaluate_every": 3000, "loss": "likelihood",
     }  # fmt: skip
 
 
@@ -55,6 +57,34 @@ def test_a_model_without_prefixes_gets_rows(monkeypatch):
     found = recommend(backbone, sentiment())
     assert found.advice[0].value == "prompt_tuning"
     assert "its attention is its own" in found.advice[0].reason
+
+
+@pytest.mark.parametrize("task", [tagged, asked])
+def test_tags_and_spans_get_keys_and_values_with_a_head(task):
+    """A task without label words was taken for one of writing: a tagger was advised what is good for tables."""
+    backbone = calm_backbone("encoder-only")
+    found = recommend(backbone, task())
+    chosen = {name: found.settings[name] for name in ("method", "head", "length", "init")}
+    assert chosen == {"method": "p_tuning_v2", "head": True, "length": 100, "init": "random"}
+    assert "tagging words and finding answers" in found.advice[0].reason
+    assert "Liu et al. 2022" in found.advice[0].source
+    assert "loss" not in found.settings
+    other = alternative(backbone, task(), steps=50)
+    assert (other["method"], other["head"]) == ("prompt_tuning", True)
+    assert recommend(calm_backbone("decoder-only"), task()).settings["method"] == "prefix_tuning"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "task", "loss"),
+    [(77, sentiment, "rank"), (100, sentiment, "likelihood"), (77, describing, "likelihood")],
+)
+def test_small_encoder_decoders_rank_label_words(parameters, task, loss, monkeypatch):
+    """The grids did so, and advice and comparison of one's own task did not."""
+    backbone = sized(monkeypatch, parameters * 10**6)
+    found = next(one for one in recommend(backbone, task()).advice if one.setting == "loss")
+    assert found.value == alternative(backbone, task(), steps=50)["loss"] == loss
+    assert ("Schick" in found.source) == (loss == "rank")
+    assert recommend(calm_backbone("decoder-only"), task()).settings["loss"] == "likelihood"
 
 
 def test_the_budget_bounds_steps_and_is_named():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 
@@ -112,6 +113,36 @@ def test_what_a_backbone_cannot_have_is_named_and_the_rest_runs(tmp_path):
     assert lines["infix", "prepend"].unsupported == ""
     assert lines["rows", None].stored_bytes > 0
     assert lines["rows", None].seconds_per_step > 0
+
+
+def test_an_encoder_without_a_head_ends_no_study(tmp_path):
+    """Three kinds of errors, each behind hours of sessions: a prompt without head, words alone, and a tuned model."""
+    backbone = stored_backbone(tmp_path / "stored", "encoder-only")
+    tiny = calm_backbone("encoder-only").model
+    tiny.base_model.save_pretrained(tmp_path / "stored")
+    grid = small_grid(
+        tmp_path,
+        backbones=[backbone],
+        methods={
+            "rows": {"method": "prompt_tuning", "length": 2, "init": "vocab"},
+            "bare": {"method": "text_prompt"},
+            "tuned": {"method": "model_tuning"},
+            "headed": {"method": "p_tuning_v2", "length": 2, "head": True},
+        },
+        seeds=[0],
+    )
+    lines = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    tagged = [{"text": one["text"], "tags": "O " * len(one["text"].split())} for one in lines]
+    (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps(one) + "\n" for one in tagged))
+    (tmp_path / "data" / "validation.jsonl").write_text("".join(json.dumps(one) + "\n" for one in tagged[:9]))
+    files = {key: grid.tasks["reviews"][key] for key in ("train", "validation", "validation_rows")}
+    task = {**files, "input": "{text}", "target": "{tags}", "words": "text"}
+    table = ran(dataclasses.replace(grid, tasks={"tagged": task}), tmp_path / "out")
+    assert {row["label"]: row["status"] for row in table} == {
+        **dict.fromkeys(("rows", "bare", "tuned"), "unsupported"),
+        "headed": "finished",
+    }
+    assert all("has no head" in row["reason"] for row in table if row["status"] == "unsupported")
 
 
 def test_what_was_learned_is_scored_elsewhere_too(tmp_path):

@@ -173,6 +173,15 @@ def test_one_prompt_learns_a_mixture(kind, tmp_path):
     assert result.metrics["mean"] == fmean(result.metrics[f"{task.name} accuracy"] for task in TASKS)
 
 
+def test_the_format_that_tasks_of_a_mixture_share_is_stored():
+    """None was, so that a prompt of reviews from two sources was given bare texts."""
+    one, other = sentiment(name="one"), sentiment(seed=5, name="other")
+    turned = sentiment(name="turned", label_words={"1": "good", "0": "bad"})
+    for tasks, form in (([one, other], one.format), ([one, turned], None), (TASKS, None)):
+        run = shared(task=Mixture(tasks), method=PromptTuning(length=3))
+        assert list(run.learned_for.values()) == [form]
+
+
 def test_a_head_is_of_one_task():
     with pytest.raises(ConfigError, match="a head has the classes of one task; train the prompt of a mixture without"):
         trained("encoder-only", [mixed(method=PromptTuning(length=3, head=True))])

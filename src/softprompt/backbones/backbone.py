@@ -42,6 +42,7 @@ class Backbone:
         tokenizer: Its tokenizer, or None if token ids come from elsewhere.
         name: Hub id, folder or `bundled:NAME`; what messages and artefacts call it.
         spec: Its facts.
+        classifies: Whether it is an encoder with a head over classes, trained or not.
         has_untrained_head: Whether it is an encoder without a classification head that knows anything, so that every
             prompt must bring a head.
     """
@@ -60,8 +61,8 @@ class Backbone:
         injectable = _set_attention(model)
         seen = observe(model, injectable=injectable)
         self.spec: BackboneSpec = seen.spec
-        self._classifies = self.spec.kind == "encoder-only" and classifies(model)
-        self.has_untrained_head = has_untrained_head or (self.spec.kind == "encoder-only" and not self._classifies)
+        self.classifies: bool = self.spec.kind == "encoder-only" and classifies(model)
+        self.has_untrained_head = has_untrained_head or (self.spec.kind == "encoder-only" and not self.classifies)
         self.sites: Mapping[nn.Module, Site] = seen.sites
         self.takes_positions = seen.takes_positions
         self._embedding_scale = seen.embedding_scale
@@ -281,7 +282,7 @@ class Backbone:
             raise UnsupportedError(
                 f"{self.name} is {self.spec.kind} and has no classification head; it answers in label words: drop head."
             )
-        if not self._classifies:
+        if not self.classifies:
             raise UnsupportedError(
                 f"{self.name} has no classification head; say how many classes a new head shall have: load it with"
                 " classes=N."

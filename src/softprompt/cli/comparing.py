@@ -62,6 +62,8 @@ def compare_methods(settings: Mapping[str, Any], changed: Sequence[str]) -> None
 def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The task as a grid says it; without a test split, the validation split is reported on, and training rows choose.
 
+    Label words are ranked in training, too, as the grid has it for its own tasks.
+
     Raises:
         ConfigError: If it is a data set of the hub.
     """
@@ -78,4 +80,6 @@ def _tasks(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if "test" not in task.splits:
         units = {one.source if task.group is None else task.group_of(one) for one in task.examples("train")}
         said["validation_rows"] = min(_VALIDATION_ROWS, len(units) // 4)
+    if task.labels is not None:
+        said["run"] = {"loss": "rank"}
     return {task.name: said}

@@ -98,7 +98,13 @@ Places = WordPlaces | ContextPlaces
 
 
 def find_places(
-    kind: TokenHead, form: TextFormat | None, rendered: RenderedInput, encoded: EncodedInput, *, longest: int = 1
+    kind: TokenHead,
+    form: TextFormat | None,
+    rendered: RenderedInput,
+    encoded: EncodedInput,
+    *,
+    outputs: int,
+    longest: int = 1,
 ) -> Places:
     """What a head over tokens is about in an input.
 
@@ -107,12 +113,18 @@ def find_places(
         form: How the input became text.
         rendered: The text.
         encoded: Its tokens, with their offsets.
+        outputs: How many numbers the head gives for each token.
         longest: Most tokens of an answer.
 
     Raises:
-        ConfigError: If the format names no words, or no context, for the head to read.
+        ConfigError: If the format names no words, or no context, for the head to read, or another number of tags.
     """
     if kind == "tokens" and form is not None and form.words is not None and form.tags is not None:
+        if len(form.tags) != outputs:
+            raise ConfigError(
+                f"The prompt's head knows {outputs} tags, but the task has {len(form.tags)} ({', '.join(form.tags)}); "
+                "give label_words for the tags that it was trained on, in their order."
+            )
         words = _words(rendered.filled.text, rendered.filled.fields[form.place_of(form.words)])
         return WordPlaces(tuple(_first_tokens(words, encoded.offsets)), form.tags, len(encoded.ids))
     if kind == "span" and form is not None and form.context is not None:

@@ -80,6 +80,8 @@ def evaluate_majority(
 ) -> Evaluation:
     """Score the most frequent training target, said for every row; of several, the one that comes first.
 
+    Of tagged words it is the most frequent tag, said for every word.
+
     Args:
         task: The task; its `train` split says what is frequent.
         split: What to score it on.
@@ -92,12 +94,14 @@ def evaluate_majority(
         DataError: If one of them is empty.
     """
     start = time.perf_counter()
-    counts = Counter(target for example in task.examples("train") for target in example.targets)
+    targets = [target for example in task.examples("train") for target in example.targets]
+    counts = Counter(targets if task.tags is None else [tag for target in targets for tag in target.split()])
     examples = draw_rows(task, split, rows, seed)
     if not counts or not examples:
         raise DataError(f"The task {task.name!r} has no rows in {'train' if not counts else split}; add some.")
     ((most_frequent, _),) = counts.most_common(1)
-    said = [most_frequent] * len(examples)
+    words = [1 if task.tags is None else len(example.targets[0].split()) for example in examples]
+    said = [" ".join([most_frequent] * count) for count in words]
     if output is not None:
         file = PredictionFile(output)
         done = len(file.begin(task, split, examples, {"by": "majority", "answer": most_frequent}))

@@ -252,6 +252,8 @@ def _evaluate_into(
     examples = job.examples()
     made_with = {
         "backbone": model.backbone.fingerprint.to_mapping(),
+        "tokenizer": model.backbone.tokenizer_digest,
+        "dtype": str(model.backbone.dtype),
         "prompt": None if job.prompt is None else model.prompts[job.prompt].digest(),
         "text": None if job.text is None else job.text.text,
         "by": job.evaluates_by,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softprompt.backbones.heads import TokenHead, token_head_of
 from softprompt.conditioning import Prompted, scoring
-from softprompt.conditioning.places import Places, WordPlaces, find_places
+from softprompt.conditioning.places import Places, find_places
 from softprompt.conditioning.texts import (
     EncodedInput,
     RenderedInput,
@@ -120,7 +120,8 @@ def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[Encode
     """Tokenize queries that text will be generated for, or read off the input by a head over tokens.
 
     Raises:
-        ConfigError: If the model is an encoder, and a prompt brings no such head, or one for inputs of another kind.
+        ConfigError: If the model is an encoder, and a prompt brings no such head, or one for inputs of another kind or
+            for other tags.
         LengthError: If an input is too long and may not be cut.
         DataError: If an input has no tokens.
     """
@@ -134,18 +135,15 @@ def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[Encode
 def _encode_to_read(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
     names = dict.fromkeys(query.prompt for query in queries)
     heads = {name: _token_head(model, name) for name in names}
+    for name, tags in dict.fromkeys((query.prompt, _tags(query.form)) for query in queries):
+        _check_tags(model, name, tags)
     inputs = _bounded(model, queries, [_render(model, query) for query in queries], [0] * len(queries))
     encoded = encode_inputs(model.backbone, inputs, offsets=True)
     rows = []
     for query, one, row in zip(queries, inputs, encoded, strict=True):
         _check_tokens(model, one, row)
         kind, outputs = heads[query.prompt]
-        places = find_places(kind, query.form, one, row, longest=query.max_new_tokens)
-        if isinstance(places, WordPlaces) and len(places.tags) != outputs:
-            raise ConfigError(
-                f"The head of the prompt {query.prompt!r} knows {outputs} tags, but the task has {len(places.tags)} "
-                f"({', '.join(places.tags)}); give label_words for the tags that it was trained on, in their order."
-            )
+        places = find_places(kind, query.form, one, row, outputs=outputs, longest=query.max_new_tokens)
         tokens = len(row.ids) + _length(model, query.prompt)
         rows.append(
             EncodedQuery(
@@ -153,6 +151,20 @@ def _encode_to_read(model: Prompted, queries: Sequence[Query]) -> list[EncodedQu
             )
         )
     return rows
+
+
+def _check_tags(model: Prompted, name: str | None, tags: tuple[str, ...] | None) -> None:
+    """Refuse tags that are not those which a prompt's head was trained on: it knows them by their places alone."""
+    trained = None if name is None else _tags(_stored_format(model, name))
+    if trained is not None and tags is not None and tags != trained:
+        raise ConfigError(
+            f"The head of the prompt {name!r} was trained on the tags {', '.join(trained)}, but the task has "
+            f"{', '.join(tags)}; give label_words for the tags that it was trained on, in their order."
+        )
+
+
+def _tags(form: TextFormat | None) -> tuple[str, ...] | None:
+    return None if form is None else form.tags
 
 
 def _token_head(model: Prompted, name: str | None) -> tuple[TokenHead, int]:

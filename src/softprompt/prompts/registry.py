@@ -12,7 +12,7 @@ from softprompt.registry import Registry
 if TYPE_CHECKING:
     from softprompt.prompts.prompt import SoftPrompt
 
-__all__ = ["METHODS", "Method", "find", "name_of", "names", "register"]
+__all__ = ["METHODS", "Method", "brings_head", "find", "name_of", "names", "register"]
 
 
 @runtime_checkable
@@ -62,6 +62,11 @@ def find(name: str) -> type[Any]:
         ConfigError: If there is none, or it does not load.
     """
     return METHODS.get(name)
+
+
+def brings_head(method: Method) -> bool:
+    """Whether a method's prompts bring a head: what its setting `head` says, if it has one."""
+    return bool(getattr(method, "head", False))
 
 
 def name_of(method: Method) -> str:

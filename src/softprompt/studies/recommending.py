@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ __all__ = ["Advice", "Recommendation", "alternative", "recommend"]
 _LESTER = "Lester et al. 2021"
 _LI = "Li and Liang 2021"
 _LIU = "Liu et al. 2022 (P-tuning v2)"
+_SCHICK = "Schick and Schütze 2021, §3.1"
 _OURS = "docs/log.md, on bundled:gpt-small"
 _HOUSE = "a rule of ours, measured by nobody"
 
 _BILLION = 10**9
 _LARGE = 10 * _BILLION
 _SMALL = 50 * 10**6
+_HARDLY_MOVED = 100 * 10**6
 _LOW_DATA_ROWS = 500
 _LONG_INPUT_WORDS = 200
 _SAMPLE = 200
@@ -76,6 +79,7 @@ class _Facts:
     rows: int
     has_labels: bool
     input_words: float
+    reads_tokens: bool
     needs_head: bool
 
     @property
@@ -103,10 +107,10 @@ def recommend(backbone: Backbone, task: Task, *, steps: int | None = None) -> Re
     facts = _look(backbone, task)
     method = _method(facts)
     rules = {"prompt_tuning": _for_rows, "prefix_tuning": _for_mlp, "p_tuning_v2": _for_keys}[method.value]
-    advice = [method, *rules(facts, steps)]
-    if facts.needs_head:
-        advice.append(_advise("head", True, "the model has no head that was trained for this", "the model"))
-    return Recommendation(advice=tuple(advice), beside=_summary_rule(facts))
+    return Recommendation(
+        advice=(method, *rules(facts, steps), *_for_any(facts)),
+        beside=_summary_rule(facts),
+    )
 
 
 def alternative(backbone: Backbone, task: Task, *, steps: int) -> dict[str, Any] | None:
@@ -122,14 +126,15 @@ def alternative(backbone: Backbone, task: Task, *, steps: int) -> dict[str, Any]
     """
     facts = _look(backbone, task)
     if _method(facts).value != "prompt_tuning":
-        return _values(_ROWS, _for_rows(facts, steps))
-    return _values(_KEYS, _for_keys(facts, steps)) if facts.no_prefix is None else None
+        return _values(_ROWS, _for_rows(facts, steps), _for_any(facts))
+    return _values(_KEYS, _for_keys(facts, steps), _for_any(facts)) if facts.no_prefix is None else None
 
 
 def _look(backbone: Backbone, task: Task) -> _Facts:
     examples = task.examples("train") if "train" in task.splits else ()
     if not examples:
         raise ConfigError(f"The task {task.name} has no training rows; give it a train split.")
+    reads = backbone.spec.kind == "encoder-only"
     return _Facts(
         kind=backbone.spec.kind,
         parameters=sum(parameter.numel() for parameter in backbone.model.parameters()),
@@ -137,12 +142,13 @@ def _look(backbone: Backbone, task: Task) -> _Facts:
         rows=len(examples),
         has_labels=task.labels is not None,
         input_words=fmean(len(example.input.split()) for example in examples[:_SAMPLE]),
-        needs_head=backbone.has_untrained_head or (backbone.spec.kind == "encoder-only" and task.labels is None),
+        reads_tokens=reads and (task.tags is not None or task.context is not None),
+        needs_head=backbone.has_untrained_head or (reads and task.labels is None),
     )
 
 
-def _values(method: Advice, rest: Sequence[Advice]) -> dict[str, Any]:
-    return {one.setting: one.value for one in (method, *rest)}
+def _values(method: Advice, *rest: Sequence[Advice]) -> dict[str, Any]:
+    return {one.setting: one.value for one in (method, *itertools.chain(*rest))}
 
 
 def _advise(setting: str, value: Any, reason: str, source: str) -> Advice:
@@ -160,6 +166,13 @@ _KEYS = _advise(
     "p_tuning_v2",
     "below ten billion parameters, keys and values in every layer come up to tuning the model where rows do not",
     f"{_LIU}, §4.1",
+)
+_TOKENS = _advise(
+    "method",
+    "p_tuning_v2",
+    "in tagging words and finding answers, keys and values in every layer of an encoder, with a head over its tokens,"
+    " come up to tuning the model",
+    f"{_LIU}, §4.2",
 )
 _TABLES = _advise(
     "method",
@@ -180,9 +193,23 @@ def _method(facts: _Facts) -> Advice:
         return _advise(
             "method", "prompt_tuning", f"this model cannot be given keys and values: {facts.no_prefix}", "the model"
         )
+    if facts.reads_tokens:
+        return _TOKENS
     if not facts.has_labels:
         return _SUMMARIES if facts.reads_long else _TABLES
     return _ROWS if facts.parameters >= _LARGE and facts.kind != "encoder-only" else _KEYS
+
+
+def _for_any(facts: _Facts) -> list[Advice]:
+    """What does not depend on the method: the head, and of models that generate text the loss."""
+    head = _advise("head", True, "the model has no head that was trained for this", "the model")
+    found = [head] if facts.needs_head else []
+    if facts.kind == "encoder-only":
+        return found
+    if facts.kind == "encoder-decoder" and facts.has_labels and facts.parameters < _HARDLY_MOVED:
+        reason = "prompts at a small encoder hardly move how likely a word is (docs/log.md); they do which is likelier"
+        return [*found, _advise("loss", "rank", reason, _SCHICK)]
+    return [*found, _advise("loss", "likelihood", "the paper's", f"{_LESTER}, §2; {_LI}, §4")]
 
 
 def _for_rows(facts: _Facts, steps: int | None) -> list[Advice]:
@@ -221,9 +248,11 @@ def _for_rows(facts: _Facts, steps: int | None) -> list[Advice]:
 
 
 def _for_keys(facts: _Facts, steps: int | None) -> list[Advice]:
-    """P-tuning v2: labels, every layer, no reparameterisation."""
+    """P-tuning v2: labels, tags or spans, every layer, no reparameterisation."""
     return [
-        _advise("length", 20, "simple classification needs no more than about 20", f"{_LIU}, §3.3"),
+        _advise("length", 100, "tasks of many labels in a row prefer about 100", f"{_LIU}, §3.3")
+        if facts.reads_tokens
+        else _advise("length", 20, "simple classification needs no more than about 20", f"{_LIU}, §3.3"),
         _start(facts),
         *_small_or(facts, _advise("learning_rate", 0.007, "between the paper's 0.005 and 0.01", f"{_LIU}, appendix")),
         _advise("batch_size", 16, "small batches take more steps in the same time", _OURS),
@@ -264,6 +293,8 @@ def _behind(facts: _Facts) -> list[Advice]:
 
 def _start(facts: _Facts) -> Advice:
     """How keys and values begin."""
+    if facts.reads_tokens:
+        return _advise("init", "random", "as the authors' own code starts", _LIU)
     if facts.is_small:
         if facts.has_labels:
             return _advise("init", "random", "on subj 82 %, and 64 % from the activations of words", _OURS)

@@ -27,6 +27,7 @@ from softprompt.studies.table import ResultsTable
 from softprompt.studies.traces import reset_memory, traces
 from softprompt.tasks import Task, get_scorer
 from softprompt.training import RunResult, TrainConfig, WeightMethod, train
+from softprompt.training.suitability import check_suits
 
 __all__ = ["run_grid"]
 
@@ -133,14 +134,15 @@ def _run_planned(
 
 def _refusal(backbone: Backbone, one: Planned) -> str | None:
     """Why a method is none for this backbone or task, or None if it is one."""
-    if one.cell.is_untrained:
-        ranks = one.task.labels is not None and one.cell.settings.get("by") != "generate"
-        return "calibration corrects the probabilities of labels." if one.cell.calibrates and not ranks else None
-    method = one.run.method
+    ranks = one.task.labels is not None and one.cell.settings.get("by") != "generate"
+    if one.cell.is_untrained and one.cell.calibrates and not ranks:
+        return "calibration corrects the probabilities of labels."
+    method = None if one.cell.is_untrained else one.run.method
     try:
+        check_suits(backbone, method, one.task)
         if isinstance(method, WeightMethod):
             method.check(backbone.model)
-        else:
+        elif method is not None:
             Prompted(backbone, {"": method.build(backbone, one.task, one.cell.seed)})
     except (UnsupportedError, MissingDependencyError) as error:
         return str(error)

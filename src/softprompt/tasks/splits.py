@@ -9,6 +9,7 @@ from typing import TypeAlias
 from softprompt.errors import DataError
 from softprompt.tasks.examples import Example, TaskReport, count_duplicates, render_rows, split_examples
 from softprompt.tasks.format import TextFormat
+from softprompt.tasks.metrics.labels import normalise_label
 from softprompt.tasks.rows import Row
 
 __all__ = ["LoneTrain", "gather_references", "name_tags", "read_splits"]
@@ -67,11 +68,23 @@ def read_splits(
 
 
 def name_tags(form: TextFormat, splits: Mapping[str, Sequence[Example]]) -> TextFormat:
-    """The format with all tags that the examples have as label words, where words are tagged and it has none."""
+    """The format with all tags that the examples have as label words, where words are tagged and it has none.
+
+    Raises:
+        DataError: If two tags differ only in case.
+    """
     if form.words is None or form.label_words is not None:
         return form
-    tags = {tag for several in splits.values() for one in several for tag in one.targets[0].split()}
-    return replace(form, label_words={tag: tag for tag in sorted(tags)})
+    tags = sorted({tag for several in splits.values() for one in several for tag in one.targets[0].split()})
+    spelled: dict[str, str] = {}
+    for tag in tags:
+        other = spelled.setdefault(normalise_label(tag), tag)
+        if other != tag:
+            raise DataError(
+                f"column {form.target_fields[0]!r} holds the tags {other!r} and {tag!r}, which differ only in case; "
+                "spell one as the other, or give label_words that do."
+            )
+    return replace(form, label_words={tag: tag for tag in tags})
 
 
 def gather_references(examples: Iterable[Example]) -> list[Example]:

@@ -365,8 +365,8 @@ class Task:
         Raises:
             ConfigError: If a metric is unknown, or needs labels or groups that the task has not, or the split's shares
                 are none.
-            DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, or one has
-                no group in a task with groups.
+            DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, one has no
+                group in a task with groups, or tags that are found in the data differ only in case.
         """
         chosen = tuple(metrics or _default_metrics(form))
         for metric in chosen:

@@ -23,7 +23,7 @@ from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.conditioning.places import find_places
 from softprompt.conditioning.scoring import encode as encode_candidates
 from softprompt.conditioning.texts import RenderedInput, encode_inputs, encode_targets, render_input
-from softprompt.errors import ConfigError, DataError, LengthError
+from softprompt.errors import DataError, LengthError
 from softprompt.tasks import Example, Task
 from softprompt.training.run import Run
 
@@ -89,7 +89,6 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
     Raises:
         LengthError: If an input is too long and may not be cut, or a target is longer than the decoder's positions.
         DataError: If an input or a target has no tokens, or no row is left.
-        ConfigError: If an encoder-only backbone has another number of classes than the task.
     """
     backbone, form = model.backbone, task.format
     kind = backbone.spec.kind
@@ -97,11 +96,9 @@ def encode_rows(model: Prompted, run: Run, task: Task, prompt: str | None) -> li
     given = [render_input(backbone, form, example.columns) for example, _ in pairs]
     head = model.prompts[prompt]().head if prompt is not None else {}
     if (reads := token_head_of(head)) is not None:
-        return _token_rows(model, run, task, prompt, pairs, given, reads)
+        return _token_rows(model, run, task, prompt, pairs, given, (reads, len(head[f"{reads}.weight"])))
     if kind == "encoder-only":
         labels = list(task.labels or ())
-        if not head:
-            _check_classes(backbone, run, task, len(labels))
         goals = [_Goal([labels.index(target)]) for _, target in pairs]
     else:
         goals = _text_goals(backbone, run, task, given, [target for _, target in pairs])
@@ -156,9 +153,10 @@ def _token_rows(
     prompt: str | None,
     pairs: Sequence[tuple[Example, str]],
     given: Sequence[RenderedInput],
-    reads: TokenHead,
+    head: tuple[TokenHead, int],
 ) -> list[TrainRow]:
-    """Rows for a head over tokens: what it is to say is known once the input is tokenized."""
+    """Rows for a head over tokens, which is of a kind and has outputs: its target is known once there are tokens."""
+    kind, outputs = head
     longest = _least(run.max_input_tokens, model.longest_input(prompt))
     bounded = [
         replace(one, max_tokens=longest, truncate=run.truncate, source=example.source)
@@ -168,7 +166,7 @@ def _token_rows(
     for one, encoded, (_, target) in zip(
         bounded, encode_inputs(model.backbone, bounded, offsets=True), pairs, strict=True
     ):
-        found = find_places(reads, task.format, one, encoded).targets(target)
+        found = find_places(kind, task.format, one, encoded, outputs=outputs).targets(target)
         if found:
             rows.append(TrainRow(encoded.ids, found, encoded.marks, (len(encoded.ids), 0), prompt))
     if not rows:
@@ -202,15 +200,6 @@ def _width(kind: str, inputs: int, targets: int) -> Width:
         case "encoder-decoder":
             return inputs, targets
     return inputs, 0
-
-
-def _check_classes(backbone: Backbone, run: Run, task: Task, count: int) -> None:
-    classes = backbone.model.config.num_labels
-    if count != classes:
-        raise ConfigError(
-            f"run {run.name!r}: the task {task.name} has {count} label words, but the head of {backbone.name} "
-            f"has {classes} classes; give label_words for each class, in the head's order."
-        )
 
 
 def digest(rows: Sequence[TrainRow]) -> str:

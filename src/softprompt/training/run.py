@@ -155,9 +155,14 @@ class Run:
 
     @property
     def learned_for(self) -> dict[str, TextFormat | None]:
-        """What its results are for, with the format that is stored beside each: the tasks, or the mixture as one."""
+        """What its results are for, with the format that is stored beside each: the tasks, or the mixture as one.
+
+        A mixture has the format of its tasks if they have one in common, their labels in the same order.
+        """
         if self.learns_as_one and len(self.tasks) > 1:
-            return {self.mixture.name: None}
+            form = self.tasks[0].format
+            common = all(task.format == form and task.labels == form.labels for task in self.tasks)
+            return {self.mixture.name: form if common else None}
         return {task.name: task.format for task in self.tasks}
 
     def evaluates_by(self, task: Task) -> By:

@@ -21,7 +21,8 @@ from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.interrupts import Interrupts
-from softprompt.prompts import MultitaskPrompt, SoftPrompt
+from softprompt.prompts import MultitaskPrompt
+from softprompt.prompts.registry import brings_head
 from softprompt.tasks import Task, compute_available
 from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder
@@ -31,6 +32,7 @@ from softprompt.training.reports import Reports
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.step import backward_in_memory
+from softprompt.training.suitability import check_suits
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["train"]
@@ -50,6 +52,7 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
     Raises:
         ConfigError: If there are no runs, names repeat, one that trains weights is not the only one, or `output_dir`
             holds another session.
+        UnsupportedError: If the backbone cannot take a run's method, or has no head for its tasks.
         MissingDependencyError: If a run is to be chosen by a metric that cannot be computed here.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
         NonFiniteError: If every run ended with a NaN or infinite loss or score.
@@ -261,31 +264,30 @@ def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _learner(backbone: Backbone, run: Run) -> Learner:
+    several = len(run.tasks) > 1
+    if run.learns_as_one and several and not isinstance(run.method, WeightMethod) and brings_head(run.method):
+        raise ConfigError(
+            f"run {run.name!r}: a head has the classes of one task; train the prompt of a mixture without, or a run for"
+            " each task."
+        )
+    for task in run.tasks:
+        check_suits(backbone, run.method, task)
     if isinstance(run.method, WeightMethod):
         return WeightLearner(backbone, run.method)
     if run.learns_as_one:
-        prompt = run.method.build(backbone, run.mixture, run.seed)
-        _check_headless(run, prompt)
+        prompt = run.method.build(backbone, run.mixture if several else run.tasks[0], run.seed)
         return PromptLearner(run.name, {next(iter(run.learned_for)): prompt})
     if isinstance(run.method, MultitaskPrompt):
         return PromptLearner(
             run.name, run.method.build_all(backbone, {task.name: task for task in run.tasks}, run.seed)
         )
-    if len(run.tasks) > 1:
+    if several:
         raise ConfigError(
             f"run {run.name!r}: a prompt of {type(run.method).__name__} learns one task, not {len(run.tasks)}; use"
             " MultitaskPrompt, a Mixture for one prompt of all, or a run for each task."
         )
     (task,) = run.tasks
     return PromptLearner(run.name, {task.name: run.method.build(backbone, task, run.seed)})
-
-
-def _check_headless(run: Run, prompt: SoftPrompt) -> None:
-    if prompt().head and len(run.tasks) > 1:
-        raise ConfigError(
-            f"run {run.name!r}: a head has the classes of one task; train the prompt of a mixture without, or a run for"
-            " each task."
-        )
 
 
 def _digest(rows: Mapping[str, Sequence[TrainRow]]) -> str:

@@ -12,6 +12,7 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.places import ContextPlaces, WordPlaces, find_places
 from softprompt.conditioning.texts import encode_inputs, render_input
+from softprompt.errors import ConfigError
 from softprompt.tasks import TextFormat
 
 TEXT = "Zürich's Übermut, naïve people (42 of them) visited New York in 1998 and 1999"
@@ -71,7 +72,7 @@ def placed(backbone: Backbone, kind: str, form: TextFormat, columns):
     assert (encoded.ids, encoded.marks) == (plain.ids, plain.marks)
     assert len(encoded.offsets) == len(encoded.ids)
     assert encoded.offsets[0] == encoded.offsets[-1] == (0, 0)
-    return rendered, encoded, find_places(kind, form, rendered, encoded, longest=10)
+    return rendered, encoded, find_places(kind, form, rendered, encoded, outputs=2, longest=10)
 
 
 def test_a_words_first_token_begins_where_the_word_does(backbone):
@@ -109,12 +110,20 @@ def test_an_answer_that_is_learned_is_said(backbone, answer):
     assert len(said) - len(answer) <= 4  # where tokens are coarser than the answer
 
 
+def test_a_head_has_as_many_outputs_as_there_are_tags():
+    tiny = tiny_backbone("encoder-only")
+    rendered = render_input(tiny, TAGGED, {"tokens": ["good", "film"]})
+    (encoded,) = encode_inputs(tiny, [rendered], offsets=True)
+    with pytest.raises(ConfigError, match=r"knows 3 tags, but the task has 2 \(O, X\); give label_words"):
+        find_places("tokens", TAGGED, rendered, encoded, outputs=3)
+
+
 def test_whole_words_are_found_first():
     tiny = tiny_backbone("encoder-only")
     columns = {"context": "goods good film", "question": "x"}
     rendered = render_input(tiny, ASKED, columns)
     (encoded,) = encode_inputs(tiny, [rendered], offsets=True)
-    places = find_places("span", ASKED, rendered, encoded)
+    places = find_places("span", ASKED, rendered, encoded, outputs=2)
     assert places.targets("good") == [2, 2]
     assert places.targets("oods good") == [1, 2]
     assert places.targets("x") == []

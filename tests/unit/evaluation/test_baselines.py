@@ -27,6 +27,16 @@ def test_in_free_text_every_reference_counts_and_the_first_of_several_wins():
     assert evaluate_majority(task, "test").predictions[0].prediction == "two"
 
 
+def test_of_tagged_words_the_most_frequent_tag_is_said_of_each():
+    """It was the most frequent row of tags, with as many tags as that row had words."""
+    tags = ["O B-PER", "O B-PER", "O O O O B-LOC", "O O"]
+    rows = [{"words": "x " * len(said.split()), "tags": said} for said in tags]
+    task = Task.from_rows({"train": rows, "test": rows[1:]}, input="{words}", target="{tags}", words="words")
+    found = evaluate_majority(task, "test")
+    assert [row.prediction for row in found.predictions] == ["O O", "O O O O O", "O O"]
+    assert found["tag_accuracy"] == pytest.approx(100 * 7 / 9)
+
+
 def test_a_majority_needs_both_splits():
     rows = [{"text": text, "label": label} for text, label in REVIEWS]
     task = Task.from_rows({"validation": rows}, input="{text}", target="{label}")

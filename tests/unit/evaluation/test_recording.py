@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 
@@ -9,6 +10,7 @@ import pytest
 from tests.models import tiny_backbone, tiny_prompted
 from tests.unit.evaluation.tasks import REVIEWS, places, questions, sentiment
 
+from softprompt.backbones import Backbone
 from softprompt.config import to_mapping
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation import TextPrompt, evaluate, evaluate_majority, measuring, read_evaluation
@@ -116,6 +118,19 @@ def test_only_the_same_question_is_gone_on_with(output):
     with pytest.raises(ConfigError, match=r"said.jsonl:\d is of another row than validation:\d"):
         made(output, rows=3)
     assert len(output.read_text().splitlines()) == ROWS
+
+
+def test_another_tokenizer_or_dtype_is_another_question(output):
+    """Rows of one evaluation were made with two chat templates, or at two precisions."""
+    tiny = tiny_backbone(KIND)
+    tokenizer, model = copy.deepcopy(tiny.tokenizer), copy.deepcopy(tiny.model)
+    tokenizer.chat_template = "{{ messages[0]['content'] }} !"
+    evaluate(tiny, None, sentiment(), output=output)
+    message = "were made with another {}; choose another output"
+    with pytest.raises(ConfigError, match=message.format("tokenizer")):
+        evaluate(Backbone(tiny.model, tokenizer, tiny.name), None, sentiment(), output=output)
+    with pytest.raises(ConfigError, match=message.format("dtype")):
+        evaluate(Backbone(model.bfloat16(), tiny.tokenizer, tiny.name), None, sentiment(), output=output)
 
 
 def test_a_file_of_something_else_is_left_alone(output):

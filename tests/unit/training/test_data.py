@@ -18,7 +18,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.losses import IGNORED
-from softprompt.errors import ConfigError, DataError, LengthError
+from softprompt.errors import DataError, LengthError
 from softprompt.prompts import PrefixTuning, PromptTuning
 from softprompt.tasks import Task
 from softprompt.training import Run
@@ -178,17 +178,6 @@ def test_an_encoder_predicts_the_index_of_a_label():
     assert [one.target for one in rows] == [[1], [0]]
     assert rows[1].input == [START, *ids("bad"), END]
     assert [one.width for one in rows] == [(5, 0), (3, 0)]
-
-
-@pytest.mark.parametrize(
-    ("settings", "count"),
-    [({"label_words": {"0": "bad", "1": "good", "2": "so"}}, 3), ({}, 0)],
-)
-def test_labels_must_be_the_heads_classes(settings, count):
-    run = run_of(LABELLED, evaluate_every=0, **settings)
-    message = rf"run 'a': the task rows has {count} label words, but the head of tiny encoder-only has 2 classes; give"
-    with pytest.raises(ConfigError, match=message):
-        encoded("encoder-only", run)
 
 
 def test_marks_of_the_middle_placement_are_token_indices():
