@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 
 import pytest
@@ -11,11 +10,9 @@ from tests.models import tiny_backbone, tiny_prompted
 from tests.unit.evaluation.tasks import REVIEWS, places, questions, sentiment
 
 from softprompt.backbones import Backbone
-from softprompt.config import to_mapping
 from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation import TextPrompt, evaluate, evaluate_majority, measuring, read_evaluation
 from softprompt.prompts import PromptTuning
-from softprompt.prompts.registry import name_of
 
 KIND = "decoder-only"
 ROWS = len(REVIEWS)
@@ -178,29 +175,3 @@ def test_reading_needs_all_rows(output):
         read_evaluation(output, sentiment())
     with pytest.raises(DataError, match="holds predictions of 0 rows of sentiment train"):
         read_evaluation(output, sentiment(), "train")
-
-
-def test_a_file_of_an_older_version_is_gone_on_with(output):
-    """Predictions as they were first written: the digest of the prompt, and what stands beside them, stay readable."""
-    model = tiny_prompted(KIND)
-    whole = made(output)
-    prompt = model.prompts["rows"]
-    state = hashlib.sha256(json.dumps([name_of(prompt.method), to_mapping(prompt.method)]).encode())
-    for name, value in sorted(prompt().named().items()):
-        state.update(name.encode() + value.detach().numpy().tobytes())
-    made_with = {
-        "backbone": model.backbone.fingerprint.to_mapping(),
-        "prompt": state.hexdigest(),
-        "text": None,
-        "by": "rank",
-        "format": sentiment().format.to_mapping(),
-        "max_new_tokens": None,
-        "max_input_tokens": None,
-        "truncate": False,
-        "calibrate": False,
-        "options": {},
-    }
-    beside = output.with_name("said.jsonl.settings.json")
-    beside.write_text(json.dumps({"sentiment": {"validation": made_with}}, indent=2) + "\n")
-    output.write_text("".join(output.read_text().splitlines(keepends=True)[:2]) + '{"task"')
-    assert made(output) == approximately(whole)
