@@ -194,7 +194,7 @@ def test_several_tasks_are_mixed(run, backbone, reviews, tmp_path):
     assert "one was trained on rows of imdb_original 50.0 %, imdb_revised 50.0 %." in err.splitlines()
     assert "imdb_revised accuracy" in table
     stored = json.loads((out / "prompts" / "one" / "prompt.json").read_text())
-    assert (stored["task"], stored["format"]) == ("imdb_original-imdb_revised", None)
+    assert (stored["task"], stored["format"]["input"]) == ("imdb_original-imdb_revised", "review: {Text}")
     assert (stored["run"]["mixing"], stored["run"]["shares"]["imdb_original"]) == ("equal", 0.5)
     code, _, err = run("train", "--config", str(out / "config.yaml"))
     assert code == 0, err

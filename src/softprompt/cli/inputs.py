@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from softprompt.errors import ConfigError
+from softprompt.prompts import SoftPrompt
 from softprompt.tasks.rows import NOT_UTF8, existing, json_rows, numbered_lines, read_rows, row_format
 
-__all__ = ["STANDARD_INPUT", "Input", "count_inputs", "read_inputs"]
+__all__ = ["STANDARD_INPUT", "Input", "check_template", "count_inputs", "read_inputs"]
 
 STANDARD_INPUT = "-"
 
@@ -68,3 +70,17 @@ def _text(source: str, line: bytes) -> Input:
 
 def _lines(place: str) -> Iterable[tuple[int, bytes]]:
     return enumerate(sys.stdin.buffer, 1) if place == STANDARD_INPUT else numbered_lines(existing(Path(place)))
+
+
+def check_template(prompt: SoftPrompt) -> None:
+    """Refuse to guess how inputs become text, where a prompt learned tasks that differ in it.
+
+    Raises:
+        ConfigError: If it is of several tasks, and no template is stored with it.
+    """
+    tasks = (prompt.info.run or {}).get("tasks")
+    if tasks and prompt.info.format is None:
+        raise ConfigError(
+            f"The prompt learned {', '.join(one['task'] for one in tasks)}, and no template of them all is stored with"
+            " it; write the inputs as one of them did, and give --raw true."
+        )

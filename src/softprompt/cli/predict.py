@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from softprompt.prompts import SoftPrompt
     from softprompt.tasks import TextFormat
 
 __all__ = ["predict"]
@@ -65,14 +64,15 @@ def predict(
     settings = dict(locals())
     import softprompt as sp
     from softprompt.cli.answers import answer_all
-    from softprompt.cli.inputs import count_inputs, read_inputs
+    from softprompt.cli.inputs import check_template, count_inputs, read_inputs
     from softprompt.cli.resuming import skip_answered
     from softprompt.inference import BatchLimits, Query
     from softprompt.linefile import LineFile, as_line
     from softprompt.loop.progress import Progress
 
     soft = sp.SoftPrompt.load(prompt) if prompt else None
-    _check_format(soft, raw)
+    if soft and not raw:
+        check_template(soft)
     form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
     labels = _labels(form, by)
     loaded = sp.Backbone.from_pretrained(
@@ -113,19 +113,6 @@ def predict(
             file.flush()
     if refused:
         print(f"{refused} bad inputs have an error instead of an output.", file=sys.stderr)
-
-
-def _check_format(soft: SoftPrompt | None, raw: bool) -> None:
-    """Refuse to guess how inputs become text, where a prompt learned tasks that differ in it."""
-    from softprompt.errors import ConfigError
-
-    if soft is None or soft.info.format is not None or raw:
-        return
-    if tasks := (soft.info.run or {}).get("tasks"):
-        raise ConfigError(
-            f"The prompt learned {', '.join(one['task'] for one in tasks)}, and no template of them all is stored with"
-            " it; write the inputs as one of them did, and give --raw true."
-        )
 
 
 def _labels(form: TextFormat | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:

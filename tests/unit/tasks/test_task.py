@@ -259,9 +259,9 @@ def test_rows_may_be_scored_in_groups(tmp_path):
 
 def test_tags_of_the_data_that_differ_only_in_case_are_refused_as_data():
     """It was said that the label words differ, though nobody had given any."""
-    rows = {"train": [{"words": "a b", "tags": "B-X O"}, {"words": "c", "tags": "b-x"}]}
+    rows = {"train": [{"words": "a b", "tags": "B-X O"}], "validation": [{"words": "c", "tags": "b-x"}]}
     settings = {"input": "{words}", "target": "{tags}", "words": "words"}
     with pytest.raises(DataError, match="column 'tags' holds the tags 'B-X' and 'b-x', which differ only in case; spe"):
         Task.from_rows(rows, **settings)
     words = {"B-X": "B-X", "b-x": "B-X", "O": "O"}
-    assert Task.from_rows(rows, **settings, label_words=words, split_sizes=(1, 0, 0)).tags == ("B-X", "O")
+    assert Task.from_rows(rows, **settings, label_words=words).tags == ("B-X", "O")
