@@ -119,11 +119,9 @@ def _run_planned(
     for one in planned.values():
         if one.key in table:
             continue
-        if refusal := _refusal(backbone, one):
+        if refusal := _refusal(grid, backbone, one):
             table.append(refused_row(grid, backbone, one, refusal))
-            continue
-        _check_readable(grid, backbone, one)
-        if one.cell.is_untrained:
+        elif one.cell.is_untrained:
             table.append(untrained_row(grid, backbone, one))
     folder = table.path.parent / "sessions"
     sessions = _pack(grid, planned, table, folder)
@@ -132,8 +130,11 @@ def _run_planned(
         _run_session(grid, backbone, session, folder, table)
 
 
-def _refusal(backbone: Backbone, one: Planned) -> str | None:
-    """Why a method is none for this backbone or task, or None if it is one."""
+def _refusal(grid: Grid, backbone: Backbone, one: Planned) -> str | None:
+    """Why a method is none for this backbone or task, or None if it is one.
+
+    What scoring further tasks would refuse is raised now, not after the training.
+    """
     ranks = one.task.labels is not None and one.cell.settings.get("by") != "generate"
     if one.cell.is_untrained and one.cell.calibrates and not ranks:
         return "calibration corrects the probabilities of labels."
@@ -142,24 +143,16 @@ def _refusal(backbone: Backbone, one: Planned) -> str | None:
         check_suits(backbone, method, one.task)
         if isinstance(method, WeightMethod):
             method.check(backbone.model)
-        elif method is not None:
-            Prompted(backbone, {"": method.build(backbone, one.task, one.cell.seed)})
+            return None
+        prompts = {} if method is None else {"": method.build(backbone, one.task, one.cell.seed)}
+        model = Prompted(backbone, prompts)
     except (UnsupportedError, MissingDependencyError) as error:
         return str(error)
+    for where, job in one.jobs(grid, "" if prompts else None).items():
+        if where is not None:
+            encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
+            encode(model, job.queries(backbone, job.examples()))
     return None
-
-
-def _check_readable(grid: Grid, backbone: Backbone, one: Planned) -> None:
-    """Meet what scoring the further tasks would refuse now, not after the training."""
-    if not one.others or one.alone:
-        return
-    prompts = {}
-    if not one.cell.is_untrained and not isinstance(method := one.run.method, WeightMethod):
-        prompts[""] = method.build(backbone, one.task, one.cell.seed)
-    model = Prompted(backbone, prompts)
-    for job in one.jobs(grid, "" if prompts else None).values():
-        encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
-        encode(model, job.queries(backbone, job.examples()))
 
 
 def _pack(grid: Grid, planned: Mapping[str, Planned], table: ResultsTable, folder: Path) -> list[list[Planned]]:

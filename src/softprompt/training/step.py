@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from softprompt.conditioning import Prompted
-from softprompt.conditioning.padding import pad_marks, pad_rows
+from softprompt.conditioning.texts import EncodedInput, collate_inputs
 from softprompt.training.data import TrainRow, Width, collate, cut, padded_tokens
 from softprompt.training.run import Precision
 
@@ -66,25 +66,18 @@ def _ranked(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " 
     """The loss of each row's target among its candidates, and its row."""
     if model.gradient_checkpointing:
         return _ranked_each(model, rows)
-    device = model.backbone.device
-    ids, mask = pad_rows([row.input for row in rows], fill=model.backbone.pad_id)
-    marks = pad_marks([row.marks for row in rows]).to(device)
-    scores = model.score_ids(
-        ids.to(device), mask.to(device), [row.candidates for row in rows], prompts=[row.prompt for row in rows],
-        marks=marks,
-    )  # fmt: skip
+    ids, mask, marks = collate_inputs(model.backbone, [EncodedInput(row.input, row.marks) for row in rows])
+    prompts = [row.prompt for row in rows]
+    scores = model.score_ids(ids, mask, [row.candidates for row in rows], prompts=prompts, marks=marks)
     return _among(scores, rows)
 
 
 def _ranked_each(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
     """The same with a pass of each candidate from its row's start: layers are computed again without a cache."""
-    each = [(i, j, replace(row, target=ids)) for i, row in enumerate(rows) for j, ids in enumerate(row.candidates)]
-    losses, owner = _likely(model, [row for _, _, row in each])
-    summed = losses.new_zeros(len(each)).index_add(0, owner, losses)  # [candidates]
-    where = torch.tensor([(i, j) for i, j, _ in each], device=losses.device)
-    scores = losses.new_full((len(rows), int(where[:, 1].max()) + 1), -torch.inf)
-    scores = scores.index_put((where[:, 0], where[:, 1]), -summed)
-    return _among(scores, rows)
+    each = [replace(row, target=ids) for row in rows for ids in row.candidates]
+    losses, owner = _likely(model, each)
+    summed = losses.new_zeros(len(each)).index_add(0, owner, losses)  # [rows*candidates]
+    return _among(-summed.view(len(rows), -1), rows)  # rows of a pass have as many candidates
 
 
 def _among(
