@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -57,9 +60,10 @@ def load(
         config = AutoConfig.from_pretrained(path, **source)
         if classes is not None:
             config.num_labels = classes
-        model, report = _auto_class(name, config, classes).from_pretrained(
-            path, config=config, output_loading_info=True, **options, **source
-        )
+        with _silent_on_untied_heads():
+            model, report = _auto_class(name, config, classes).from_pretrained(
+                path, config=config, output_loading_info=True, **options, **source
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, BackboneError):
             raise
@@ -76,6 +80,21 @@ def load(
     else:
         _check_complete(name, model, missing)
     return model, _tokenizer(name, path, source)
+
+
+@contextmanager
+def _silent_on_untied_heads() -> Iterator[None]:
+    """Drop what transformers says of each T5 v1.1: that its head is no copy, with advice that T5's settings ignore."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def says_more(record: logging.LogRecord) -> bool:
+        return "so we will NOT tie them" not in record.getMessage()
+
+    logger.addFilter(says_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(says_more)
 
 
 def _is_adapter(path: str, revision: str | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_folder_is_loaded(folder, name):
     assert backbone.fingerprint.matches(zoo.backbone(name).fingerprint)
     assert backbone.spec == zoo.backbone(name).spec
     assert backbone.tokenize("good film") == zoo.backbone(name).tokenize("good film")
+
+
+def test_a_t5_with_a_head_of_its_own_is_loaded_without_a_warning(caplog):
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        Backbone.from_pretrained("bundled:t5-tiny")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize(
