@@ -88,18 +88,35 @@ def _candidate_logits(
 def _score_targets(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
 ) -> Tensor:
-    """An encoder-decoder: the encoder runs once per row, the decoder once per candidate."""
+    """An encoder-decoder: the encoder runs once per row, and so does what the decoder makes of its output."""
     check_target(backbone, labels.shape[1])
     joined = join(backbone, prompts, rows)
     hidden = generation.encode(backbone, joined).last_hidden_state
-    logits: Tensor = backbone.call(
-        Carried(injection=joined.injection),
-        encoder_outputs=BaseModelOutput(last_hidden_state=hidden.repeat_interleave(repeats, dim=0)),
-        attention_mask=joined.model_inputs["attention_mask"].repeat_interleave(repeats, dim=0),
-        decoder_input_ids=decoder_start(backbone, labels),
-        use_cache=False,
-    ).logits
-    return logits
+    mask = joined.model_inputs["attention_mask"]
+    ids = decoder_start(backbone, labels)  # [candidates, target]
+
+    def decode(read: Tensor, copies: int, past: Any, *, cached: bool) -> Any:
+        return backbone.call(
+            Carried(injection=joined.injection),
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden.repeat_interleave(copies, dim=0)),
+            attention_mask=mask.repeat_interleave(copies, dim=0),
+            decoder_input_ids=read,
+            past_key_values=past,
+            use_cache=cached,
+        )
+
+    first = ids[::repeats, :1]  # [batch, 1]
+    if repeats == 1 or not torch.equal(ids[:, :1], first.repeat_interleave(repeats, dim=0)):
+        whole: Tensor = decode(ids, repeats, None, cached=False).logits
+        return whole
+    begun = decode(first, 1, None, cached=True)
+    logits: Tensor = begun.logits.repeat_interleave(repeats, dim=0)  # [candidates, 1, vocab]
+    if labels.shape[1] == 1:
+        return logits
+    past = begun.past_key_values
+    past.batch_repeat_interleave(repeats)
+    following = decode(ids[:, 1:], repeats, past, cached=True).logits  # [candidates, target-1, vocab]
+    return torch.cat([logits, following], dim=1)
 
 
 def _score_continuations(
