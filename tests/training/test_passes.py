@@ -14,7 +14,8 @@ from softprompt.errors import UnsupportedError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from softprompt.tasks import Task
 from softprompt.training.data import collate, encode_rows
-from softprompt.training.step import backward, backward_in_memory, cut_passes
+from softprompt.training.passes import cut_passes
+from softprompt.training.step import backward, backward_in_memory
 
 KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
 MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB."

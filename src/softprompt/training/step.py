@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
-from softprompt.training.data import TrainRow, Width, collate, cut, padded_tokens
+from softprompt.training.data import TrainRow, collate, padded_tokens
+from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Precision
 
-__all__ = ["backward", "backward_in_memory", "cut_passes"]
-
-NamedRow = tuple[str, TrainRow]
+__all__ = ["backward", "backward_in_memory"]
 
 
 def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
@@ -129,39 +128,5 @@ def backward_in_memory(
         for prompt in {row.prompt for _, row in rows}:
             learning = model.backbone.model if prompt is None else model.prompts[prompt]
             learning.zero_grad(set_to_none=True)
-        pass_tokens = max(padded_tokens(_widths(model, part)) for part in divisible) // 2
+        pass_tokens = max(padded_tokens(widths(model, part)) for part in divisible) // 2
         say(f"Out of memory: going on with passes of {pass_tokens} tokens, whose gradients are added.")
-
-
-def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
-    """Cut rows into passes of one kind of loss and of like widths, of at most `pass_tokens` tokens, or a single row.
-
-    Rows that are ranked share a pass with those of as many and as long candidates, so that none needs more room in
-    company than alone.
-    """
-    passes: list[list[NamedRow]] = []
-    for ranking in sorted({row.ranking for _, row in rows}):
-        alike = [named for named in rows if named[1].ranking == ranking]
-        wide = sorted(zip(alike, _widths(model, alike), strict=True), key=lambda pair: sum(pair[1]))
-        passes += [[named for named, _ in part] for part in cut(wide, lambda pair: pair[1], tokens=pass_tokens)]
-    return passes
-
-
-@torch.no_grad()
-def _widths(model: Prompted, rows: Sequence[NamedRow]) -> list[Width]:
-    """Columns that rows take up, the prompts included that are inserted among them.
-
-    Where layers are recomputed, the input of a row that is ranked stands before each of its candidates.
-    """
-    inserted = {
-        name: model.prompts[name].length if name is not None and model.pass_of(name) == "concatenation" else 0
-        for name in {row.prompt for _, row in rows}
-    }
-    repeated = model.gradient_checkpointing
-    widths = []
-    for _, row in rows:
-        first, second = row.width
-        copies = len(row.candidates) - 1 if repeated and row.candidates else 0
-        own = inserted[row.prompt]
-        widths.append((first + own + copies * (len(row.input) + own), second))
-    return widths
