@@ -72,6 +72,8 @@ def test_what_is_reported_is_not_what_is_chosen_on(tmp_path):
         ({"backbones": []}, "no backbones"),
         ({"seeds": []}, "no seeds"),
         ({"session": {"precison": "bf16"}}, "Did you mean 'precision'"),
+        ({"loading": {"clases": 2}}, "Did you mean 'classes'"),
+        ({"loading": {"device": "cpu"}}, "loading in the grid 'small'"),
         ({"methods": {"a": {"length": 3}}}, "lacks method"),
         ({"methods": {"a": {"method": "prompt_tuning", "seed": 1}}}, "lists seeds itself"),
         ({"runs_per_session": 0}, "at least 1"),

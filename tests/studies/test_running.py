@@ -145,6 +145,22 @@ def test_an_encoder_without_a_head_ends_no_study(tmp_path):
     assert all("has no head" in row["reason"] for row in table if row["status"] == "unsupported")
 
 
+def test_an_encoder_may_be_loaded_with_a_head_that_knows_nothing(tmp_path):
+    backbone = stored_backbone(tmp_path / "stored", "encoder-only")
+    calm_backbone("encoder-only").model.base_model.save_pretrained(tmp_path / "stored")
+    grid = small_grid(
+        tmp_path,
+        backbones=[backbone],
+        methods={"headed": {"method": "p_tuning_v2", "length": 2, "head": True}, "tuned": {"method": "model_tuning"}},
+        seeds=[0],
+        loading={"classes": 2},
+    )
+    table = ran(grid, tmp_path / "out")
+    assert [row["status"] for row in table] == ["finished", "finished"]
+    bare = dataclasses.replace(grid, loading={})
+    assert not {cell.identity for cell in grid.cells()} & {cell.identity for cell in bare.cells()}
+
+
 def test_what_was_learned_is_scored_elsewhere_too(tmp_path):
     grid = small_grid(tmp_path, methods={**small_grid(tmp_path).methods, "bare": {"method": "text_prompt"}}, seeds=[0])
     elsewhere = {"shouted": {"input": "REVIEW {text}", "split": "validation"}, "seen": {"split": "train"}}

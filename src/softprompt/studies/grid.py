@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import itertools
 import json
 import re
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from softprompt.backbones import Backbone
 from softprompt.config import check_types, choose
 from softprompt.errors import ConfigError
 from softprompt.evaluation import TextPrompt
@@ -27,6 +29,9 @@ _TRAIN_ROWS = "train_rows"
 _TEXT_SETTINGS = ("text", "shots", "calibrate")
 _RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "seed"}
 _SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
+_LOADING = tuple(
+    name for name in inspect.signature(Backbone.from_pretrained).parameters if name not in ("name", "device")
+)
 _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
 TESTED_ON = "tested_on"
@@ -49,7 +54,7 @@ class Cell:
         method: The method's label in the grid.
         settings: Plain settings of the method, of the run, and `train_rows`; the method's name is `method`.
         seed: Of the run.
-        measured: How: the split and its rows, and what a session decides.
+        measured: How: the split and its rows, what a session decides, and how the backbone is loaded.
         title: What progress calls it.
     """
 
@@ -136,6 +141,7 @@ class Grid:
     Attributes:
         name: What tables and reports call it.
         backbones: Hub ids, folders, or `bundled:NAME`.
+        loading: Settings of `Backbone.from_pretrained` for all of them, such as `classes`; float32 without a dtype.
         tasks: By label, settings of a task: `task` (a name) or `train`, `validation`, `test` (files) and
             `Task.from_files`' own; besides, `validation_rows`: so many training inputs validate, and the validation
             split is the test, where there is no test split with labels; `train_rows`: so many are trained on;
@@ -168,6 +174,7 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     run: Mapping[str, Any] = field(default_factory=dict)
     session: Mapping[str, Any] = field(default_factory=dict)
+    loading: Mapping[str, Any] = field(default_factory=dict)
     tune: Sequence[str] = ("learning_rate",)
     tune_seeds: Sequence[int] | None = None
     runs_per_session: int = 8
@@ -194,6 +201,9 @@ class Grid:
         for name in self.session:
             if name not in _SESSION:
                 raise choose(f"setting of a session in the grid {self.name!r}", name, _SESSION)
+        for name in self.loading:
+            if name not in _LOADING:
+                raise choose(f"setting of loading in the grid {self.name!r}", name, _LOADING)
         for label, method in self.methods.items():
             if "method" not in method:
                 raise ConfigError(f"methods.{label} of the grid {self.name!r} lacks method: NAME.")
@@ -220,7 +230,7 @@ class Grid:
 
     def _cells(self) -> Iterator[Cell]:
         decisive = {name: value for name, value in self.session.items() if name not in _COSMETIC}
-        measured = {"split": self.split, "rows": self.rows, **decisive}
+        measured = {"split": self.split, "rows": self.rows, **decisive, **self.loading}
         words = {label: _without_paths(task) for label, task in self.tasks.items()}
         for backbone, task, method in itertools.product(self.backbones, self.tasks, self.methods):
             settings = self.settings(task, method)

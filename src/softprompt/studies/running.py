@@ -64,7 +64,7 @@ def run_grid(
         _check(grid, cell, tasks[cell.task], others[cell.task])
     digests = {label: _task_digest(task, others[label]) for label, task in tasks.items()}
     for name in grid.backbones:
-        backbone = Backbone.from_pretrained(name, device=device, dtype="float32")
+        backbone = Backbone.from_pretrained(name, **{"device": device, "dtype": "float32", **grid.loading})
         own = digest(backbone.fingerprint.to_mapping())
         done = -1
         while done < len(table):  # what is chosen by the first runs is run again with further seeds
