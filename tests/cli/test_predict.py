@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 
@@ -50,6 +49,7 @@ def test_predicting_goes_on_only_behind_answers_to_the_same_question(run, traine
     assert refused() == " holds answers that were made with another prompt and format"
     asked = refused(*prompt, "--by", "generate", "--num_beams", "2")
     assert asked == " holds answers that were made with another by and num_beams"
+    assert refused(*prompt, "--dtype", "bfloat16") == " holds answers that were made with another dtype"
     source.write_text("the film was good\nthe song was bad\n")
     assert refused(*prompt) == f":2 answers another input than {source}:2"
     source.write_text("the film was good\n")
@@ -63,26 +63,6 @@ def test_predicting_goes_on_only_behind_answers_to_the_same_question(run, traine
     output.write_text("a note without a line's end")
     assert refused(*prompt) == unknown, "it was taken for a torn answer, and cut off"
     assert output.read_text() == "a note without a line's end"
-
-
-def test_answers_of_an_older_version_are_gone_on_with(run, trained, backbone, tmp_path):
-    """Their settings had the digest of the prompt's two files, which stood for its values and its format."""
-    source, output, prompt = tmp_path / "in.txt", tmp_path / "out.jsonl", trained / "prompts" / "film"
-    source.write_text("the film was good\nthe book was bad\n")
-    common = ("predict", "--backbone", backbone, "--prompt", str(prompt), "--input", str(source),
-              "--output", str(output))  # fmt: skip
-    assert run(*common)[0] == 0
-    answers = [json.loads(line)["output"] for line in output.read_text().splitlines()]
-    beside = tmp_path / "out.jsonl.settings.json"
-    made_with = json.loads(beside.read_text())
-    files = b"".join((prompt / name).read_bytes() for name in ("prompt.json", "prompt.safetensors"))
-    old = {name: value for name, value in made_with.items() if name != "format"}
-    for digest, code in ((hashlib.sha256(files).hexdigest(), 0), (made_with["prompt"], 2)):
-        beside.write_text(json.dumps({**old, "prompt": digest}, indent=2) + "\n")
-        output.write_text(output.read_text().splitlines(keepends=True)[0])
-        assert run(*common)[0] == code
-        if code == 0:
-            assert [json.loads(line)["output"] for line in output.read_text().splitlines()] == answers
 
 
 def test_inputs_that_cannot_be_answered(run, trained, backbone, tmp_path):

@@ -161,6 +161,15 @@ class Backbone:
         return hashlib.sha256(repr((vocabulary, template)).encode()).hexdigest()[:16]
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What an answer depends on beside the prompt: model, tokenizer and dtype, as plain values."""
+        return {
+            "backbone": self.fingerprint.to_mapping(),
+            "tokenizer": self.tokenizer_digest,
+            "dtype": str(self.dtype),
+        }
+
+    @property
     def pad_id(self) -> int:
         """The token id that fills masked positions; any id will do, as nothing attends to it."""
         config = self.model.config.get_text_config()

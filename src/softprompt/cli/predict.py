@@ -88,13 +88,13 @@ def predict(
     )
     inputs = read_inputs(input, format)
     made_with = {
-        "backbone": loaded.fingerprint.to_mapping(),
+        **loaded.identity,
         "prompt": soft.digest() if soft else None,
         "format": form.to_mapping() if form else None,
         **{name: settings[name] for name in ("by", "raw", "max_new_tokens", "num_beams", "truncate")},
     }
     kept = None if output == _STANDARD_OUTPUT else LineFile(output, "input")
-    done = 0 if kept is None else skip_answered(kept, inputs, made_with, prompt)
+    done = 0 if kept is None else skip_answered(kept, inputs, made_with)
     refused = 0
     with contextlib.nullcontext(sys.stdout) if kept is None else kept.open() as file, Progress() as progress:
         answers = answer_all(

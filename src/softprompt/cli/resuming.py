@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from softprompt.cli.inputs import Input
@@ -13,16 +11,13 @@ from softprompt.linefile import LineFile, as_line
 __all__ = ["skip_answered"]
 
 
-def skip_answered(
-    output: LineFile, inputs: Iterator[Input], made_with: Mapping[str, Any], prompt: str | Path | None
-) -> int:
+def skip_answered(output: LineFile, inputs: Iterator[Input], made_with: Mapping[str, Any]) -> int:
     """Pass over the inputs that a file has answers to; a half-written last line of it is cut off.
 
     Args:
         output: The file, which need not exist.
         inputs: Read as far as there are answers.
         made_with: What the next answers are made with; plain values.
-        prompt: The prompt's folder.
 
     Returns:
         The number of answers.
@@ -36,7 +31,7 @@ def skip_answered(
     count = 0
     for count, line in output:
         if count == 1:
-            output.check_made_with(before, _as_said_before(before, made_with, prompt), "answers")
+            output.check_made_with(before, made_with, "answers")
         if line is None:
             raise output.refused(f":{count} is no answer")
         asked = next(inputs, None)
@@ -48,14 +43,3 @@ def skip_answered(
     if count == 0:
         output.keep_made_with(made_with)
     return count
-
-
-def _as_said_before(
-    before: Mapping[str, Any], made_with: Mapping[str, Any], prompt: str | Path | None
-) -> Mapping[str, Any]:
-    """Settings as the file's own say them: at first a digest of the prompt's two files stood for prompt and format."""
-    if "format" in before or prompt is None:
-        return made_with
-    files = (Path(prompt) / name for name in ("prompt.json", "prompt.safetensors"))
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return {**{name: value for name, value in made_with.items() if name != "format"}, "prompt": digest}

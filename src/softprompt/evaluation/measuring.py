@@ -251,9 +251,7 @@ def _evaluate_into(
     start = time.perf_counter()
     examples = job.examples()
     made_with = {
-        "backbone": model.backbone.fingerprint.to_mapping(),
-        "tokenizer": model.backbone.tokenizer_digest,
-        "dtype": str(model.backbone.dtype),
+        **model.backbone.identity,
         "prompt": None if job.prompt is None else model.prompts[job.prompt].digest(),
         "text": None if job.text is None else job.text.text,
         "by": job.evaluates_by,
