@@ -18,7 +18,7 @@ from softprompt.config import from_mapping, to_mapping
 from softprompt.pretraining import PretrainConfig
 from softprompt.pretraining.card import SETTINGS
 
-NAMES = ("gpt-small", "t5-mini", "t5-small", "t5-tiny")
+NAMES = ("gpt-mini", "gpt-small", "t5-mini", "t5-small", "t5-tiny")
 MEGABYTE = 10**6
 SENTENCES = (
     "The village is located in the north of the country, near the border with the United States.",
