@@ -6,8 +6,10 @@ import pytest
 import torch
 from tests.families import batches, naive, zoo
 from tests.families.zoo import Family
+from torch.utils.flop_counter import FlopCounterMode
 
 from softprompt.conditioning import Prompted
+from softprompt.conditioning.losses import IGNORED
 from softprompt.errors import ConfigError
 
 TEXTS = ["the worst film of the year", "good", "nothing about this book is dull", "we saw it again and again"]
@@ -53,6 +55,50 @@ def test_rows_may_have_candidates_of_their_own(family):
     both = model.score(TEXTS[:2], ["good", "bad or dull"], prompts=["short", None])
     assert got[0, 0].allclose(both[0, 0], rtol=1e-5)
     assert got[1].allclose(both[1].flip(0), rtol=1e-5)
+
+
+def check_together_as_alone(model: Prompted) -> None:
+    ids = torch.tensor([[7, 9, 11, 8], [12, 6, 9, 10]])
+    candidates = [[8, 9, 7], [10, 6], [11, 12, 13, 9]]
+    together = model.score_ids(ids, torch.ones_like(ids), [candidates] * 2, prompts=["short", None])
+    alone = [model.score_ids(ids, torch.ones_like(ids), [[one]] * 2, prompts=["short", None]) for one in candidates]
+    assert together.allclose(torch.cat(alone, dim=1), rtol=1e-5, atol=1e-5)
+
+
+@SCORERS
+def test_a_candidate_is_scored_beside_others_as_alone(family):
+    check_together_as_alone(Prompted(zoo.backbone(family.name), batches.prompts(family)))
+
+
+def test_candidates_may_begin_apart(monkeypatch):
+    """mBART's decoder begins with its target's last token."""
+    family = zoo.BY_NAME["t5"]
+    backbone = zoo.fresh("t5")
+
+    def begin_with_the_last(labels: torch.Tensor) -> torch.Tensor:
+        last = (labels != IGNORED).sum(-1, keepdim=True) - 1
+        return torch.cat([labels.gather(1, last), labels[:, :-1].clamp(min=0)], dim=1)
+
+    monkeypatch.setattr(backbone.model, "prepare_decoder_input_ids_from_labels", begin_with_the_last)
+    check_together_as_alone(Prompted(backbone, batches.prompts(family)))
+
+
+@SCORERS
+def test_more_candidates_cost_no_more_of_the_input(family):
+    """An encoder-decoder made keys and values of its encoder's output for each candidate anew."""
+    model = Prompted(zoo.backbone(family.name), batches.prompts(family))
+
+    def products(inputs: int, candidates: int) -> int:
+        """Operations of the layers' matrices; those of attention grow with both."""
+        ids = torch.full((2, inputs), 7)
+        ends = [[8 + index, 9] for index in range(candidates)]
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.score_ids(ids, torch.ones_like(ids), [ends] * 2, prompts="short")
+        counts = counter.get_flop_counts()["Global"]
+        return sum(counts.get(kind, 0) for kind in (torch.ops.aten.mm, torch.ops.aten.addmm))
+
+    products(6, 1)  # which records the prompt, once
+    assert products(12, 5) - products(12, 2) == products(6, 5) - products(6, 2) > 0
 
 
 @SCORERS
