@@ -55,7 +55,7 @@ def train_prompts(
     head: bool | None = None,
     method_options: dict[str, Any] | None = None,
     seed: int = 0,
-    loss: Literal["likelihood", "rank"] = "likelihood",
+    loss: Literal["likelihood", "rank"] | None = None,
     optimizer: str = "adafactor",
     learning_rate: float = 0.3,
     weight_decay: float = 1e-5,
@@ -145,7 +145,8 @@ def train_prompts(
             its words, or the ends of answers in its context.
         method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora.
         seed: Of the prompt's start and the order of the data.
-        loss: likelihood of the target's tokens, or rank: of the target among the label words.
+        loss: likelihood of the target's tokens, or rank: of the target among the label words. If not given, likelihood,
+            or what --settings or --compare choose.
         optimizer: adafactor, adamw, or another package's.
         learning_rate: Highest learning rate.
         weight_decay: Decoupled weight decay.
