@@ -38,6 +38,21 @@ def test_a_search_needs_a_budget_and_goes_on(run, asked, tmp_path):
     assert run(*search)[:2] == (0, out)
 
 
+def test_a_search_takes_the_remedies_that_its_errors_name(run, asked, tmp_path):
+    """An input that was too long ended in "pass truncate=True", which the command lacked."""
+    out = tmp_path / "search"
+    held = {"loss": "likelihood", "evaluate_rows": 4, "metric": "macro_f1", "truncate": True, "max_input_tokens": 4}
+    flags = [text for name, value in held.items() for text in (f"--{name}", str(value).lower())]
+    code, table, err = run("recommend", *asked, "--search", "true", "--steps", "16", "--output_dir", str(out), *flags)
+    assert code == 0, err
+    assert "macro_f1 " in table
+    for candidate in json.loads((out / "session.json").read_text())["runs"].values():
+        assert {name: candidate[name] for name in held} == held
+    code, _, err = run("recommend", *asked, "--truncate", "true")
+    assert code == 2
+    assert "--truncate is for the candidates of a search; say --search true, or drop it." in err
+
+
 def test_a_comparison_trains_by_the_loss_that_is_asked_for(run, asked, tmp_path):
     """Asked for in words, likelihood was dropped for being the default."""
     for asks, loss in ((), "rank"), (("--loss", "likelihood"), "likelihood"):
