@@ -13,7 +13,7 @@ from softprompt.config import to_mapping
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
 from softprompt.studies.grid import Cell, Grid
 from softprompt.studies.reading import Other
-from softprompt.studies.traces import reset_memory, traces
+from softprompt.studies.traces import reset_memory, stored_bytes, traces
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult
 
@@ -139,9 +139,7 @@ def trained_row(
     if result is None or not scores:
         return row
     row |= {"best_step": result.best_step, "parameters": result.parameters, "trained": result.trained}
-    row["stored_bytes"] = (
-        sum(file.stat().st_size for file in result.path.rglob("*.safetensors")) if result.path else None
-    )
+    row["stored_bytes"] = stored_bytes(result.path)
     row |= {f"validation_{name}": score for name, score in result.metrics.items()}
     return {**row, **_reported(grid, one, scores)}
 
