@@ -32,6 +32,7 @@ _HOMES = {
     "SoftpromptError": "errors",
     "Task": "tasks",
     "TextFormat": "tasks",
+    "TextPrompt": "evaluation",
     "TrainConfig": "training",
     "TrainingInterrupted": "errors",
     "UnsupportedError": "errors",

@@ -37,6 +37,7 @@ PUBLIC = [
     "SoftpromptError",
     "Task",
     "TextFormat",
+    "TextPrompt",
     "TrainConfig",
     "TrainingInterrupted",
     "UnsupportedError",

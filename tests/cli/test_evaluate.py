@@ -73,6 +73,61 @@ def test_a_metric_that_cannot_be_computed_is_named(run, backbone, monkeypatch):
     assert err.splitlines()[-1] == "absent is left out: it needs a jar: pip install jar"
 
 
+def test_prompt_design_with_examples(run, backbone, files, monkeypatch):
+    """Few shots and calibration, which the papers compare with, could be said in a grid alone."""
+    asked = []
+    evaluate = sp.evaluate
+
+    def told(loaded, prompt, task, split, **options):
+        asked.append((prompt, options))
+        return evaluate(loaded, prompt, task, split, **options)
+
+    monkeypatch.setattr(sp, "evaluate", told)
+    data = (*TEMPLATES, "--train_file", files["train"], "--validation_file", files["validation"])
+    common = ("evaluate", "--backbone", backbone, *data)
+    code, table, err = run(
+        *common, "--text_prompt", "good or bad :", "--shots", "2", "--shots_seed", "3", "--calibrate", "true",
+        "--max_input_tokens", "60",
+    )  # fmt: skip
+    assert code == 0, err
+    task = sp.Task.from_files(
+        train=files["train"], validation=files["validation"], input="{text}", target="{label}",
+        label_words={"0": "bad", "1": "good"},
+    )  # fmt: skip
+    shots = sp.TextPrompt.few_shot(task, 2, seed=3, instruction="good or bad :")
+    ((prompt, options),) = asked
+    assert prompt == shots
+    assert (options["calibrate"], options["max_input_tokens"]) == (True, 60)
+    assert "num_beams" not in options
+    found = evaluate(sp.Backbone.from_pretrained(backbone), shots, task, calibrate=True)
+    assert float(cells(table)[0][3]) == pytest.approx(found["accuracy"], abs=0.01)
+    code, _, err = run(*common, "--shots", "2", "--majority", "true")
+    assert code == 2
+    assert "--shots are put before inputs of the bare backbone" in err
+    code, _, err = run(*common, "--max_input_tokens", "2")
+    assert code == 1
+    assert "only 2 fit" in err
+
+
+def test_text_is_generated_with_beams(run, backbone, files, tmp_path):
+    """The papers decode with beams, and evaluations could not."""
+    common = (
+        "evaluate", "--backbone", backbone, "--validation_file", files["validation"], "--input", "{text}",
+        "--target", "{label}", "--max_new_tokens", "4",
+    )  # fmt: skip
+    output = tmp_path / "beams.jsonl"
+    code, _, err = run(*common, "--num_beams", "3", "--length_penalty", "0.8", "--output", str(output))
+    assert code == 0, err
+    task = sp.Task.from_files(validation=files["validation"], input="{text}", target="{label}")
+    loaded = sp.Backbone.from_pretrained(backbone)
+    wanted = sp.evaluate(loaded, None, task, max_new_tokens=4, num_beams=3, length_penalty=0.8)
+    said = [json.loads(line)["prediction"] for line in output.read_text().splitlines()]
+    assert said == [row.prediction for row in wanted.predictions]
+    code, _, err = run(*common, "--length_penalty", "0.8")
+    assert code == 2
+    assert "--length_penalty chooses among beams" in err
+
+
 TASKS = ("imdb_original", "imdb_revised")
 SPLITS = ("validation", "test")
 BOTH = ("--task", "[imdb_original, imdb_revised]", "--split", "[validation, test]")

@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 from tests.cli.films import TEMPLATES
+from tests.models import tiny_backbone
 
 
 @pytest.fixture
@@ -35,6 +36,55 @@ def test_a_search_needs_a_budget_and_goes_on(run, asked, tmp_path):
     assert code == 0, err
     assert "best of 9 candidates" in out
     assert run(*search)[:2] == (0, out)
+
+
+def test_a_search_takes_the_remedies_that_its_errors_name(run, asked, tmp_path):
+    """An input that was too long ended in "pass truncate=True", which the command lacked."""
+    out = tmp_path / "search"
+    held = {"loss": "likelihood", "evaluate_rows": 4, "metric": "macro_f1", "truncate": True, "max_input_tokens": 4}
+    flags = [text for name, value in held.items() for text in (f"--{name}", str(value).lower())]
+    code, table, err = run("recommend", *asked, "--search", "true", "--steps", "16", "--output_dir", str(out), *flags)
+    assert code == 0, err
+    assert "macro_f1 " in table
+    for candidate in json.loads((out / "session.json").read_text())["runs"].values():
+        assert {name: candidate[name] for name in held} == held
+    code, _, err = run("recommend", *asked, "--truncate", "true")
+    assert code == 2
+    assert "--truncate is for the candidates of a search; say --search true, or drop it." in err
+
+
+def test_a_comparison_trains_by_the_loss_that_is_asked_for(run, asked, tmp_path):
+    """Asked for in words, likelihood was dropped for being the default."""
+    for asks, loss in ((), "rank"), (("--loss", "likelihood"), "likelihood"):
+        out = tmp_path / loss
+        code, _, err = run(
+            "train", *asked, "--output_dir", str(out), "--device", "cpu", "--compare", "['P-tuning v2']",
+            "--compare_seeds", "[3]", "--steps", "1", *asks,
+        )  # fmt: skip
+        assert code == 0, err
+        rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+        assert {row["loss"] for row in rows} == {loss}
+
+
+def test_an_encoder_without_a_head_is_compared_by_prompts_that_bring_one(run, files, tmp_path):
+    """Every prompt was unsupported, and --classes was refused."""
+    folder = tmp_path / "bare"
+    tiny = tiny_backbone("encoder-only")
+    tiny.model.base_model.save_pretrained(folder)
+    tiny.need_tokenizer().save_pretrained(folder)
+    out = tmp_path / "out"
+    code, table, err = run(
+        "train", "--backbone", str(folder), *TEMPLATES, "--train_file", files["train"], "--validation_file",
+        files["validation"], "--output_dir", str(out), "--device", "cpu", "--compare",
+        "['bare backbone', 'prompt tuning', 'P-tuning v2', 'model tuning']", "--compare_seeds", "[3]", "--steps", "1",
+        "--classes", "2", "--loss", "likelihood", "--revision", "main", "--attention", "eager",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    done = {row["label"] for row in rows if row["status"] == "finished"}
+    assert done == {"prompt tuning", "P-tuning v2", "model tuning"}
+    assert all(row["head"] for row in rows if row["label"] in ("prompt tuning", "P-tuning v2"))
+    assert "bare backbone: " in table
 
 
 @pytest.mark.parametrize("settings", ["auto", "search"])

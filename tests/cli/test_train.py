@@ -32,13 +32,13 @@ def test_training_leaves_a_prompt_and_its_settings(run, trained, backbone):
 
 
 def test_every_setting_of_a_run_and_of_a_session_is_an_option():
-    """With the same default; some could be set from Python only."""
+    """With the same default; some could be set from Python only. A loss may be asked for that is the default."""
     options = inspect.signature(train_prompts).parameters
     for kind, others in ((Run, {"name", "method", "task"}), (TrainConfig, {"output_dir", "resume", "progress"})):
         for field in dataclasses.fields(kind):
             if field.name not in others:
                 assert options[field.name].default == (
-                    field.default or None if field.name in ("trackers", "halve_at") else field.default
+                    None if field.name in ("trackers", "halve_at", "loss") else field.default
                 )
 
 
@@ -138,6 +138,43 @@ def test_the_written_settings_repeat_the_training(run, trained, tmp_path):
     assert code == 0, err
     first, second = (folder / "prompts" / "film" / "prompt.safetensors" for folder in (trained, again))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_a_run_cost_is_told(run, backbone, files, tmp_path):
+    """The closing table told scores alone."""
+    common = ("train", "--backbone", backbone, *TEMPLATES, "--train_file", files["train"], "--validation_file",
+              files["validation"], "--steps", "2", "--length", "3", "--hidden", "8", "--method", "p_tuning",
+              "--encoder", "mlp", "--name", "rows", "--output_dir", str(tmp_path / "out"))  # fmt: skip
+    code, table, err = run(*common)
+    assert code == 0, err
+    prompt = tmp_path / "out" / "prompts" / "rows"
+    assert json.loads((prompt / "prompt.json").read_text())["method"]["encoder"] == "mlp"
+    head, _, line = (one.split("  ") for one in table.splitlines())
+    told = dict(zip([one.strip() for one in head if one], [one.strip() for one in line if one], strict=True))
+    assert int(told["learned"]) < int(told["trained"].replace(",", ""))
+    assert int(told["stored bytes"].replace(",", "")) == (prompt / "prompt.safetensors").stat().st_size
+    assert float(told["ms/step"].replace(",", "")) > 0
+    _, again, _ = run(*common)
+    assert told["ms/step"] not in again, "what the first call took is not known"
+
+
+def test_the_mean_of_several_prompts_is_a_start(run, trained, backbone, files, tmp_path):
+    """Several sources could be said in Python and in runs of a file, not by the flag."""
+    film = str(trained / "prompts" / "film")
+    out = tmp_path / "mean"
+    code, _, err = run(
+        "train", "--backbone", backbone, *TEMPLATES, "--train_file", files["train"], "--steps", "1", "--init", "prompt",
+        "--source", f"[{film}, {film}]", "--length", "4", "--name", "mean", "--output_dir", str(out),
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads((out / "prompts" / "mean" / "prompt.json").read_text())["method"]["source"] == [film, film]
+    for value in ("false", "mlp"):
+        code, said, err = run(
+            "train", "--backbone", backbone, *TEMPLATES, "--train_file", files["train"], "--output_dir", str(out),
+            "--encoder", value, "--print_config",
+        )  # fmt: skip
+        assert code == 0, err
+        assert f"encoder: {value}" in said
 
 
 def test_several_runs_from_a_file(run, backbone, files, tmp_path):

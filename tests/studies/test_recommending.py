@@ -8,7 +8,7 @@ import pytest
 from tests.families.test_token_heads import asked, tagged
 from tests.training.sessions import calm_backbone, describing, sentiment
 
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.studies import recommend, search_settings
 from softprompt.studies.recommending import alternative
 from softprompt.training import Run, TrainConfig, find_method
@@ -72,6 +72,40 @@ def test_tags_and_spans_get_keys_and_values_with_a_head(task):
     other = alternative(backbone, task(), steps=50)
     assert (other["method"], other["head"]) == ("prompt_tuning", True)
     assert recommend(calm_backbone("decoder-only"), task()).settings["method"] == "prefix_tuning"
+
+
+def test_small_models_get_what_was_found_on_their_own_kind():
+    """A small T5 was given the rates of a GPT, which its own grids had found ten times too high, or three too low."""
+    for kind, keys, rows, log in (("encoder-decoder", 0.01, 0.3, "t5-small"), ("decoder-only", 0.05, 0.1, "gpt-small")):
+        found = next(
+            one for one in recommend(calm_backbone(kind), sentiment()).advice if one.setting == "learning_rate"
+        )
+        assert found.value == keys
+        assert log in found.source
+        assert alternative(calm_backbone(kind), sentiment(), steps=50)["learning_rate"] == rows
+
+
+@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder-only"])
+def test_a_template_with_places_gets_rows_for_them(kind):
+    """It got keys and values, which no template divides, or rows of another number at another place."""
+    task = sentiment(input="{soft:2} {text} {soft:3}")
+    found = recommend(calm_backbone(kind), task).settings
+    assert (found["method"], found["placement"], found["length"]) == ("prompt_tuning", "template", 5)
+    assert alternative(calm_backbone(kind), task, steps=8) is None
+    searched = search_settings(calm_backbone(kind), task, steps=4, config=TrainConfig(progress=False))
+    assert (searched.settings["placement"], searched.settings["length"]) == ("template", 5)
+
+
+def test_a_search_leaves_out_what_the_backbone_cannot_have():
+    """Rows behind the input of a T5: the candidates with keys and values, which it refuses there, ended the search."""
+    backbone, quiet = calm_backbone("encoder-decoder"), TrainConfig(progress=False)
+    found = search_settings(backbone, sentiment(), steps=4, fixed={"placement": "append"}, config=quiet)
+    assert found.settings["method"] == "prompt_tuning"
+    assert "best of 3 candidates" in found.advice[0].reason
+    divided = sentiment(input="{soft:2} {text}")
+    fixed = {"method": "p_tuning_v2", "head": False}
+    with pytest.raises(UnsupportedError, match="no rows that a template could divide"):
+        search_settings(backbone, divided, steps=4, fixed=fixed, config=quiet)
 
 
 @pytest.mark.parametrize(

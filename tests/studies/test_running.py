@@ -11,6 +11,7 @@ import pytest
 from tests.studies.grids import small_grid, stored_backbone, stored_task
 from tests.training.sessions import calm_backbone
 
+from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, run_grid, summarise
@@ -20,7 +21,7 @@ from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
 
 # What a machine and a moment decide.
-PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit")
+PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
 
 
 def ran(grid, folder, **options):
@@ -81,6 +82,9 @@ def test_prompt_design_is_scored_and_not_trained(tmp_path):
         for split in ("validation", "test"):
             found = evaluate(calm_backbone("decoder-only"), text, task, split, calibrate=row["label"] == "calibrated")
             assert row[f"{split}_accuracy"] == found["accuracy"]
+        assert row["stored_bytes"] == (0 if text is None else len(text.text))
+        assert row["evaluation_seconds"] >= 0
+        assert {"finished", "machine", "version_torch", "commit", "peak_memory_bytes"} <= row.keys()
     with pytest.raises(ConfigError, match=r"Unknown setting of 'shots' 'shot'.*Did you mean 'shots'"):
         ran(small_grid(tmp_path, methods={"shots": {"method": "text_prompt", "shot": 2}}), tmp_path / "other")
 
@@ -205,6 +209,40 @@ def test_what_cannot_be_scored_elsewhere_is_met_before_training(tmp_path, other,
     tasks = {"reviews": {**grid.tasks["reviews"], "tested_on": {"elsewhere": {"split": "train", **other}}}}
     with pytest.raises((ConfigError, LengthError), match=message):
         ran(dataclasses.replace(grid, tasks=tasks), tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["prompt tuning", "model tuning"])
+def test_inputs_that_are_too_long_are_met_before_training(tmp_path, method, monkeypatch):
+    """Those of a grid's own splits were first tokenized behind its sessions."""
+    monkeypatch.setattr("softprompt.studies.running.train", lambda *a, **k: pytest.fail("trained"))
+    grid = small_grid(tmp_path).narrowed(methods=[method])
+    file = tmp_path / "data" / "validation.jsonl"
+    file.write_text(file.read_text() + json.dumps({"text": "good " * 300, "label": "1"}) + "\n")
+    with pytest.raises(LengthError, match="shorten it, or pass truncate=True"):
+        ran(grid, tmp_path / "out")
+
+
+def test_a_few_shot_prompt_that_is_too_long_ends_no_grid(tmp_path, monkeypatch, capsys):
+    """It did, behind all trainings of the first seed where only another seed drew long examples, and repeatedly."""
+    methods = {"shots": {"method": "text_prompt", "shots": 2}, "tuned": small_grid(tmp_path).methods["model tuning"]}
+    run = {**small_grid(tmp_path).run, "truncate": True}
+    grid = small_grid(tmp_path, methods=methods, seeds=[0, 1], tune_seeds=[0], run=run)
+    drawn = TextPrompt.few_shot
+
+    def long_with_seed_1(task, shots, *, seed, instruction):
+        return TextPrompt("good " * 300) if seed else drawn(task, shots, seed=seed, instruction=instruction)
+
+    monkeypatch.setattr(TextPrompt, "few_shot", long_with_seed_1)
+    table = ran(grid, tmp_path / "out")
+    assert [(row["label"], row["seed"], row["status"]) for row in table] == [
+        ("shots", 0, "finished"), ("tuned", 0, "finished"), ("shots", 1, "unsupported"), ("tuned", 1, "finished"),
+    ]  # fmt: skip
+    shots, _ = summarise(grid, table)
+    assert len(shots.scores) == 1
+    print_lines([shots], grid.tune, costs=True)
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 4, "the seed that fits is in the table, and below it why the other is not"
+    assert "take fewer shots or words" in out
 
 
 def test_methods_may_be_kept_apart(tmp_path):

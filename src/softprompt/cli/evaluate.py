@@ -12,6 +12,8 @@ def evaluate_prompt(
     backbone: str,
     prompt: str | None = None,
     text_prompt: str | None = None,
+    shots: int | None = None,
+    shots_seed: int = 0,
     majority: bool = False,
     against: str | None = None,
     task: str | list[str] | None = None,
@@ -37,7 +39,11 @@ def evaluate_prompt(
     split: str | list[str] = "validation",
     by: Literal["generate", "rank"] | None = None,
     rows: int | None = None,
+    calibrate: bool = False,
     max_new_tokens: int | None = None,
+    max_input_tokens: int | None = None,
+    num_beams: int = 1,
+    length_penalty: float | None = None,
     truncate: bool = False,
     output: str | None = None,
     dtype: str = "auto",
@@ -57,6 +63,9 @@ def evaluate_prompt(
         backbone: Hub id, folder, or bundled:NAME.
         prompt: The prompt's folder; or the folder of a run that trained one for each task.
         text_prompt: Words to put before each input instead of a prompt.
+        shots: So many training rows with their targets to put before each input instead of a prompt, behind the words
+            of --text_prompt if there are any.
+        shots_seed: Of their draw.
         majority: Score the most frequent training target instead of a model.
         against: What to compare with on the same rows, by a paired test: a prompt's folder, bare (the backbone by
             itself), majority, or the output file of another evaluation.
@@ -87,7 +96,12 @@ def evaluate_prompt(
         split: Which split to score on, or several, e.g. "[validation, test]"; each task on those that it has.
         by: Rank the task's label words, or generate; ranks if the task has label words.
         rows: Score that many rows only, drawn by a fixed seed.
+        calibrate: Divide each label word's probability by what it is for inputs without content (Zhao et al. 2021).
         max_new_tokens: Longest text to generate, in tokens.
+        max_input_tokens: Longest input, in tokens; give what the prompt was trained with.
+        num_beams: Beams of generated text; 1 is greedy.
+        length_penalty: With beams, the power of a text's length by which its score is divided: more prefers longer
+            ones; 1 if not given.
         truncate: Cut inputs that are too long, instead of failing.
         output: File that gets the predictions as they are made, one JSON object per row; what is compared with goes to
             a file beside it, e.g. out.against.jsonl.
@@ -101,14 +115,25 @@ def evaluate_prompt(
     settings = dict(locals())
     import softprompt as sp
     from softprompt.cli.data import read_tasks
-    from softprompt.cli.scoring import Scores, pick_splits, print_evaluations, read_prompts, scores_against
+    from softprompt.cli.scoring import (
+        Scores,
+        pick_splits,
+        print_evaluations,
+        read_prompts,
+        read_texts,
+        scores_against,
+    )
     from softprompt.errors import ConfigError
-    from softprompt.evaluation import TextPrompt
     from softprompt.inference import BatchLimits
     from softprompt.loop.progress import Progress
 
     if (prompt is not None) + (text_prompt is not None) + majority > 1:
         raise ConfigError("Give at most one of --prompt, --text_prompt and --majority.")
+    if shots is not None and (prompt is not None or majority):
+        raise ConfigError("--shots are put before inputs of the bare backbone; drop them, or --prompt and --majority.")
+    if length_penalty is not None and num_beams == 1:
+        raise ConfigError("--length_penalty chooses among beams; give --num_beams above 1, or drop it.")
+    beams = {"num_beams": num_beams, "length_penalty": length_penalty}
     prompts = read_prompts(prompt, task if isinstance(task, list) else [task or ""]) if prompt is not None else {}
     tasks = read_tasks(settings, next(iter(prompts.values())).info if prompts else None)
     asked = [(one, part) for one in tasks for part in pick_splits(one, split)]
@@ -126,9 +151,12 @@ def evaluate_prompt(
             rows=rows,
             options={
                 "by": by,
+                "calibrate": calibrate,
                 "max_new_tokens": max_new_tokens,
+                "max_input_tokens": max_input_tokens,
                 "truncate": truncate,
                 "limits": BatchLimits(tokens=batch_tokens),
+                **{name: value for name, value in beams.items() if value is not None and num_beams > 1},
             },
         )
         theirs = None if against is None else scores_against(scores, asked, against, output)
@@ -137,5 +165,5 @@ def evaluate_prompt(
         elif prompts:
             ours = scores.of_prompts(asked, prompts, output)
         else:
-            ours = scores.of_text(asked, None if text_prompt is None else TextPrompt(text_prompt), output)
+            ours = scores.of_texts(asked, read_texts(tasks, text_prompt, shots, seed=shots_seed), output)
     print_evaluations(tasks, ours, theirs)

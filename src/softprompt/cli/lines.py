@@ -14,7 +14,7 @@ _MEBIBYTE = 2**20
 
 
 def print_lines(lines: Sequence[Line], tuned: Sequence[str], *, costs: bool) -> None:
-    """Print a line per backbone, task and method; below, why some methods are none for a backbone.
+    """Print a line per backbone, task and method; below, why some methods or seeds are none for a backbone.
 
     Args:
         lines: Of `summarise`.
@@ -38,7 +38,7 @@ def print_lines(lines: Sequence[Line], tuned: Sequence[str], *, costs: bool) -> 
                 len(line.scores), line.majority, line.failed, line.missing,
             )
             for line in lines
-            if not line.unsupported
+            if line.scores or not line.unsupported
         ],
     )  # fmt: skip
     for line in lines:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 __all__ = ["recommend_settings"]
 
+_OF_SEARCH = ("loss", "evaluate_rows", "metric", "truncate", "max_input_tokens")
+
 
 def recommend_settings(
     *,
@@ -34,6 +36,11 @@ def recommend_settings(
     search: bool = False,
     seed: int = 0,
     output_dir: str | None = None,
+    loss: Literal["likelihood", "rank"] | None = None,
+    evaluate_rows: int | None = None,
+    metric: str | None = None,
+    truncate: bool = False,
+    max_input_tokens: int | None = None,
     pass_tokens: int = 16384,
     classes: int | None = None,
     dtype: str = "auto",
@@ -72,6 +79,11 @@ def recommend_settings(
             and again, and to recommend the best on validation.
         seed: Of the candidates.
         output_dir: Folder of the search, in which it goes on when it was stopped.
+        loss: Of all candidates of a search: likelihood, or rank.
+        evaluate_rows: Most validation rows that a search evaluates on.
+        metric: Which metric chooses in a search.
+        truncate: Whether a search cuts inputs that are too long, instead of failing.
+        max_input_tokens: Longest input in a search, in tokens.
         pass_tokens: Most tokens in one pass of the backbone.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
@@ -88,13 +100,16 @@ def recommend_settings(
 
     if search and steps is None:
         raise ConfigError("A search needs a budget: give --steps, of the candidate that is trained to its end.")
+    fixed = {name: settings[name] for name in _OF_SEARCH if not (settings[name] is None or settings[name] is False)}
+    if fixed and not search:
+        raise ConfigError(f"--{next(iter(fixed))} is for the candidates of a search; say --search true, or drop it.")
     loaded_task = read_task(settings)
     loaded = sp.Backbone.from_pretrained(
         backbone, dtype=dtype, device=device, classes=classes, revision=revision, trust_remote_code=trust_remote_code
     )
     if search and steps is not None:
         config = sp.TrainConfig(output_dir=output_dir, pass_tokens=pass_tokens)
-        found = search_settings(loaded, loaded_task, steps=steps, seed=seed, config=config)
+        found = search_settings(loaded, loaded_task, steps=steps, seed=seed, fixed=fixed, config=config)
     else:
         found = recommend(loaded, loaded_task, steps=steps)
     print_advice(found.advice)

@@ -17,7 +17,7 @@ from softprompt.evaluation import Evaluation, TextPrompt, compare, evaluate_majo
 from softprompt.loop.progress import Progress
 from softprompt.tasks import Task, get_scorer
 
-__all__ = ["Scores", "pick_splits", "print_evaluations", "read_prompts", "scores_against"]
+__all__ = ["Scores", "pick_splits", "print_evaluations", "read_prompts", "read_texts", "scores_against"]
 
 Asked: TypeAlias = Sequence[tuple[Task, str]]
 Found: TypeAlias = dict[tuple[str, str], Evaluation]
@@ -58,6 +58,25 @@ def read_prompts(path: str, tasks: Sequence[str]) -> dict[str, sp.SoftPrompt]:
     return dict.fromkeys(tasks, sp.SoftPrompt.load(path))
 
 
+def read_texts(
+    tasks: Sequence[Task], text: str | None, shots: int | None, *, seed: int
+) -> dict[str, TextPrompt | None]:
+    """Words before the input by the names of the tasks: an instruction, examples of the task, both, or none.
+
+    Args:
+        tasks: Whose training rows the examples are drawn from.
+        text: The instruction.
+        shots: How many examples; None for none.
+        seed: Of their draw.
+
+    Raises:
+        ConfigError: If a task has no training split, or not so many rows.
+    """
+    if shots is not None:
+        return {task.name: TextPrompt.few_shot(task, shots, seed=seed, instruction=text or "") for task in tasks}
+    return {task.name: None if text is None else TextPrompt(text) for task in tasks}
+
+
 @final
 @dataclass(kw_only=True)
 class Scores:
@@ -84,9 +103,9 @@ class Scores:
         """Of soft prompts, by the names of their tasks; one that goes by no task's name is for files."""
         return self._of([(task, split, prompts.get(task.name, prompts.get(""))) for task, split in asked], output)
 
-    def of_text(self, asked: Asked, text: TextPrompt | None, output: str | None) -> Found:
-        """Of the backbone behind words, or by itself."""
-        return self._of([(task, split, text) for task, split in asked], output)
+    def of_texts(self, asked: Asked, texts: Mapping[str, TextPrompt | None], output: str | None) -> Found:
+        """Of the backbone behind words, by the names of the tasks that they are for; by itself where there are none."""
+        return self._of([(task, split, texts.get(task.name)) for task, split in asked], output)
 
     def of_majority(self, asked: Asked, output: str | None) -> Found:
         """Of the most frequent training target."""
@@ -129,7 +148,7 @@ def scores_against(scores: Scores, asked: Asked, against: str, output: str | Non
     if against == "majority":
         return scores.of_majority(asked, beside)
     if against == "bare":
-        return scores.of_text(asked, None, beside)
+        return scores.of_texts(asked, {}, beside)
     raise ConfigError(
         f"--against {against}: there is no such folder or file; give a prompt's folder, the output file of another "
         "evaluation, bare or majority."

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from softprompt.training import RunResult
 
 __all__ = ["train_prompts"]
 
@@ -46,16 +50,16 @@ def train_prompts(
     length: int | None = None,
     init: str | None = None,
     text: str | None = None,
-    source: str | None = None,
+    source: str | list[str] | None = None,
     placement: str | None = None,
     hidden: int | None = None,
-    encoder: bool | None = None,
+    encoder: bool | Literal["lstm", "mlp"] | None = None,
     cross: bool | None = None,
     decoder: bool | None = None,
     head: bool | None = None,
     method_options: dict[str, Any] | None = None,
     seed: int = 0,
-    loss: Literal["likelihood", "rank"] = "likelihood",
+    loss: Literal["likelihood", "rank"] | None = None,
     optimizer: str = "adafactor",
     learning_rate: float = 0.3,
     weight_decay: float = 1e-5,
@@ -133,19 +137,21 @@ def train_prompts(
         method: prompt_tuning, prefix_tuning, p_tuning, p_tuning_v2, multitask or another package's; or a baseline:
             model_tuning, lora, ia3.
         length: Virtual tokens.
-        init: How the prompt starts: class_labels, vocab, random, text, prompt.
+        init: How the prompt starts: class_labels, vocab, random, normal, text, prompt.
         text: Words to start from, with init text.
-        source: Folder of the prompt to start from, with init prompt.
-        placement: prepend, middle or append.
+        source: Folder of the prompt to start from, with init prompt; of several in brackets, their mean.
+        placement: prepend, middle, append, or template: at the places {soft:N} of the input.
         hidden: Width of a prefix's reparameterisation; 0 trains keys and values directly.
-        encoder: Whether the encoder gets a prefix, in prefix tuning.
+        encoder: Whether the encoder gets a prefix, in prefix tuning; the kind of network in p_tuning: lstm or mlp.
         cross: Whether the decoder's attention onto the encoder gets a prefix.
         decoder: Whether the decoder gets a prefix.
         head: Whether an encoder-only model's head is trained with the prompt: over the task's label words, the tags of
             its words, or the ends of answers in its context.
-        method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora.
+        method_options: Further settings of the method, e.g. {"layers": 2} for model_tuning, {"rank": 4} for lora or
+            multitask, {"towards": words, "towards_weight": 0.1} for prompt_tuning.
         seed: Of the prompt's start and the order of the data.
-        loss: likelihood of the target's tokens, or rank: of the target among the label words.
+        loss: likelihood of the target's tokens, or rank: of the target among the label words. If not given, likelihood,
+            or what --settings or --compare choose.
         optimizer: adafactor, adamw, or another package's.
         learning_rate: Highest learning rate.
         weight_decay: Decoupled weight decay.
@@ -214,24 +220,39 @@ def train_prompts(
         trackers=tuple(trackers or ()),
         halve_at=tuple(halve_at or ()),
     )
-    if not Path(output_dir, "session.json").exists():  # whatever ends this training, it can be repeated
+    resumed = Path(output_dir, "session.json").exists()
+    if not resumed:  # whatever ends this training, it can be repeated
         _write_settings(given)
     result = sp.train(loaded, made, config)
     _write_settings(given)
-    names = sorted({metric for run in result.values() for metric in run.metrics})
-    print_table(
-        ("run", "status", "best step", *names, "prompt"),
-        [
-            (name, run.status, run.best_step, *(run.metrics.get(m) for m in names), run.path)
-            for name, run in result.items()
-        ],
-    )
+    steps_done = sum(len(run.history) for run in result.values())
+    # what earlier calls took is not known
+    per_step = 1000 * result.seconds / steps_done if steps_done and not resumed else None
+    _print_results(result, per_step)
     for name, run in result.items():
         if run.shares:
             shares = ", ".join(f"{task} {100 * share:.1f} %" for task, share in run.shares.items())
             print(f"{name} was trained on rows of {shares}.", file=sys.stderr)
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
+
+
+def _print_results(result: Mapping[str, RunResult], milliseconds_per_step: float | None) -> None:
+    """Print what each run reached and cost; time per step is of the session, evaluations included."""
+    from softprompt.studies.traces import stored_bytes
+
+    stored = {name: stored_bytes(run.path) for name, run in result.items()}
+    names = sorted({metric for run in result.values() for metric in run.metrics})
+    print_table(
+        ("run", "status", "best step", *names, "learned", "trained", "stored bytes", "ms/step", "prompt"),
+        [
+            (
+                name, run.status, run.best_step, *(run.metrics.get(metric) for metric in names), run.parameters,
+                run.trained, stored[name], milliseconds_per_step, run.path,
+            )
+            for name, run in result.items()
+        ],
+    )  # fmt: skip
 
 
 def _changed(settings: dict[str, Any]) -> list[str]:

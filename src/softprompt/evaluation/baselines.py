@@ -45,6 +45,8 @@ class TextPrompt:
     def few_shot(cls, task: Task, shots: int, *, seed: int = 0, instruction: str = "") -> TextPrompt:
         """Examples drawn from the training split, each an input with its target, with empty lines between them.
 
+        A target stands behind its input as the scored ones do: behind a blank, or at once where the input ends a line.
+
         Args:
             task: Where the examples are from.
             shots: How many.
@@ -60,7 +62,7 @@ class TextPrompt:
                 f"shots={shots}: the training split of {task.name} has {len(examples)} rows; give 1 or more."
             )
         drawn = random.Random(seed).sample(list(examples), shots)
-        shown = [f"{example.input.replace(PROMPT_MARK, '')} {example.targets[0]}" for example in drawn]
+        shown = [_as_scored(example.input) + example.targets[0] for example in drawn]
         return cls(_BETWEEN.join([*([instruction] if instruction else []), *shown]) + _BETWEEN)
 
     def before(self, form: TextFormat) -> TextFormat:
@@ -68,6 +70,13 @@ class TextPrompt:
         text = self.text if self.text[-1].isspace() else f"{self.text} "
         escaped = text.replace("{", "{{").replace("}", "}}")
         return dataclasses.replace(form, input=escaped + form.input)
+
+
+def _as_scored(text: str) -> str:
+    """An input up to its target, with the blanks that the bare backbone is given: none are kept before a mark."""
+    *before, last = text.split(PROMPT_MARK)
+    whole = "".join([*(part.rstrip(" ") for part in before), last])
+    return whole if whole.endswith("\n") else f"{whole.rstrip(' ')} "
 
 
 def evaluate_majority(

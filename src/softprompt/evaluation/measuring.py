@@ -27,7 +27,7 @@ __all__ = ["Job", "evaluate", "evaluate_many"]
 
 _FREE_TEXT_TOKENS = 128
 _SPAN_TOKENS = 30
-_WITHOUT_CONTENT = ("N/A", "[MASK]", "...")
+_WITHOUT_CONTENT = ("N/A", "[MASK]", "...")  # Zhao et al. 2021 have "" where we have "..."; see `Job.calibrate`
 _STEP = 8
 _CHUNK_ROWS = 256
 
@@ -53,7 +53,9 @@ class Job:
         max_input_tokens: Longest input, besides what the backbone allows.
         truncate: Whether a longer input is cut; otherwise it is an error.
         calibrate: Whether each label's probability is divided by its mean probability for inputs without content, which
-            takes out what the model says whatever it reads (Zhao et al. 2021, §5); for `rank` only.
+            takes out what the model says whatever it reads (Zhao et al. 2021, §5); for `rank` only. These inputs are
+            "N/A", "[MASK]" and "..."; the paper's third one is the empty text, which leaves a template of a column
+            alone without a token to read.
         seed: Of the draw of rows and of the bootstrap.
 
     Raises:
@@ -136,6 +138,7 @@ def evaluate(
     *,
     rows: int | None = None,
     max_new_tokens: int | None = None,
+    max_input_tokens: int | None = None,
     truncate: bool = False,
     calibrate: bool = False,
     seed: int = 0,
@@ -157,6 +160,7 @@ def evaluate(
         rows: Evaluate that many rows only, drawn by the seed; None takes all.
         max_new_tokens: Longest text to generate; None leaves room for twice the longest label, or 128 tokens where
             targets are free text. Of an answer that an encoder finds, the longest; 30 tokens if None.
+        max_input_tokens: Longest input, besides what the backbone allows.
         truncate: Whether an input that is too long is cut; otherwise it is an error.
         calibrate: As in `Job`.
         seed: Of the draw of rows and of the bootstrap.
@@ -196,6 +200,7 @@ def evaluate(
         by=by,
         rows=rows,
         max_new_tokens=max_new_tokens,
+        max_input_tokens=max_input_tokens,
         truncate=truncate,
         calibrate=calibrate,
         seed=seed,

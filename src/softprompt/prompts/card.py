@@ -41,7 +41,11 @@ def render(name: str, metadata: Mapping[str, Any]) -> str:
         if method.get("head") and (form.get("words") or form.get("context")):
             lines += ["It brings its own head over tokens; the checkpoint needs none.", ""]
         elif method.get("head"):
-            lines += ["It brings its own classification head: add `--classes 2` where the checkpoint has none.", ""]
+            classes = len(set((form.get("label_words") or {}).values())) or "N"
+            lines += [
+                f"It brings its own classification head: add `--classes {classes}` where the checkpoint has none.",
+                "",
+            ]
         return "\n".join(lines)
     lines += [
         "```python",

@@ -13,6 +13,7 @@ from softprompt.config import to_mapping
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
 from softprompt.studies.grid import Cell, Grid
 from softprompt.studies.reading import Other
+from softprompt.studies.traces import reset_memory, stored_bytes, traces
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult
 
@@ -61,22 +62,33 @@ class Planned:
             grid: Which split, and how many of its rows.
             prompt: The name of what was learned; None if it is the model itself, or nothing.
         """
+        own = self._job(prompt, grid.split, grid.rows)
+        jobs: dict[str | None, Job] = {None: own}
+        jobs |= {label: replace(own, task=other.task, split=other.split) for label, other in self.others.items()}
+        return jobs
+
+    def chosen_by(self, prompt: str | None) -> Job:
+        """What its values are chosen by: the validation split.
+
+        Args:
+            prompt: As in `jobs`.
+        """
+        return self._job(prompt, "validation", self.cell.settings.get("evaluate_rows"))
+
+    def _job(self, prompt: str | None, split: str, rows: int | None) -> Job:
         settings = self.cell.settings
-        own = Job(
+        return Job(
             task=self.task,
-            split=grid.split,
+            split=split,
             prompt=prompt,
             text=self.cell.text_prompt(self.task) if self.cell.is_untrained else None,
             by=settings.get("by"),
-            rows=grid.rows,
+            rows=rows,
             max_new_tokens=settings.get("max_new_tokens"),
             max_input_tokens=settings.get("max_input_tokens"),
             truncate=settings.get("truncate", False),
             calibrate=self.cell.is_untrained and self.cell.calibrates,
         )
-        jobs: dict[str | None, Job] = {None: own}
-        jobs |= {label: replace(own, task=other.task, split=other.split) for label, other in self.others.items()}
-        return jobs
 
     @property
     def alone(self) -> bool:
@@ -90,13 +102,15 @@ def refused_row(grid: Grid, backbone: Backbone, one: Planned, reason: str) -> di
 
 
 def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
-    """Score prompt design on both splits; nothing is trained."""
+    """Score prompt design on both splits; nothing is trained, and its words are what would be stored."""
+    reset_memory(backbone.device)
     jobs = one.jobs(grid, None)
-    chosen_on = replace(jobs[None], split="validation", rows=one.cell.settings.get("evaluate_rows"))
-    found = evaluate_many(Prompted(backbone), {_CHOSEN_ON: chosen_on, **jobs})
+    words = jobs[None].text
+    found = evaluate_many(Prompted(backbone), {_CHOSEN_ON: one.chosen_by(None), **jobs})
     validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
     row = {**_identity(grid, backbone, one), "status": "finished", "reason": "", "parameters": 0, "trained": 0}
-    return {**row, **validation, **_reported(grid, one, found)}
+    row["stored_bytes"] = 0 if words is None else len(words.text.encode())
+    return {**row, **validation, **_reported(grid, one, found), **traces(backbone.device)}
 
 
 def trained_row(
@@ -125,9 +139,7 @@ def trained_row(
     if result is None or not scores:
         return row
     row |= {"best_step": result.best_step, "parameters": result.parameters, "trained": result.trained}
-    row["stored_bytes"] = (
-        sum(file.stat().st_size for file in result.path.rglob("*.safetensors")) if result.path else None
-    )
+    row["stored_bytes"] = stored_bytes(result.path)
     row |= {f"validation_{name}": score for name, score in result.metrics.items()}
     return {**row, **_reported(grid, one, scores)}
 
@@ -155,6 +167,7 @@ def _reported(grid: Grid, one: Planned, scores: Mapping[str | None, Evaluation])
     """The reported split's scores, their intervals, and the most frequent answer's; the same of the further tasks."""
     majority = evaluate_majority(one.cell.drawn(one.task), grid.split, rows=grid.rows)[one.watches]
     row = {**_scored(grid.split, scores[None]), f"{grid.split}_majority": majority}
+    row["evaluation_seconds"] = round(scores[None].seconds, 1)  # of all that was scored in the same batches
     for label in one.others:
         row |= _scored(f"{ON}{label}", scores[label])
     return row

@@ -14,7 +14,7 @@ from typing import Any
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ConfigError, MissingDependencyError, NonFiniteError, UnsupportedError
+from softprompt.errors import ConfigError, LengthError, MissingDependencyError, NonFiniteError, UnsupportedError
 from softprompt.evaluation import Evaluation, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
@@ -133,25 +133,34 @@ def _run_planned(
 def _refusal(grid: Grid, backbone: Backbone, one: Planned) -> str | None:
     """Why a method is none for this backbone or task, or None if it is one.
 
-    What scoring further tasks would refuse is raised now, not after the training.
+    Whatever it would be scored on is tokenized: an input that is too long for it is met now, not after the training.
+
+    Raises:
+        LengthError: If an input is too long by itself.
     """
     ranks = one.task.labels is not None and one.cell.settings.get("by") != "generate"
     if one.cell.is_untrained and one.cell.calibrates and not ranks:
         return "calibration corrects the probabilities of labels."
     method = None if one.cell.is_untrained else one.run.method
+    prompts = {}
     try:
         check_suits(backbone, method, one.task)
         if isinstance(method, WeightMethod):
             method.check(backbone.model)
-            return None
-        prompts = {} if method is None else {"": method.build(backbone, one.task, one.cell.seed)}
+        elif method is not None:
+            prompts = {"": method.build(backbone, one.task, one.cell.seed)}
         model = Prompted(backbone, prompts)
     except (UnsupportedError, MissingDependencyError) as error:
         return str(error)
-    for where, job in one.jobs(grid, "" if prompts else None).items():
-        if where is not None:
+    jobs = [*one.jobs(grid, "" if prompts else None).values(), one.chosen_by("" if prompts else None)]
+    try:
+        for job in jobs:
             encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
             encode(model, job.queries(backbone, job.examples()))
+    except LengthError as error:
+        if jobs[0].text is None:
+            raise
+        return f"behind the words of prompt design an input is too long; take fewer shots or words. {error}"
     return None
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from softprompt.backbones import Backbone
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.studies.grid import Cell, Grid
 from softprompt.studies.recommending import Advice, Recommendation, alternative, recommend
 from softprompt.tasks import Task
-from softprompt.training import TrainConfig, train
+from softprompt.training import TrainConfig, WeightMethod, train
 
 __all__ = ["search_settings"]
 
@@ -44,6 +44,7 @@ def search_settings(
     Raises:
         ConfigError: If the budget is too small for the halvings, or the task has no validation split.
         NonFiniteError: If every candidate diverged.
+        UnsupportedError: If the backbone can have none of the candidates with what is fixed.
     """
     first, held = recommend(backbone, task, steps=steps), dict(fixed or {})
     candidates = _candidates(backbone, task, first, steps=steps, seed=seed, fixed=held)
@@ -87,7 +88,29 @@ def _candidates(
             rate = settings["learning_rate"]
             rates = {"learning_rate": [rate / 3, rate, 3 * rate]}
             methods[settings["method"]] = {**settings, **shared, **rates, **fixed}
-    if backbone.spec.kind == "decoder-only" and "prompt_tuning" in methods and "placement" not in fixed:
-        methods["prompt_tuning"]["placement"] = ["prepend", "append"]
+    rows = methods.get("prompt_tuning", {"placement": "template"})
+    if backbone.spec.kind == "decoder-only" and "placement" not in fixed and rows.get("placement") != "template":
+        rows["placement"] = ["prepend", "append"]
     grid = Grid(name="search", backbones=[backbone.name], tasks={task.name: {}}, methods=methods, seeds=[seed])
-    return grid.cells()
+    return _buildable(grid.cells(), backbone, task)
+
+
+def _buildable(cells: Sequence[Cell], backbone: Backbone, task: Task) -> list[Cell]:
+    """Those candidates that the backbone can have: what is fixed may be none for one of the methods.
+
+    Raises:
+        UnsupportedError: If it can have none of them.
+    """
+    kept = []
+    refusal: UnsupportedError | None = None
+    for cell in cells:
+        method = cell.run("candidate", task).method
+        try:
+            if not isinstance(method, WeightMethod):
+                method.build(backbone, task, cell.seed)
+            kept.append(cell)
+        except UnsupportedError as error:
+            refusal = error
+    if refusal is not None and not kept:
+        raise refusal
+    return kept

@@ -37,7 +37,7 @@ class Line:
         seconds_per_step: Mean over the reported runs of their session's time per step of one run, evaluations included.
         peak_memory_bytes: The most that a reported run's session took.
         session_runs: The most runs that shared a reported run's session, and so its time and memory.
-        unsupported: Why the method is none for this backbone; empty if it is one.
+        unsupported: Why the method, or that of a seed, is none for this backbone; empty if it is one.
         failed: Runs that diverged, whatever their values.
         missing: Runs that are still to come, as far as is known: what is chosen may be run with further seeds.
     """

@@ -13,7 +13,7 @@ import torch
 
 from softprompt.pretraining.card import machine
 
-__all__ = ["reset_memory", "traces"]
+__all__ = ["reset_memory", "stored_bytes", "traces"]
 
 _CLEAR = Path("/proc/self/clear_refs")
 _LIBRARIES = ("softprompt", "torch", "transformers")
@@ -41,6 +41,11 @@ def reset_memory(device: torch.device) -> None:
     elif _CLEAR.exists():
         with contextlib.suppress(OSError):  # a container may keep it shut; the peak is then of the process's life
             _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
+
+
+def stored_bytes(folder: Path | None) -> int | None:
+    """Bytes of the files of values in a folder that a run left; None if it left none."""
+    return None if folder is None else sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 
 def _commit() -> str | None:

@@ -88,7 +88,18 @@ def test_shots_have_no_place_for_a_soft_prompt():
     task = Task.from_rows({"train": rows, "test": rows}, input="review {prompt} {text}", target="{label}")
     shots = TextPrompt.few_shot(task, 1)
     assert PROMPT_MARK not in shots.text
+    assert shots.text == "review good fine\n\n"
     assert isinstance(shots.before(task.format), TextFormat)
+
+
+@pytest.mark.parametrize(
+    ("input", "shot"), [("{text}\n", "good\nfine"), ("{text} ", "good fine"), ("{text} \n ", "good \n fine")]
+)
+def test_shots_look_like_what_is_scored(input, shot):
+    """Behind a line's end the target of a shot began with a blank that the scored one has not."""
+    rows = [{"text": "good", "label": "fine"}]
+    task = Task.from_rows({"train": rows, "test": rows}, input=input, target="{label}")
+    assert TextPrompt.few_shot(task, 1).text == f"{shot}\n\n"
 
 
 @pytest.mark.parametrize("shots", [0, 8])

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.prompts.hosts import SMALL
 
 from softprompt.prompts import PromptTuning
+from softprompt.prompts.card import render
 
 
 def test_a_card_says_what_a_person_wants_to_know(tmp_path):
@@ -43,6 +44,27 @@ def test_a_card_says_what_a_person_wants_to_know(tmp_path):
 def test_a_card_says_how_training_ended(end, said, tmp_path):
     prompt = PromptTuning(length=2, init="vocab").build(SMALL).with_info(run={"seed": 3, **end})
     assert f"| training | {said} |" in (prompt.save(tmp_path / "mine") / "README.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("form", "classes"),
+    [
+        ({"input": "{text}", "label_words": {"0": "bad", "1": "fair", "2": "good", "3": "good"}}, 3),
+        ({"input": "{text}", "label_words": None}, "N"),
+        (None, "N"),
+    ],
+)
+def test_a_card_says_how_many_classes_to_load_an_encoder_with(form, classes):
+    """It said 2 whatever the task."""
+    text = render(
+        "mine",
+        {
+            "method": {"name": "p_tuning_v2", "length": 2, "placement": "prepend", "head": True},
+            "backbone": "bert", "kind": "encoder-only", "parameters": 1, "task": None, "run": None, "format": form,
+            "metrics": {},
+        },
+    )  # fmt: skip
+    assert f"add `--classes {classes}` where" in text
 
 
 def test_a_card_of_an_untrained_prompt(tmp_path):
