@@ -48,7 +48,8 @@ def metrics(monkeypatch):
         ("exact_match", ["The  Eiffel Tower!", "Paris"], [["eiffel tower"], ["Rome", "London"]], 50),
         # "cat sat" and "cat sat down" share two words: 2 * 2 / 5.
         ("token_f1", ["the cat sat"], [["dogs", "A cat sat down"]], 80),
-        ("token_f1", ["the", "the", "x"], [["an"], ["cat"], ["the"]], 100 / 3),
+        ("token_f1", ["the", "the", "x"], [["an", "a cat"], ["cat"], ["the"]], 0),
+        ("exact_match", ["the", "the", "x"], [["an", "a cat"], ["cat"], ["the"]], 100 / 3),
         ("bleu", SACREBLEU_SAID, SACREBLEU_TRUE, 48.53),
         ("chrf", SACREBLEU_SAID, SACREBLEU_TRUE, 59.73),
         ("rouge1", QUICK_SAID, QUICK_TRUE, 100 * 2 * 6 / 17),
