@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from softprompt.tasks import compute_metrics
 from softprompt.tasks.metrics import meteor
-from softprompt.tasks.metrics.words import caption_words, mteval_words
+from softprompt.tasks.metrics.words import caption_words, mteval_words, webnlg_text
 
 PUBS_SAID = [
     "The Eagle is a pub near the river. It's cheap and doesn't allow children.",
@@ -163,6 +163,57 @@ def test_mteval_ignores_case():
     assert compute_metrics(["bleu_uncased"], said, true)["bleu_uncased"] == pytest.approx(100)
     assert compute_metrics(["bleu_uncased"], said, [[true[0][0].lower()]])["bleu_uncased"] < 99
     assert compute_metrics(["bleu"], said, true)["bleu"] < 50
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "score"),
+    [
+        # Words: "the cat , the cat sat on 1,000 mats ." (10) against 8 and 12, equally close: the shorter, 8;
+        # "it's cheap" (2) against 6 and 7; "near the river bank" (4) against 2 and 5, of which the closest is not the
+        # shortest, as it was before version 13. So 16 words for 19.
+        # Runs that match: 10 + 2 + 4 of 16 words; 8 of 9 ("the cat" comes twice, but once in either reference), 1 of
+        # 1 and 2 of 3 pairs; 5 of 8 and 0 of 2 ("cat , the" and "on 1,000 mats" in the second, the others in the
+        # first); 1 of 7 and 0 of 1 ("the cat sat on").
+        (
+            ["The cat, the cat sat on 1,000 mats.", "It's cheap", "Near the river bank"],
+            [
+                ["the cat sat on the 1,000 mats.", "A cat, the old cat, sat there on 1,000 mats"],
+                ["it's cheap, they say.", "Everything there is cheap, it's true"],
+                ["By water", "near the old river bank"],
+            ],
+            100 * math.exp(1 - 19 / 16) * (16 / 16 * 11 / 13 * 5 / 10 * 1 / 8) ** 0.25,
+        ),
+        # Smoothing: no run of four words of two, and so 1/2 of one; the closest length is 4.
+        (["a b c x y"], [["a b c z", "x w"]], 100 * (4 / 5 * 2 / 4 * 1 / 3 * 1 / (2 * 2)) ** 0.25),
+        # No run of three words of three, and so 1/2, and none of four of two, and so 1/4; 6 is closer than 3.
+        (
+            ["a b x y z"],
+            [["x a b", "b u v w a q"]],
+            100 * math.exp(1 - 6 / 5) * (3 / 5 * 1 / 4 * 1 / (2 * 3) * 1 / (4 * 2)) ** 0.25,
+        ),
+    ],
+)
+def test_mteval_by_hand(said, true, score):
+    """By hand from mteval-v13a.pl, its routines tokenization, brevity_penalty_closest, score_segment and bleu_score."""
+    assert compute_metrics(["bleu_uncased"], said, true)["bleu_uncased"] == pytest.approx(score)
+
+
+WEBNLG_SAID = "Adolf Schärf (a politician) was born in Mikulov, Austria-Hungary."
+WEBNLG_WORDS = "adolf scharf ( a politician ) was born in mikulov , austria - hungary ."
+
+
+def test_webnlg():
+    """By hand from WebNLG's evaluation.py: lower case, blanks around every mark, ASCII; three references are read."""
+    others = ["adolf scharf was a politician .", "a politician ."]
+    assert webnlg_text(WEBNLG_SAID) == webnlg_text(WEBNLG_WORDS) == WEBNLG_WORDS
+    found = compute_metrics(["bleu_webnlg", "ter_webnlg"], [WEBNLG_SAID], [[WEBNLG_WORDS]])
+    assert found == {"bleu_webnlg": pytest.approx(100), "ter_webnlg": 0}
+    third = compute_metrics(["bleu_webnlg", "ter_webnlg"], [WEBNLG_SAID], [[*others, WEBNLG_WORDS]])
+    assert third == {"bleu_webnlg": pytest.approx(100), "ter_webnlg": 0}
+    fourth = compute_metrics(["bleu_webnlg", "ter_webnlg"], [WEBNLG_SAID], [[*others, "x", WEBNLG_SAID]])
+    of_three = compute_metrics(["bleu_multi", "ter"], [WEBNLG_WORDS], [[*others, "x"]])
+    assert list(fourth.values()) == pytest.approx(list(of_three.values()))
+    assert fourth["ter_webnlg"] > 50
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from softprompt.tasks.metrics import registry
 from softprompt.tasks.metrics.answers import normalise_answer
 
 BUILT_IN = (
-    "accuracy", "bleu", "bleu_multi", "bleu_uncased", "chrf", "exact_match", "macro_f1", "rouge1", "rouge2", "rougeL",
-    "rougeL_coco", "rougeLsum", "tag_accuracy", "token_f1", "wsc",
+    "accuracy", "bleu", "bleu_multi", "bleu_uncased", "bleu_webnlg", "chrf", "exact_match", "macro_f1", "rouge1",
+    "rouge2", "rougeL", "rougeL_coco", "rougeLsum", "tag_accuracy", "token_f1", "wsc",
 )  # fmt: skip
-NEED_MORE = ("binary_f1", "cider", "entity_f1", "meteor", "multirc", "nist", "record", "ter")
+NEED_MORE = ("binary_f1", "cider", "entity_f1", "meteor", "multirc", "nist", "record", "ter", "ter_webnlg")
 
 # The example of sacrebleu's README ("Using SacreBLEU from Python"), which gives BLEU 48.53 and chrF2 59.73.
 SACREBLEU_SAID = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
