@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +122,12 @@ def test_the_names():
     assert metric_names() == tuple(sorted((*BUILT_IN, *NEED_MORE)))
     with pytest.raises(ConfigError, match=r"Unknown metric 'acuracy'. Did you mean 'accuracy'"):
         compute_metrics(["acuracy"], ["a"], [["a"]])
+
+
+def test_the_documents_name_every_metric():
+    text = (Path(__file__).parents[3] / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.split("\n") if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall("`(.+?)`", row)) == sorted((*BUILT_IN, *NEED_MORE))
 
 
 def letters(predictions, references):
