@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from softprompt.tasks import compute_metrics
 from softprompt.tasks.metrics import meteor
-from softprompt.tasks.metrics.words import caption_words, mteval_words
+from softprompt.tasks.metrics.words import caption_words, mteval_words, webnlg_text
 
 PUBS_SAID = [
     "The Eagle is a pub near the river. It's cheap and doesn't allow children.",
@@ -68,7 +68,7 @@ ROWS = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=3)), min_s
         ("The-cat", "cat", 0, 0),
         ("state-of-the-art", "stateoftheart", 100, 100),
         ("1,000 $", "1000", 100, 100),
-        ("A.", "an", 100, 100),  # nothing is left of either; F1 as in version 2.0 of the script
+        ("A.", "an", 100, 0),  # nothing is left of either: equal texts without a word in common
         ("the", "cat", 0, 0),
         ("_an_ answer", "answer", 100, 100),
         ("another theatre", "other theatre", 0, 50),  # articles only as whole words
@@ -83,7 +83,10 @@ ROWS = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=3)), min_s
     ],
 )
 def test_squad(said, true, exact, f1):
-    """By hand from the rules of SQuAD's script (evaluate-v2.0.py: lower, remove_punc, remove_articles, split)."""
+    """By hand from the rules of SQuAD's script (evaluate-v1.1.py: lower, remove_punc, remove_articles, split).
+
+    F1 of two answers without a word was once that of version 2.0, but without its dropping of such references.
+    """
     scores = compute_metrics(["exact_match", "token_f1"], [said], [["nothing like it", true]])
     assert scores == pytest.approx({"exact_match": exact, "token_f1": f1})
 
@@ -100,20 +103,24 @@ def test_record():
 
 
 def test_multirc():
-    """By hand as SuperGLUE's scorer counts: 2 of 3 right answers found, and nothing said that is not so."""
+    """By hand as T5 counts (metrics.py): 2 of 3 right answers found, and "perhaps" counts as said of a wrong one.
+
+    It once counted as "False" and cost nothing. SuperGLUE's own scorer knows legal labels alone.
+    """
     questions = ["q1", "q2", "q1", "q3", "q2", "q1"]
     said = ["True", "False", "False", "perhaps", "False", "true "]
     true = [["True"], ["True"], ["False"], ["False"], ["False"], ["True"]]
     scores = compute_metrics(["multirc"], said, true, labels=("False", "True"), groups=questions)
-    assert scores == {"f1a": pytest.approx(80), "multirc_em": pytest.approx(100 / 3)}
+    assert scores == {"f1a": pytest.approx(200 * 2 / (3 + 3)), "multirc_em": pytest.approx(100 / 3)}
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
+@given(st.lists(st.tuples(st.sampled_from([False, True, None]), st.booleans()), min_size=1))
 def test_f1_of_the_positive_class(rows):
-    """MRPC's, QQP's and MultiRC's scorers call scikit-learn's f1_score."""
-    words = {False: "different", True: "same"}
+    """MRPC's, QQP's and MultiRC's scorers call scikit-learn; T5 has an illegal output say the wrong label first."""
+    words = {False: "different", True: "same", None: "banana"}
     said, true = [words[row[0]] for row in rows], [[words[row[1]]] for row in rows]
-    expected = 100 * f1_score([row[1] for row in rows], [row[0] for row in rows], zero_division=0.0)
+    meant = [not row[1] if row[0] is None else row[0] for row in rows]
+    expected = 100 * f1_score([row[1] for row in rows], meant, zero_division=0.0)
     named = {"labels": ("different", "same"), "groups": ["one"] * len(rows)}
     scores = compute_metrics(["binary_f1", "multirc"], said, true, **named)
     assert (scores["binary_f1"], scores["f1a"]) == pytest.approx((expected, expected))
@@ -156,6 +163,57 @@ def test_mteval_ignores_case():
     assert compute_metrics(["bleu_uncased"], said, true)["bleu_uncased"] == pytest.approx(100)
     assert compute_metrics(["bleu_uncased"], said, [[true[0][0].lower()]])["bleu_uncased"] < 99
     assert compute_metrics(["bleu"], said, true)["bleu"] < 50
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "score"),
+    [
+        # Words: "the cat , the cat sat on 1,000 mats ." (10) against 8 and 12, equally close: the shorter, 8;
+        # "it's cheap" (2) against 6 and 7; "near the river bank" (4) against 2 and 5, of which the closest is not the
+        # shortest, as it was before version 13. So 16 words for 19.
+        # Runs that match: 10 + 2 + 4 of 16 words; 8 of 9 ("the cat" comes twice, but once in either reference), 1 of
+        # 1 and 2 of 3 pairs; 5 of 8 and 0 of 2 ("cat , the" and "on 1,000 mats" in the second, the others in the
+        # first); 1 of 7 and 0 of 1 ("the cat sat on").
+        (
+            ["The cat, the cat sat on 1,000 mats.", "It's cheap", "Near the river bank"],
+            [
+                ["the cat sat on the 1,000 mats.", "A cat, the old cat, sat there on 1,000 mats"],
+                ["it's cheap, they say.", "Everything there is cheap, it's true"],
+                ["By water", "near the old river bank"],
+            ],
+            100 * math.exp(1 - 19 / 16) * (16 / 16 * 11 / 13 * 5 / 10 * 1 / 8) ** 0.25,
+        ),
+        # Smoothing: no run of four words of two, and so 1/2 of one; the closest length is 4.
+        (["a b c x y"], [["a b c z", "x w"]], 100 * (4 / 5 * 2 / 4 * 1 / 3 * 1 / (2 * 2)) ** 0.25),
+        # No run of three words of three, and so 1/2, and none of four of two, and so 1/4; 6 is closer than 3.
+        (
+            ["a b x y z"],
+            [["x a b", "b u v w a q"]],
+            100 * math.exp(1 - 6 / 5) * (3 / 5 * 1 / 4 * 1 / (2 * 3) * 1 / (4 * 2)) ** 0.25,
+        ),
+    ],
+)
+def test_mteval_by_hand(said, true, score):
+    """By hand from mteval-v13a.pl, its routines tokenization, brevity_penalty_closest, score_segment and bleu_score."""
+    assert compute_metrics(["bleu_uncased"], said, true)["bleu_uncased"] == pytest.approx(score)
+
+
+WEBNLG_SAID = "Adolf Schärf (a politician) was born in Mikulov, Austria-Hungary."
+WEBNLG_WORDS = "adolf scharf ( a politician ) was born in mikulov , austria - hungary ."
+
+
+def test_webnlg():
+    """By hand from WebNLG's evaluation.py: lower case, blanks around every mark, ASCII; three references are read."""
+    others = ["adolf scharf was a politician .", "a politician ."]
+    assert webnlg_text(WEBNLG_SAID) == webnlg_text(WEBNLG_WORDS) == WEBNLG_WORDS
+    found = compute_metrics(["bleu_webnlg", "ter_webnlg"], [WEBNLG_SAID], [[WEBNLG_WORDS]])
+    assert found == {"bleu_webnlg": pytest.approx(100), "ter_webnlg": 0}
+    third = compute_metrics(["bleu_webnlg", "ter_webnlg"], [WEBNLG_SAID], [[*others, WEBNLG_WORDS]])
+    assert third == {"bleu_webnlg": pytest.approx(100), "ter_webnlg": 0}
+    fourth = compute_metrics(["bleu_webnlg", "ter_webnlg"], [WEBNLG_SAID], [[*others, "x", WEBNLG_SAID]])
+    of_three = compute_metrics(["bleu_multi", "ter"], [WEBNLG_WORDS], [[*others, "x"]])
+    assert list(fourth.values()) == pytest.approx(list(of_three.values()))
+    assert fourth["ter_webnlg"] > 50
 
 
 @pytest.mark.parametrize(

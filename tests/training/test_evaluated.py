@@ -12,7 +12,7 @@ from tests.training.sessions import calm_backbone, describing, difference, senti
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError
 from softprompt.evaluation import evaluate
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
-from softprompt.tasks import Row, Task, TextFormat
+from softprompt.tasks import Row, Scorer, Task, TextFormat
 from softprompt.tasks.metrics import registry
 from softprompt.training import session
 
@@ -194,6 +194,25 @@ def test_a_metric_that_cannot_be_computed_is_named_and_left_out(monkeypatch, cap
     run = short_run("a", task=sentiment(metrics=["accuracy", "absent"]), evaluate_every=None, steps=1)
     assert set(trained("decoder-only", [run], progress=True)["a"].metrics) == {"accuracy"}
     assert "absent is left out: it needs a jar: pip install jar" in capsys.readouterr().err
+
+
+def test_slow_metrics_are_computed_while_training_only_to_choose_by_them(monkeypatch, capsys):
+    """METEOR would start Java at every evaluation of every run, and TER takes a minute for some hundred rows."""
+    calls = []
+
+    def slow(answers):
+        calls.append(len(answers.predictions))
+        return {"slow": 1.0}
+
+    monkeypatch.setitem(registry.METRICS._values, "slow", Scorer(function=slow, scores=("slow",), slow=True))
+    monkeypatch.setitem(registry.METRICS._values, "absent", Scorer(function=absent, scores=("absent",), slow=True))
+    task = sentiment(metrics=["accuracy", "slow", "absent"])
+    run = short_run("a", task=task, evaluate_every=None, steps=1)
+    assert set(trained("decoder-only", [run], progress=True)["a"].metrics) == {"accuracy"}
+    assert (calls, "absent" in capsys.readouterr().err) == ([], False)
+    chosen = short_run("a", task=task, evaluate_every=None, steps=1, metric="slow")
+    assert set(trained("decoder-only", [chosen])["a"].metrics) == {"accuracy", "slow"}
+    assert len(calls) == 2
 
 
 def test_no_checkpoint_is_chosen_by_what_cannot_be_computed(monkeypatch):

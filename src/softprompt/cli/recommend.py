@@ -67,7 +67,7 @@ def recommend_settings(
         input: Template of the input over the data's columns, e.g. "{text}".
         target: Template of the target, e.g. "{label}".
         label_words: Word for each value of the target's column, e.g. {"0": bad, "1": great}.
-        metrics: Names of metrics; the first chooses in a search.
+        metrics: Names of metrics (docs/evaluating.md; a wrong one is answered with all); the first chooses in a search.
         group: Column that rows have in common which are scored together.
         chat: Whether to put the tokenizer's chat template around inputs.
         system: The conversation's system turn, with chat; {prompt} or {soft:N} may stand in it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import softprompt as sp
@@ -107,12 +107,14 @@ def compare(backbone: Backbone, run: Run, prompt: SoftPrompt, rows: int) -> Comp
     Returns:
         The scores of the prompt and of its rivals.
     """
-    count = min(rows, len(run.tasks[0].examples("test")))
-    scores = {"most frequent answer": evaluate_majority(run.tasks[0], "test", rows=count)}
+    task = run.tasks[0]
+    task = replace(task, metrics=task.metrics[:1])  # others would have intervals computed that are not shown
+    count = min(rows, len(task.examples("test")))
+    scores = {"most frequent answer": evaluate_majority(task, "test", rows=count)}
     rivals = {"bare backbone": None, "text prompt": TextPrompt(_TEXT_PROMPTS[run.name]), "soft prompt": prompt}
     for name, rival in rivals.items():
         scores[name] = sp.evaluate(
-            backbone, rival, run.tasks[0], "test", run.by, rows=count, max_new_tokens=run.max_new_tokens, truncate=True
+            backbone, rival, task, "test", run.by, rows=count, max_new_tokens=run.max_new_tokens, truncate=True
         )
     return Comparison(metric=run.watches, scores=scores)
 

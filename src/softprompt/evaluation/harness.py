@@ -3,8 +3,8 @@
     lm_eval.simple_evaluate(model=HarnessModel(backbone, prompt), tasks=[…])
 
 The harness makes the texts: its task's template should say what the prompt was trained on. Its own models take the
-same tokens, so that the bare backbone scores here what it scores there. It is no part of the tested set, with which
-its own requirements clash (pytablewriter's typepy wants an older python-dateutil), so it is imported by name.
+same tokens, so that the bare backbone scores here what it scores there. It is an extra, so it is imported by name, and
+only with this module.
 """
 
 from __future__ import annotations

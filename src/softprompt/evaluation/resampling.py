@@ -11,19 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from sacrebleu.metrics.base import Metric as SacreMetric
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.metrics.ter import TER
 
 from softprompt.tasks import Answers, get_scorer
 from softprompt.tasks.metrics.cider import CiderSums
 from softprompt.tasks.metrics.classes import label_hits, positives
+from softprompt.tasks.metrics.corpus import CORPUS_METRICS
 from softprompt.tasks.metrics.labels import normalise_label
 from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
 from softprompt.tasks.metrics.nist import NistSums
 from softprompt.tasks.metrics.tags import entity_counts, right_tags, scores_of_entities
-from softprompt.tasks.metrics.words import lower_ascii
 
 __all__ = ["Counts", "Resampled", "bootstrap", "resampled_metric"]
 
@@ -134,17 +130,13 @@ def mean_of(values: Float[np.ndarray, " rows"]) -> Resampled:
     return lambda counts: float(counts @ values / counts.sum())
 
 
-def _sums_of(metric: SacreMetric, key: str, prepared: Callable[[str], str] = str) -> Shortcut:
+def _sums_of(name: str) -> Shortcut:
     """The shortcut of corpus metrics: sacrebleu scores the sums of each row's counts of n-grams or edits."""
+    metric = CORPUS_METRICS[name]
 
     def shortcut(answers: Answers) -> Mapping[str, Resampled]:
-        statistics = np.array(
-            [
-                metric._extract_corpus_statistics([prepared(said)], [[prepared(text)] for text in true])[0]
-                for said, true in zip(answers.predictions, answers.references, strict=True)
-            ]
-        )  # [rows, counts]
-        return {key: lambda counts: float(metric._compute_score_from_stats((counts @ statistics).tolist()).score)}
+        statistics = np.array(metric.statistics(answers.predictions, answers.references))  # [rows, counts]
+        return {name: lambda counts: metric.score_of((counts @ statistics).tolist())}
 
     return shortcut
 
@@ -203,10 +195,6 @@ def _tag_accuracy(answers: Answers) -> Mapping[str, Resampled]:
 
 _SHORTCUTS: Mapping[str, Shortcut] = {
     "binary_f1": lambda answers: {"binary_f1": _f1_of_positives(answers)},
-    "bleu": _sums_of(BLEU(force=True), "bleu"),
-    "bleu_multi": _sums_of(BLEU(tokenize="none", smooth_method="none", force=True), "bleu_multi"),
-    "bleu_uncased": _sums_of(BLEU(force=True), "bleu_uncased", lower_ascii),
-    "chrf": _sums_of(CHRF(), "chrf"),
     "cider": lambda answers: {"cider": CiderSums.of(answers.predictions, answers.references).score},
     "entity_f1": _entities,
     "macro_f1": _macro_f1,
@@ -214,5 +202,5 @@ _SHORTCUTS: Mapping[str, Shortcut] = {
     "multirc": _multirc,
     "nist": lambda answers: {"nist": NistSums.of(answers.predictions, answers.references).score},
     "tag_accuracy": _tag_accuracy,
-    "ter": _sums_of(TER(), "ter"),
+    **{name: _sums_of(name) for name in CORPUS_METRICS},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -177,6 +177,13 @@ class Run:
     def watches_of(self, task: Task) -> str:
         """The score of one of its tasks that counts."""
         return self.metric or task.watched
+
+    def scored(self, task: Task) -> Task:
+        """One of its tasks as evaluations while training score it: without slow metrics, unless one of them counts."""
+        watched = self.watches_of(task)
+        scorers = {name: get_scorer(name) for name in task.metrics}
+        kept = [name for name, scorer in scorers.items() if not scorer.slow or watched in scorer.scores]
+        return replace(task, metrics=tuple(kept))
 
     def check_watched(self, task: Task, scores: Collection[str], missing: Mapping[str, str]) -> None:
         """Refuse to choose checkpoints by what cannot be computed, or by what counts errors.

@@ -110,7 +110,7 @@ class _Session:
     def _check_evaluation(self, member: Member) -> None:
         """Meet what evaluation would refuse now, not after the training."""
         run = member.run
-        for task in run.tasks if run.evaluate_every != 0 else ():
+        for task in map(run.scored, run.tasks if run.evaluate_every != 0 else ()):
             job = _job(member, task)
             examples = job.examples()
             encode = encode_to_rank if job.by == "rank" else encode_to_generate
@@ -168,7 +168,11 @@ class _Session:
         """Evaluate several runs in mixed batches; if one of them gives NaN, each by itself."""
         if not due:
             return
-        jobs = {(member.run.name, task.name): _job(member, task) for member in due for task in member.run.tasks}
+        jobs = {
+            (member.run.name, task.name): _job(member, member.run.scored(task))
+            for member in due
+            for task in member.run.tasks
+        }
         try:
             scores = evaluate_many(self.model, jobs, limits=BatchLimits(tokens=self.config.evaluation_tokens))
         except NonFiniteError as error:

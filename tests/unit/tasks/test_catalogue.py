@@ -79,6 +79,27 @@ def test_a_definition_is_complete_and_its_card_shows_all_of_it(name):
     assert ("Data: bundled" in lines) == (task.folder is not None)
 
 
+QA = ("token_f1", "exact_match")
+LABELS = ("accuracy", "macro_f1")
+PARAPHRASES = ("accuracy", "binary_f1")
+E2E = ("bleu_uncased", "nist", "meteor", "rougeL_coco", "cider")
+TRIPLES = ("bleu_webnlg", "meteor", "ter_webnlg", "chrf")
+SUMMARIES = ("rougeL", "rouge1", "rouge2")
+SCORED_BY = {
+    "boolq": ("accuracy",), "cb": LABELS, "cnn_dailymail": ("rougeLsum", "rouge1", "rouge2"),
+    "copa": ("accuracy",), "dart": TRIPLES, "e2e": E2E, "e2e_sample": E2E, "mrpc": PARAPHRASES,
+    "multirc": ("multirc",), "qqp": PARAPHRASES, "record": ("record",), "rte": ("accuracy",), "scitldr": SUMMARIES,
+    "squad": QA, "sst2": LABELS, "webnlg_2017": TRIPLES, "wic": ("accuracy",), "wsc": ("wsc",),
+    "xsum": SUMMARIES, "xsum_news_to_sports": SUMMARIES,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "metrics"), SCORED_BY.items())
+def test_a_task_is_scored_by_what_its_papers_report(name, metrics):
+    """Table-to-text was scored by cased BLEU and stemmed ROUGE-L, CNN/DailyMail by ROUGE-L of single sentences."""
+    assert task_definition(name).metrics == metrics
+
+
 def test_a_card_shows_label_words_and_what_a_folder_must_hold():
     lines = task_definition("sst2").card.split("\n")
     assert "Label words: 0 = negative, 1 = positive" in lines

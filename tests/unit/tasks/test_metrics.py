@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +15,10 @@ from softprompt.tasks.metrics import registry
 from softprompt.tasks.metrics.answers import normalise_answer
 
 BUILT_IN = (
-    "accuracy", "bleu", "bleu_multi", "bleu_uncased", "chrf", "exact_match", "macro_f1", "rouge1", "rouge2", "rougeL",
-    "rougeL_coco", "rougeLsum", "tag_accuracy", "token_f1", "wsc",
+    "accuracy", "bleu", "bleu_multi", "bleu_uncased", "bleu_webnlg", "chrf", "exact_match", "macro_f1", "rouge1",
+    "rouge2", "rougeL", "rougeL_coco", "rougeLsum", "tag_accuracy", "token_f1", "wsc",
 )  # fmt: skip
-NEED_MORE = ("binary_f1", "cider", "entity_f1", "meteor", "multirc", "nist", "record", "ter")
+NEED_MORE = ("binary_f1", "cider", "entity_f1", "meteor", "multirc", "nist", "record", "ter", "ter_webnlg")
 
 # The example of sacrebleu's README ("Using SacreBLEU from Python"), which gives BLEU 48.53 and chrF2 59.73.
 SACREBLEU_SAID = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
@@ -48,7 +51,8 @@ def metrics(monkeypatch):
         ("exact_match", ["The  Eiffel Tower!", "Paris"], [["eiffel tower"], ["Rome", "London"]], 50),
         # "cat sat" and "cat sat down" share two words: 2 * 2 / 5.
         ("token_f1", ["the cat sat"], [["dogs", "A cat sat down"]], 80),
-        ("token_f1", ["the", "the", "x"], [["an"], ["cat"], ["the"]], 100 / 3),
+        ("token_f1", ["the", "the", "x"], [["an", "a cat"], ["cat"], ["the"]], 0),
+        ("exact_match", ["the", "the", "x"], [["an", "a cat"], ["cat"], ["the"]], 100 / 3),
         ("bleu", SACREBLEU_SAID, SACREBLEU_TRUE, 48.53),
         ("chrf", SACREBLEU_SAID, SACREBLEU_TRUE, 59.73),
         ("rouge1", QUICK_SAID, QUICK_TRUE, 100 * 2 * 6 / 17),
@@ -118,6 +122,12 @@ def test_the_names():
     assert metric_names() == tuple(sorted((*BUILT_IN, *NEED_MORE)))
     with pytest.raises(ConfigError, match=r"Unknown metric 'acuracy'. Did you mean 'accuracy'"):
         compute_metrics(["acuracy"], ["a"], [["a"]])
+
+
+def test_the_documents_name_every_metric():
+    text = (Path(__file__).parents[3] / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.split("\n") if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall("`(.+?)`", row)) == sorted((*BUILT_IN, *NEED_MORE))
 
 
 def letters(predictions, references):

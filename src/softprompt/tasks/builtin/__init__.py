@@ -1,7 +1,7 @@
 """The tasks that come with softprompt. Their inputs follow T5: a field's name before its text, no name of the task.
 
 References:
-    Raffel et al. 2020, appendix D; Lester et al. 2021, §2 (the task's name is left out).
+    Raffel et al. 2020, appendix D; Lester et al. 2021, §3 (the task's name is left out).
 """
 
 from softprompt.tasks.builtin.ag_news import AG_NEWS

@@ -10,8 +10,8 @@ from pathlib import Path
 from softprompt.errors import DataError
 from softprompt.tasks.builtin.bundled import DATA, read_bundled
 from softprompt.tasks.builtin.references import group_references
+from softprompt.tasks.builtin.triples import TABLE_FORMAT
 from softprompt.tasks.definition import TaskDefinition
-from softprompt.tasks.format import TextFormat
 from softprompt.tasks.rows import Row, read_rows
 
 __all__ = ["E2E", "E2E_SAMPLE", "as_pairs", "linearise", "read_e2e", "read_sample"]
@@ -75,8 +75,7 @@ def read_sample(folder: Path) -> dict[str, Iterator[Row]]:
     return {split: with_table(rows) for split, rows in read_bundled(folder).items()}
 
 
-FORMAT = TextFormat(input="{table}", target="{references}")
-METRICS = ("bleu", "chrf", "rougeL")
+METRICS = ("bleu_uncased", "nist", "meteor", "rougeL_coco", "cider")
 SPLITS = ("train", "validation", "test")
 SOURCE = "https://github.com/tuetschek/e2e-dataset"
 LICENCE = "CC BY-SA 4.0"
@@ -89,7 +88,7 @@ E2E_SAMPLE = TaskDefinition(
         "a row per reference; validation and test are two halves of the development set, a row per meaning "
         "representation with all of its references. Scores are not those of the official test set."
     ),
-    format=FORMAT,
+    format=TABLE_FORMAT,
     metrics=METRICS,
     splits=SPLITS,
     read=read_sample,
@@ -105,7 +104,7 @@ E2E = TaskDefinition(
         "E2E NLG challenge: restaurants as slots and values in, a description out. A row per reference to train on; "
         "validation and test have a row per meaning representation with all of its references."
     ),
-    format=FORMAT,
+    format=TABLE_FORMAT,
     metrics=METRICS,
     splits=SPLITS,
     read=read_e2e,

@@ -70,7 +70,7 @@ CNN_DAILYMAIL = TaskDefinition(
     name="cnn_dailymail",
     summary="CNN and Daily Mail: an article of news in, the highlights that its editors wrote out, a line each.",
     format=TextFormat(input="{article}", target="{highlights}"),
-    metrics=SUMMARY_METRICS,
+    metrics=("rougeLsum", "rouge1", "rouge2"),
     splits=("train", "validation", "test"),
     read=read_hub_files,
     source="https://huggingface.co/datasets/abisee/cnn_dailymail, configuration 3.0.0",

@@ -15,7 +15,7 @@ from softprompt.tasks.rows import Row
 __all__ = ["TABLE_FORMAT", "TABLE_METRICS", "linearise", "read_benchmark", "triples_row"]
 
 TABLE_FORMAT = TextFormat(input="{table}", target="{references}")
-TABLE_METRICS = ("bleu", "chrf", "rougeL")
+TABLE_METRICS = ("bleu_webnlg", "meteor", "ter_webnlg", "chrf")
 BAR = " | "
 NO_TEXT = "the entry has no text; expected at least one, as in the files with lexicalisations"
 

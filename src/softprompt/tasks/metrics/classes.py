@@ -38,13 +38,13 @@ def binary_f1(answers: Answers) -> dict[str, float]:
     """F1 of the positive class in percent, as GLUE scores MRPC and QQP.
 
     The positive class is the second of the two labels, as in `label_words={"0": "different", "1": "equivalent"}`. A
-    prediction that is neither counts as the negative class: it may miss a positive row, but is no false alarm.
+    prediction that is neither is wrong, as T5 counts it: a miss of a positive row, a false alarm on a negative one.
 
     Raises:
         DataError: If a row has several references: it has one class.
 
     References:
-        Wang et al. 2018 (GLUE).
+        Wang et al. 2018 (GLUE); T5's `f1_score_with_invalid` (t5/evaluation/metrics.py).
     """
     return {"binary_f1": positive_f1("binary_f1", answers)}
 
@@ -53,12 +53,13 @@ def multirc(answers: Answers) -> dict[str, float]:
     """MultiRC in percent: F1 of the answers that are right, and the share of questions without any mistake.
 
     A row is one answer to a question, its group is the question, and the second label says that the answer is right.
+    A prediction that is no label is wrong, as for `binary_f1`.
 
     Raises:
         DataError: If a row has several references: it has one class.
 
     References:
-        Khashabi et al. 2018 (F1a and EM0); Wang et al. 2019 (SuperGLUE).
+        Khashabi et al. 2018 (F1a and EM0); Wang et al. 2019 (SuperGLUE); T5's `multirc_f1_over_all_answers`.
     """
     flawless: dict[str, bool] = dict.fromkeys(answers.groups or (), True)
     for question, hit in zip(answers.groups or (), label_hits(answers.predictions, answers.references), strict=True):
@@ -73,14 +74,16 @@ def label_hits(predictions: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def positives(metric: str, answers: Answers) -> tuple[list[bool], list[bool]]:
-    """By row, whether the second label is said, and whether it is true.
+    """By row, whether the second label is said, and whether it is true; what is no label says the wrong one.
 
     Raises:
         DataError: If a row has several references.
     """
-    positive = normalise_label(answers.labels[1])
-    said = [normalise_label(prediction) == positive for prediction in answers.predictions]
-    return said, [label == positive for label in only_classes(metric, answers.references)]
+    negative, positive = map(normalise_label, answers.labels)
+    true = [label == positive for label in only_classes(metric, answers.references)]
+    meant = {negative: False, positive: True}
+    texts = zip(answers.predictions, true, strict=True)
+    return [meant.get(normalise_label(text), not is_true) for text, is_true in texts], true
 
 
 def positive_f1(metric: str, answers: Answers) -> float:

@@ -3,91 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 from softprompt.tasks.metrics.signature import Answers
-from softprompt.tasks.metrics.words import caption_words, lower_ascii
+from softprompt.tasks.metrics.words import caption_words
 
-__all__ = [
-    "bleu",
-    "bleu_multi",
-    "bleu_uncased",
-    "chrf",
-    "cider",
-    "meteor",
-    "nist",
-    "rouge1",
-    "rouge2",
-    "rouge_l",
-    "rouge_l_coco",
-    "rouge_l_sum",
-    "ter",
-]
+__all__ = ["cider", "meteor", "nist", "rouge1", "rouge2", "rouge_l", "rouge_l_coco", "rouge_l_sum"]
 
 RECALL_WEIGHT = 1.2
-
-
-def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Corpus BLEU in percent: up to 4-grams, 13a tokenisation, exponential smoothing; rows may differ in references.
-
-    References:
-        Papineni et al. 2002; Post 2018 (the settings: sacrebleu's defaults).
-    """
-    from sacrebleu.metrics.bleu import BLEU
-
-    # Detokenised text that ends in " ." is what small models write, not a mistake that deserves a warning.
-    return {"bleu": BLEU(force=True).corpus_score(list(predictions), reference_columns(references)).score}
-
-
-def bleu_uncased(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Corpus BLEU in percent as mteval-v13a gives it without the option -c, and the E2E challenge reports it.
-
-    `bleu` of texts in lower case (A to Z only).
-
-    References:
-        Papineni et al. 2002; Dušek et al. 2020 (the E2E challenge's measures).
-    """
-    true = [[lower_ascii(text) for text in row] for row in references]
-    return {"bleu_uncased": bleu([lower_ascii(text) for text in predictions], true)["bleu"]}
-
-
-def bleu_multi(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Corpus BLEU in percent as Moses' multi-bleu.perl gives it: up to 4-grams of words between blanks, no smoothing.
-
-    Texts are scored as they are: tokenise and lower-case them first where a published number was. The reference
-    length of a row is the closest to the prediction's, of two equally close ones the shorter.
-
-    References:
-        Papineni et al. 2002; Koehn et al. 2007 (Moses).
-    """
-    from sacrebleu.metrics.bleu import BLEU
-
-    scorer = BLEU(tokenize="none", smooth_method="none", force=True)
-    return {"bleu_multi": scorer.corpus_score(list(predictions), reference_columns(references)).score}
-
-
-def ter(answers: Answers) -> dict[str, float]:
-    """Corpus TER in percent: edits and shifts of words that lead to the nearest reference, per word of one.
-
-    Less is better, and more than 100 is possible. The length is the mean of a row's references; case is ignored.
-
-    References:
-        Snover et al. 2006; Post 2018 (the settings: sacrebleu's defaults, which are TERCOM's).
-    """
-    from sacrebleu.metrics.ter import TER
-
-    return {"ter": TER().corpus_score(list(answers.predictions), reference_columns(answers.references)).score}
-
-
-def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Corpus chrF2 in percent: character 1- to 6-grams, beta 2; rows may differ in references.
-
-    References:
-        Popović 2015; Post 2018 (the settings: sacrebleu's defaults).
-    """
-    from sacrebleu.metrics.chrf import CHRF
-
-    return {"chrf": CHRF().corpus_score(list(predictions), reference_columns(references)).score}
 
 
 def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -119,7 +41,7 @@ def cider(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> di
     return {"cider": CiderSums.of(predictions, references).total()}
 
 
-def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+def meteor(answers: Answers) -> dict[str, float]:
     """Corpus METEOR 1.5 for English in percent, as the COCO caption scorer and the E2E challenge report it.
 
     Words are those of `cider`. It runs `meteor-1.5.jar`, which the package pycocoevalcap brings along, or which the
@@ -134,7 +56,7 @@ def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> d
     """
     from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
 
-    return {"meteor": meteor_of(meteor_statistics(predictions, references).sum(0))}
+    return {"meteor": meteor_of(meteor_statistics(answers.predictions, answers.references).sum(0))}
 
 
 def rouge1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -209,11 +131,6 @@ def longest_shared(one: Sequence[str], other: Sequence[str]) -> int:
         for place, candidate in enumerate(other):
             longest.append(before[place] + 1 if word == candidate else max(before[place + 1], longest[place]))
     return longest[-1]
-
-
-def reference_columns(references: Sequence[Sequence[str]]) -> list[tuple[str | None, ...]]:
-    """References as sacrebleu takes them: one sequence per rank, `None` where a row has fewer."""
-    return list(zip_longest(*references))
 
 
 def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:

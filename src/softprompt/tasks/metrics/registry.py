@@ -8,21 +8,8 @@ from softprompt.errors import ConfigError, DataError, MissingDependencyError
 from softprompt.registry import Registry
 from softprompt.tasks.metrics.answers import exact_match, record, token_f1
 from softprompt.tasks.metrics.classes import accuracy, binary_f1, macro_f1, multirc
-from softprompt.tasks.metrics.overlap import (
-    bleu,
-    bleu_multi,
-    bleu_uncased,
-    chrf,
-    cider,
-    meteor,
-    nist,
-    rouge1,
-    rouge2,
-    rouge_l,
-    rouge_l_coco,
-    rouge_l_sum,
-    ter,
-)
+from softprompt.tasks.metrics.corpus import bleu, bleu_multi, bleu_uncased, bleu_webnlg, chrf, ter, ter_webnlg
+from softprompt.tasks.metrics.overlap import cider, meteor, nist, rouge1, rouge2, rouge_l, rouge_l_coco, rouge_l_sum
 from softprompt.tasks.metrics.referents import wsc
 from softprompt.tasks.metrics.signature import Answers, Metric, Scorer, described
 from softprompt.tasks.metrics.tags import entity_f1, tag_accuracy
@@ -38,12 +25,13 @@ METRICS: Registry[Metric | Scorer] = Registry(
         "bleu": bleu,
         "bleu_multi": bleu_multi,
         "bleu_uncased": bleu_uncased,
+        "bleu_webnlg": bleu_webnlg,
         "chrf": chrf,
         "cider": cider,
         "entity_f1": Scorer(function=entity_f1, scores=("entity_f1", "entity_precision", "entity_recall")),
         "exact_match": exact_match,
         "macro_f1": macro_f1,
-        "meteor": meteor,
+        "meteor": Scorer(function=meteor, scores=("meteor",), slow=True),
         "multirc": Scorer(function=multirc, scores=("f1a", "multirc_em"), binary=True, grouped=True),
         "nist": nist,
         "record": Scorer(function=record, scores=("record_f1", "record_em")),
@@ -53,7 +41,8 @@ METRICS: Registry[Metric | Scorer] = Registry(
         "rougeL_coco": rouge_l_coco,
         "rougeLsum": rouge_l_sum,
         "tag_accuracy": tag_accuracy,
-        "ter": Scorer(function=ter, scores=("ter",), less_is_better=True),
+        "ter": Scorer(function=ter, scores=("ter",), less_is_better=True, slow=True),
+        "ter_webnlg": Scorer(function=ter_webnlg, scores=("ter_webnlg",), less_is_better=True, slow=True),
         "token_f1": token_f1,
         "wsc": wsc,
     },

@@ -67,6 +67,8 @@ class Scorer:
         binary: Whether there must be two labels, of which the second is the positive one.
         grouped: Whether rows must have groups.
         less_is_better: Whether it counts errors, so that no checkpoint can be chosen by it.
+        slow: Whether it starts another program or takes seconds for hundreds of rows, so that training computes it only
+            to choose checkpoints by it.
     """
 
     function: Callable[[Answers], dict[str, float]]
@@ -74,6 +76,7 @@ class Scorer:
     binary: bool = False
     grouped: bool = False
     less_is_better: bool = False
+    slow: bool = False
 
     def check(self, name: str, labels: Sequence[str], *, grouped: bool) -> None:
         """Refuse what cannot be scored.

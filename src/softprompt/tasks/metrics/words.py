@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["caption_words", "lower_ascii", "mteval_words", "ngrams"]
+__all__ = ["caption_words", "lower_ascii", "mteval_words", "ngrams", "webnlg_text"]
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _DROPPED = frozenset(".?!,:;-'`\"–—…“”‘’")
@@ -46,6 +47,18 @@ def caption_words(text: str) -> list[str]:
     63 of the 46,503 of WebNLG 2017's: rare abbreviations, and texts that lack blanks.
     """
     return [word.lower() for word in _WORD.findall(text) if word not in _DROPPED]
+
+
+def webnlg_text(text: str) -> str:
+    """A text as the WebNLG challenge's scripts score it: lower case, and blanks around all but letters and digits.
+
+    Letters lose their accents, which is what the scripts' spelling in ASCII does to most that are not in ASCII.
+
+    References:
+        Gardent et al. 2017, §5, and the challenge's `evaluation.py`.
+    """
+    plain = [letter for letter in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(letter)]
+    return " ".join(" ".join(re.split(r"(\W)", "".join(plain))).split())
 
 
 def ngrams(words: Sequence[str], orders: int) -> Counter[tuple[str, ...]]:
