@@ -16,7 +16,7 @@ from softprompt.tasks.rows import Row, read_rows
 
 __all__ = ["E2E", "E2E_SAMPLE", "as_pairs", "linearise", "read_e2e", "read_sample"]
 
-SLOT = re.compile(r"([^\[\],]+)\[([^\[\]]*)\]")
+SLOT = re.compile(r"(?! )([^\[\],]++)(?<! )\[([^\[\]]*+)\](?:, |$)")
 SLOT_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 TRAIN_FILES = ("trainset.csv", "trainset_reconstructed.csv")
 
@@ -32,12 +32,17 @@ def linearise(meaning: str) -> str:
     References:
         Li and Liang 2021, §5.1 and the E2E files of their repository.
     """
-    slots = SLOT.findall(meaning)
-    if not slots or ", ".join(f"{slot.strip()}[{value}]" for slot, value in slots) != meaning.strip():
-        raise DataError(
-            f"column 'mr' holds {meaning!r:.60}; expected slots and values, as in name[Aromi], area[riverside]"
-        )
-    return " | ".join(f"{SLOT_NAMES.get(slot.strip(), slot.strip())} : {value}" for slot, value in slots)
+    slots = []
+    text, place = meaning.strip(), 0
+    while not slots or place < len(text):
+        found = SLOT.match(text, place)
+        if found is None:
+            raise DataError(
+                f"column 'mr' holds {meaning!r:.60}; expected slots and values, as in name[Aromi], area[riverside]"
+            )
+        slots.append(f"{SLOT_NAMES.get(found[1], found[1])} : {found[2]}")
+        place = found.end()
+    return " | ".join(slots)
 
 
 def with_table(rows: Iterable[Row]) -> Iterator[Row]:
