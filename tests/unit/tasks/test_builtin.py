@@ -164,8 +164,15 @@ def test_a_bad_e2e_row_is_named(tmp_path, content, message):
 
 def test_a_folder_without_the_files_is_an_error(tmp_path):
     for name, file in {"e2e": "trainset.csv", "sst2": "train.tsv"}.items():
-        with pytest.raises(DataError, match=f"There is no file .*{file}"):
+        with pytest.raises(DataError, match=f"holds none of the files {file}, .*; check the folder"):
             load_task(name, tmp_path)
+
+
+def test_a_held_out_file_alone_can_be_scored(tmp_path):
+    shutil.copy(E2E_FILES / "devset.csv", tmp_path)
+    (tmp_path / "dev.tsv").write_text("fine\t1\n")
+    assert load_task("e2e", tmp_path).report.rows == {"validation": 2}
+    assert load_task("sst2", tmp_path).report.rows == {"validation": 1}
 
 
 def write_sst2(folder: Path, header: str, test: str) -> Path:
