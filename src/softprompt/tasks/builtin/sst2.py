@@ -18,7 +18,7 @@ UNLABELLED = b"index\tsentence"
 
 
 def read_sst2(folder: Path) -> dict[str, Iterator[Row]]:
-    """The splits at hand of GLUE's files (with the columns' names in the first line) or the sentence-level ones (without).
+    """The splits at hand of GLUE's files (which name their columns) or of the sentence-level ones (which do not).
 
     A test file without labels is passed over.
     """
