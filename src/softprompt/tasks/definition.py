@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from softprompt.errors import ConfigError, DataError
+from softprompt.errors import ConfigError, DataError, MissingFileError
 from softprompt.tasks.examples import OnBadRow
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import HubSource
@@ -114,7 +114,7 @@ class TaskDefinition:
         folder = self.folder if data_dir is None else Path(data_dir)
         if folder is not None:
             if not folder.is_dir():
-                raise DataError(
+                raise MissingFileError(
                     f"The data_dir {folder} of the task {self.name!r} is no folder. Expected: {self.layout}"
                 )
             return self.read(folder)

@@ -17,7 +17,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, final
 
-from softprompt.errors import DataError
+from softprompt.errors import DataError, MissingFileError
 
 __all__ = [
     "NOT_UTF8",
@@ -198,10 +198,10 @@ def existing(path: Path) -> Path:
     """The path, if a file is there.
 
     Raises:
-        DataError: If none is.
+        MissingFileError: If none is.
     """
     if not path.is_file():
-        raise DataError(f"There is no file {path}; check the path.")
+        raise MissingFileError(f"There is no file {path}; check the path.")
     return path
 
 
