@@ -13,6 +13,7 @@ __all__ = [
     "LengthError",
     "MismatchError",
     "MissingDependencyError",
+    "MissingFileError",
     "NonFiniteError",
     "ShapeError",
     "SoftpromptError",
@@ -39,6 +40,10 @@ class LengthError(SoftpromptError, ValueError):
 
 class DataError(SoftpromptError, ValueError):
     """A file or a row of data cannot be used; the message names the file and the line."""
+
+
+class MissingFileError(DataError):
+    """A file or folder of data is not there."""
 
 
 class BackboneError(SoftpromptError, ValueError):

@@ -31,13 +31,34 @@ def test_exchange_with_peft(run, trained, backbone, tmp_path):
 def test_tasks_are_listed_and_shown(run):
     code, table, _ = run("tasks", "list")
     assert code == 0
-    assert "sentence_polarity" in table
+    listed = {line.split()[0]: line.split()[1] for line in table.splitlines()}
+    assert listed["task"] == "data"
+    assert [listed[name] for name in ("sentence_polarity", "sst2", "e2e")] == ["bundled", "hub", "files"]
     code, card, _ = run("tasks", "show", "--name", "sst2")
     assert code == 0
     assert "Licence:" in card
     code, _, err = run("tasks", "show", "--name", "sst3")
     assert code == 2
     assert "Did you mean 'sst2'?" in err
+
+
+def test_what_to_show_needs_no_option(run, tmp_path):
+    """`tasks show sst2` was refused as an unrecognised argument."""
+    for group, what in (("tasks", "sst2"), ("backbones", "t5-tiny")):
+        code, card, err = run(group, "show", what)
+        assert code == 0, err
+        assert (code, card, err) == run(group, "show", "--name", what)
+    assert run("backbones", "show", "t5-tiny", "--json", "true")[1].startswith("{")
+    code, _, err = run("prompts", "show", str(tmp_path / "no-such_thing"))
+    assert code == 1
+    assert f"{tmp_path}/no-such_thing is not a prompt folder" in err
+    assert run("tasks", "show")[0] == run("study", "show", "x")[0] == 2
+    assert "Did you mean 'sst2'?" in run("tasks", "show", "sst3")[2]
+
+
+def test_a_card_says_what_is_scored_together(run):
+    assert "Scored together: rows with the same question_id\n" in run("tasks", "show", "multirc")[1]
+    assert "Scored together" not in run("tasks", "show", "boolq")[1]
 
 
 def test_a_backbone_from_text_is_listed_and_can_be_prompted(run, files, tmp_path, monkeypatch):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 from tests.studies.grids import small_grid
 
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, DataError, MissingFileError
 from softprompt.evaluation import TextPrompt
 from softprompt.prompts import PromptTuning
 from softprompt.studies import load_grid, named_grids, summarise
 from softprompt.studies.reading import read_others, read_task
+from softprompt.tasks import get_scorer
 from softprompt.training import ModelTuning
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "tasks"
 
 
 def test_lists_are_axes(tmp_path):
@@ -165,6 +173,73 @@ def test_a_task_names_others_that_it_is_tested_on(tmp_path):
             read_others("reviews", {**settings, "tested_on": {"same": {key: {"a": 1}}}}, "validation")
     with pytest.raises(ConfigError, match="expected tasks by label"):
         read_others("reviews", {**settings, "tested_on": ["same"]}, "validation")
+
+
+def test_an_optional_task_is_left_out_without_its_files(tmp_path):
+    grid, said = small_grid(tmp_path), []
+    settings = {
+        **grid.tasks["reviews"],
+        "tested_on": {"same": {"split": ["test", "train"]}, "more": {"optional": True}},
+    }
+    assert {label: other.split for label, other in read_others("reviews", settings, "train").items()} == {
+        "same": "train",
+        "more": "train",
+    }
+    lacking = {**settings["tested_on"]["more"], "train": str(tmp_path / "more.jsonl")}
+    less = {**settings, "tested_on": {**settings["tested_on"], "more": lacking}}
+    assert list(read_others("reviews", less, "train", say=said.append)) == ["same"]
+    assert said == [f"'reviews' is not tested on 'more': There is no file {tmp_path}/more.jsonl; check the path."]
+    (tmp_path / "more.jsonl").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"more\.jsonl:1: is not valid JSON"):
+        read_others("reviews", less, "train")
+    lacking["optional"] = False
+    (tmp_path / "more.jsonl").unlink()
+    with pytest.raises(MissingFileError, match="There is no file"):
+        read_others("reviews", less, "train")
+
+
+def test_what_is_optional_is_no_part_of_a_cells_identity(tmp_path):
+    """A summary is made without the data, and must find the rows of a study that left it out."""
+    grid = small_grid(tmp_path)
+    others = {"same": {"split": "train"}}
+    narrow, wide = (
+        dataclasses.replace(grid, tasks={"reviews": {**grid.tasks["reviews"], "tested_on": {**others, **more}}})
+        for more in ({}, {"more": {"split": "train", "optional": True}})
+    )
+    assert [cell.identity for cell in narrow.cells()] == [cell.identity for cell in wide.cells()]
+
+
+def at_hand(folder: Path) -> Path:
+    """The fixtures under the names by which the named grids look for data, enough of them to set rows aside."""
+    shutil.copytree(FIXTURES, folder, dirs_exist_ok=True)
+    shutil.copytree(folder / "amazon" / "books", folder / "amazon" / "electronics")
+    (folder / "sst2" / "sentence_level").mkdir(parents=True)
+    for split, rows in (("train", 600), ("dev", 5)):
+        lines = "".join(f"film {split} {row}\t{row % 2}\n" for row in range(rows))
+        (folder / "sst2" / "sentence_level" / f"{split}.tsv").write_text(lines, encoding="utf-8")
+    return folder
+
+
+NAMED_TASKS = {
+    json.dumps([label, settings]): load_grid(name)
+    for name in named_grids()
+    for label, settings in load_grid(name).tasks.items()
+}
+"""Every task of a named grid once, with a grid that has it."""
+
+
+@pytest.mark.parametrize("named", NAMED_TASKS, ids=lambda named: json.loads(named)[0])
+def test_the_tasks_of_the_named_grids_can_be_read(named, tmp_path):
+    """A misspelt task, split or column was met by those who ran the grid."""
+    label, grid = json.loads(named)[0], NAMED_TASKS[named].with_data(at_hand(tmp_path / "data"))
+    settings = grid.tasks[label]
+    small = {**settings, "validation_rows": 1} if "validation_rows" in settings else settings
+    task = read_task(label, small)
+    assert grid.split in task.splits
+    others = read_others(label, small, grid.split)
+    assert {other for other, own in (settings.get("tested_on") or {}).items() if not own.get("optional")} <= set(others)
+    for other in others.values():
+        assert task.watched in {score for metric in other.task.metrics for score in get_scorer(metric).scores}
 
 
 def test_the_folder_of_the_data_reaches_further_tasks(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -61,7 +62,8 @@ would load the room behind that name."""
 DESCRIPTION = """Train, measure and use soft prompts on frozen language models.
 
 Every option can stand in a YAML file (--config FILE); options on the command line win. --on_bad_row may be spelled
---on-bad-row, and so on. --debug, anywhere, shows where an error came from."""
+--on-bad-row, and so on. What to show needs no option: softprompt tasks show sst2. --debug, anywhere, shows where an
+error came from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [_with_underscores(argument) for argument in given if argument != "--debug"]
+    given = _with_option([_with_underscores(argument) for argument in given if argument != "--debug"])
     if not sys.stderr.isatty():  # bars of the libraries below us would fill a log; our own progress is plain there
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
@@ -104,6 +106,15 @@ def _with_underscores(argument: str) -> str:
     """An option as the parser knows it: `--on-bad-row=skip` is `--on_bad_row=skip`."""
     option, equals, value = argument.partition("=")
     return option[:2] + option[2:].replace("-", "_") + equals + value if option.startswith("--") else argument
+
+
+def _with_option(arguments: list[str]) -> list[str]:
+    """Arguments as the parser knows them: `tasks show sst2` is `tasks show --name=sst2`."""
+    match arguments:
+        case ["prompts" | "tasks" | "backbones" as group, "show", what, *rest] if not what.startswith("-"):
+            option = next(iter(inspect.signature(COMMANDS[group]["show"]).parameters))
+            return [group, "show", f"--{option}={what}", *rest]
+    return arguments
 
 
 def _fail(error: Exception, debug: bool, code: int, message: str = "") -> int:

@@ -8,15 +8,18 @@ __all__ = ["list_tasks", "show"]
 
 
 def list_tasks() -> None:
-    """List the tasks known by name, with licence and where their data come from."""
+    """List the tasks known by name, with licence and where their data come from.
+
+    Data are bundled, or loaded from the hub (or a folder of yours), or files: a folder of yours alone.
+    """
     from softprompt.tasks import task_definition, task_names
 
     definitions = [task_definition(name) for name in task_names()]
-    print_table(("task", "licence"), [(definition.name, definition.licence) for definition in definitions])
+    print_table(("task", "data", "licence"), [(one.name, one.data, one.licence) for one in definitions])
 
 
 def show(*, name: str) -> None:
-    """Show a task: template, label words, metrics, source, licence and citation.
+    """Show a task: template, label words, metrics, what is scored together, splits, data, source, licence and citation.
 
     Args:
         name: The task's name.

@@ -20,7 +20,7 @@ from softprompt.evaluation import TextPrompt
 from softprompt.tasks import Task
 from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_method
 
-__all__ = ["OWN_RUN", "TESTED_ON", "TEXT_PROMPT", "Cell", "Grid", "digest"]
+__all__ = ["OPTIONAL", "OWN_RUN", "TESTED_ON", "TEXT_PROMPT", "Cell", "Grid", "digest"]
 
 _DATA = "{data}"
 TEXT_PROMPT = "text_prompt"
@@ -36,6 +36,8 @@ _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 _PATHS = ("data_dir", "train", "validation", "test")
 TESTED_ON = "tested_on"
 """The setting of a task that names further ones."""
+OPTIONAL = "optional"
+"""The setting of a further task by which it is left out where its files are not there."""
 OWN_RUN = "run"
 """The setting of a task that holds settings of its runs."""
 # Settings of a session that change nothing that a run learns or scores.
@@ -314,7 +316,11 @@ def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a task but for where its files are and for its runs, and those of the tasks that it is tested on."""
     plain = {key: value for key, value in task.items() if key not in (*_PATHS, OWN_RUN)}
     if isinstance(others := plain.get(TESTED_ON), Mapping):
-        plain[TESTED_ON] = {label: _without_paths(settings or {}) for label, settings in others.items()}
+        plain[TESTED_ON] = {
+            label: _without_paths(settings or {})
+            for label, settings in others.items()
+            if not (settings or {}).get(OPTIONAL)  # what is at hand is in the task's digest
+        }
     return plain
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any, final
 import yaml
 
 from softprompt.config import choose, from_mapping
-from softprompt.errors import ConfigError
-from softprompt.studies.grid import OWN_RUN, TESTED_ON, Grid
+from softprompt.errors import ConfigError, MissingFileError
+from softprompt.studies.grid import OPTIONAL, OWN_RUN, TESTED_ON, Grid
 from softprompt.tasks import FORMAT_SETTINGS, Task, load_task
 
 __all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
@@ -97,17 +97,20 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
     return replace(task, name=label)
 
 
-def read_others(label: str, settings: Mapping[str, Any], split: str) -> dict[str, Other]:
+def read_others(
+    label: str, settings: Mapping[str, Any], split: str, *, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Other]:
     """The further tasks that what a task taught is scored on.
 
     Args:
         label: Of the task in the grid.
-        settings: The task's in the grid.
+        settings: The task's in the grid. A further task's `split` is one, or several: the first that it has counts.
         split: The grid's, for those that name none.
+        say: Told which optional ones are left out, and which files they lack.
 
     Raises:
         ConfigError: If a setting is unknown, or a task has no such split.
-        DataError: If data cannot be read.
+        DataError: If data cannot be read; for optional ones, if they are there.
     """
     given = settings.get(TESTED_ON) or {}
     if not isinstance(given, Mapping):
@@ -121,13 +124,31 @@ def read_others(label: str, settings: Mapping[str, Any], split: str) -> dict[str
                     f"{key} of {other!r}, which {label!r} is tested on: nothing is trained there; drop it."
                 )
         rest = {**shared, **(own or {})}
-        scored = rest.pop("split", split)
-        task = read_task(other, rest)
-        if scored not in task.splits:
-            known = " or ".join(task.splits)
-            raise ConfigError(f"The task {other!r} has no {scored} split to test {label!r} on; set its split: {known}.")
-        others[other] = Other(task, scored)
+        scored, optional = rest.pop("split", split), rest.pop(OPTIONAL, False)
+        try:
+            task = read_task(other, rest)
+        except MissingFileError as missing:
+            if not optional:
+                raise
+            say(f"{label!r} is not tested on {other!r}: {missing}")
+            continue
+        others[other] = Other(task, _first_split(label, task, [scored] if isinstance(scored, str) else scored))
     return others
+
+
+def _first_split(label: str, task: Task, wanted: Sequence[str]) -> str:
+    """The first of the wanted splits that a task has.
+
+    Raises:
+        ConfigError: If it has none of them.
+    """
+    for split in wanted:
+        if split in task.splits:
+            return split
+    known = " or ".join(task.splits)
+    raise ConfigError(
+        f"The task {task.name!r} has no {' or '.join(wanted)} split to test {label!r} on; set its split: {known}."
+    )
 
 
 def _folder() -> Any:

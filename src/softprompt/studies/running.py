@@ -59,7 +59,7 @@ def run_grid(
     folder = Path(output_dir)
     table = ResultsTable(folder / "results.jsonl")
     tasks = {label: read_task(label, settings) for label, settings in grid.tasks.items()}
-    others = {label: read_others(label, settings, grid.split) for label, settings in grid.tasks.items()}
+    others = {label: read_others(label, settings, grid.split, say=say) for label, settings in grid.tasks.items()}
     for cell in grid.cells():  # what cannot run is met now, not after hours
         _check(grid, cell, tasks[cell.task], others[cell.task])
     digests = {label: _task_digest(task, others[label]) for label, task in tasks.items()}

@@ -29,7 +29,7 @@ class Line:
         metric: The metric that was watched and is reported.
         chosen: The values of what was tuned; empty if none finished for every seed that tunes.
         scores: Reported scores in percent, one for each seed that finished.
-        elsewhere: By label, the same on the further tasks that the task is tested on.
+        elsewhere: By label, the same on the further tasks that the task is tested on; those left out have none.
         majority: The score of the most frequent training answer.
         parameters: Values that were learned and are stored.
         trained: Values that training changed, those of a reparameterisation included.
@@ -182,8 +182,9 @@ def _line(
         chosen=dict(chosen or ()),
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
         elsewhere={
-            label: tuple(row[f"{ON}{label}_{metric}"] for row in reported)
+            label: tuple(scores)
             for label in grid.tasks[line.first.task].get(TESTED_ON) or {}
+            if (scores := [row[name] for row in reported if (name := f"{ON}{label}_{metric}") in row])
         },
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,

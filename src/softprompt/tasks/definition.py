@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
-from softprompt.errors import ConfigError, DataError
+from softprompt.errors import ConfigError, DataError, MissingFileError
 from softprompt.tasks.examples import OnBadRow
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import HubSource
@@ -63,6 +63,7 @@ class TaskDefinition:
             "Targets stand in": self.format.context or "",
             "Label words": ", ".join(f"{key} = {word}" for key, word in words.items()) if words else "",
             "Metrics": ", ".join(self.metrics),
+            "Scored together": f"rows with the same {self.group}" if self.group else "",
             "Splits": ", ".join(self.splits),
             "Data": self._origin,
             "Source": self.source,
@@ -70,6 +71,13 @@ class TaskDefinition:
             "Citation": self.citation,
         }
         return "\n".join([self.name, "", self.summary, "", *(f"{key}: {text}" for key, text in lines.items() if text)])
+
+    @property
+    def data(self) -> Literal["bundled", "hub", "files"]:
+        """Where the data come from: the package, the hub (or a folder of the user's), or such a folder alone."""
+        if self.folder:
+            return "bundled"
+        return "hub" if self.hub else "files"
 
     @property
     def _origin(self) -> str:
@@ -106,7 +114,7 @@ class TaskDefinition:
         folder = self.folder if data_dir is None else Path(data_dir)
         if folder is not None:
             if not folder.is_dir():
-                raise DataError(
+                raise MissingFileError(
                     f"The data_dir {folder} of the task {self.name!r} is no folder. Expected: {self.layout}"
                 )
             return self.read(folder)

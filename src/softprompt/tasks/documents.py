@@ -19,6 +19,7 @@ from softprompt.tasks.rows import BYTE_ORDER_MARK, NOT_UTF8, existing, open_byte
 __all__ = ["read_elements", "read_json"]
 
 CHUNK_BYTES = 2**16
+JSON_LIMIT_BYTES = 2**28
 XML_LIMIT_BYTES = 2**28
 ELEMENT_LIMIT_BYTES = 2**20
 DEPTH_LIMIT = 32
@@ -28,13 +29,19 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file, unpacked if its name ends in .gz.
 
     Raises:
-        DataError: If the file is missing or cannot be unpacked, is not UTF-8, or no JSON; the message has the line.
+        DataError: If the file is missing or cannot be unpacked, holds more than 256 MiB, is not UTF-8, or no JSON; the
+            message has the line.
     """
     try:
         with open_bytes(existing(path)) as file:
-            content = file.read().removeprefix(BYTE_ORDER_MARK)
+            content = file.read(JSON_LIMIT_BYTES + 1).removeprefix(BYTE_ORDER_MARK)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); copy it again.") from None
+    if len(content) > JSON_LIMIT_BYTES:
+        raise DataError(
+            f"{path} holds more than {JSON_LIMIT_BYTES:,} bytes (unpacked), but a JSON document is read up to that; "
+            "divide it, or write one object per line."
+        )
     try:
         return json.loads(content.decode())
     except UnicodeDecodeError as error:

@@ -86,7 +86,7 @@ def render_rows(rows: Iterable[Row], form: TextFormat, on_bad_row: str) -> tuple
 
     Raises:
         ConfigError: If `on_bad_row` is neither `error` nor `skip`.
-        DataError: At the first bad row, unless bad rows are skipped.
+        DataError: At the first bad row, unless bad rows, or rows of its kind, are skipped.
     """
     if on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {on_bad_row!r}; it is 'error' (stop at a bad row) or 'skip' (count it).")
@@ -99,7 +99,7 @@ def render_rows(rows: Iterable[Row], form: TextFormat, on_bad_row: str) -> tuple
             examples.append(render_row(row, form))
         except DataError as problem:
             problems.append(f"{row.source}: {problem}")
-            if on_bad_row == "error":
+            if on_bad_row == "error" and not row.always_skipped:
                 raise DataError(
                     f"{problems[0]}. To leave bad rows out and count them, say on_bad_row='skip'."
                 ) from None

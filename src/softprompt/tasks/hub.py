@@ -109,3 +109,8 @@ def load_all_splits(path: str, subset: str | None, revision: str | None) -> Mapp
         raise DataError(
             f"The data set {path!r} cannot be loaded ({error}); check its name, files and the network."
         ) from None
+    except RuntimeError as error:  # so `datasets` says that it found a script, which it no longer runs
+        raise DataError(
+            f"The data set {path!r} cannot be loaded ({error}); where it is a script, take the hub's Parquet copy of "
+            "it: the revision refs/convert/parquet (--dataset_revision)."
+        ) from None

@@ -17,7 +17,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, final
 
-from softprompt.errors import DataError
+from softprompt.errors import DataError, MissingFileError
 
 __all__ = [
     "NOT_UTF8",
@@ -32,6 +32,7 @@ __all__ = [
     "row_format",
 ]
 
+LINE_LIMIT_BYTES = 2**26  # a kilobyte that is packed may be a megabyte: what is read must not grow without end
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)  # a field may be a whole document; more does not fit a C long on every platform
 NOT_UTF8 = "is not valid UTF-8; save the file as UTF-8"
@@ -46,11 +47,14 @@ class Row:
         source: Where it stands, e.g. `train.jsonl:12` (lines and Parquet rows count from 1) or `train:0`.
         columns: Values by column name; empty where the row could not be read.
         problem: Why the row cannot be used; `None` where nothing is known against it.
+        always_skipped: Whether a row with a problem is skipped and counted even where bad rows are errors, as the data
+            set is known to hold such rows.
     """
 
     source: str
     columns: Mapping[str, Any]
     problem: str | None = None
+    always_skipped: bool = False
 
 
 def numbered(split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
@@ -194,10 +198,10 @@ def existing(path: Path) -> Path:
     """The path, if a file is there.
 
     Raises:
-        DataError: If none is.
+        MissingFileError: If none is.
     """
     if not path.is_file():
-        raise DataError(f"There is no file {path}; check the path.")
+        raise MissingFileError(f"There is no file {path}; check the path.")
     return path
 
 
@@ -212,12 +216,15 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, unpacked if it is gzipped, with their numbers from 1; a byte order mark is left out.
 
     Raises:
-        DataError: If the file cannot be opened, or its packing is damaged.
+        DataError: If the file cannot be opened, its packing is damaged, or a line is longer than 64 MiB.
     """
     number = 0
     try:
         with open_bytes(path) as file:
-            for number, line in enumerate(file, start=1):
+            while line := file.readline(LINE_LIMIT_BYTES + 1):
+                number += 1
+                if len(line) > LINE_LIMIT_BYTES:
+                    raise DataError(f"{path}:{number}: the line is longer than {LINE_LIMIT_BYTES:,} bytes; divide it.")
                 yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read after line {number} ({error}); copy it again.") from None

@@ -52,7 +52,7 @@ def read_splits(
     for split, several in rows.items():
         examples, problems = render_rows(several, form, on_bad_row)
         if not examples:
-            reason = f"all are bad, the first so: {problems[0]}" if problems else "it is empty"
+            reason = f"all are bad, the first so: {problems[0]}" if problems else "it is empty; give it rows"
             raise DataError(f"The split {split!r} of the task {name!r} has no usable row: {reason}.")
         for example in examples if group is not None else ():
             if group not in example.columns:

@@ -14,7 +14,7 @@ from softprompt.tasks.examples import Example, OnBadRow, TaskReport, count_dupli
 from softprompt.tasks.format import FORMAT_SETTINGS, TextFormat
 from softprompt.tasks.hub import SPLITS, read_hub
 from softprompt.tasks.metrics import Answers, get_scorer
-from softprompt.tasks.rows import Row, numbered, read_rows
+from softprompt.tasks.rows import Row, not_empty, numbered, read_rows
 from softprompt.tasks.splits import LoneTrain, gather_references, name_tags, read_splits
 
 __all__ = ["Task"]
@@ -216,7 +216,7 @@ class Task:
         form = _form(locals())
         paths = {split: path for split, path in zip(SPLITS, (train, validation, test), strict=True) if path is not None}
         return cls.from_splits(
-            {split: read_rows(path) for split, path in paths.items()},
+            {split: not_empty(Path(path), read_rows(path)) for split, path in paths.items()},
             form,
             metrics=metrics,
             name=name or next((Path(path).name.partition(".")[0] for path in paths.values()), ""),

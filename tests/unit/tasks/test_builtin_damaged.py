@@ -69,5 +69,32 @@ def test_an_empty_file_and_one_in_another_encoding_are_named(tmp_path, name):
 
 @pytest.mark.parametrize("name", sorted(SUPERGLUE | GLUE))
 def test_a_folder_without_the_files_is_an_error(tmp_path, name):
-    with pytest.raises(DataError, match=r"There is no file .*train\.(jsonl|tsv); check the path"):
+    with pytest.raises(
+        DataError, match=r"The data_dir .* holds none of the files train\.(jsonl|tsv), .*; check the fol"
+    ):
         load_task(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(SUPERGLUE | GLUE))
+def test_a_validation_file_alone_can_be_scored(tmp_path, name):
+    """The training file was demanded, also to score on the other."""
+    file = "val.jsonl" if name in SUPERGLUE else "dev.tsv"
+    shutil.copy(folder_of(name) / (SUPERGLUE | GLUE)[name] / file, tmp_path)
+    assert load_task(name, tmp_path).splits == ("validation",)
+
+
+def test_training_files_with_joined_labels(tmp_path):
+    shutil.copy(folder_of("wic") / "WiC" / "train.jsonl", tmp_path / "WiC_train_joined.jsonl")
+    assert load_task("wic", tmp_path).splits == ("train",)
+    shutil.copy(folder_of("wic") / "WiC" / "val.jsonl", tmp_path)
+    assert load_task("wic", tmp_path).splits == ("train", "validation")
+
+
+def test_parts_of_the_validation_file_are_never_read_with_all_of_it(tmp_path):
+    for part in ("train", "dev"):
+        shutil.copy(folder_of("boolq") / "BoolQ" / "val.jsonl", tmp_path / f"BoolQ_val_part_{part}.jsonl")
+    task = load_task("boolq", tmp_path)
+    assert task.splits == ("train", "validation")
+    assert task.examples("train")[0].source.endswith("BoolQ_val_part_train.jsonl:1")
+    shutil.copy(folder_of("boolq") / "BoolQ" / "val.jsonl", tmp_path)
+    assert load_task("boolq", tmp_path).splits == ("validation",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pyarrow
@@ -63,7 +64,7 @@ def test_parquet_of_the_hub_in_parts(tmp_path):
         (b'{"document": "A", "summary": ""}', r"train\.jsonl:1: the target is empty"),
         (b'{"document": "A", "summ', r"train\.jsonl:1: is not valid JSON"),
         (b'{"document": "\xe9"}', r"train\.jsonl:1: is not valid UTF-8"),
-        (b"", r"The split 'train' of the task 'xsum' has no usable row: it is empty"),
+        (b"", r"train\.jsonl holds no row; copy it again"),
     ],
 )
 def test_a_bad_row_of_the_hub_is_named(tmp_path, content, message):
@@ -122,6 +123,16 @@ def test_a_bad_list_of_addresses_is_named(tmp_path, line, message):
     (tmp_path / ADDRESSES).write_text(f"http://www.bbc.com/news/a-9\t9\n{line}\n")
     with pytest.raises(DataError, match=message):
         load_task("xsum_news_to_sports", tmp_path)
+
+
+@pytest.mark.parametrize("line", ["http://www.bbc.com/" + "a" * 50_000, "x//bbc.com/a" * 5_000], ids=["word", "again"])
+def test_a_long_line_that_is_no_address_takes_no_time(tmp_path, line):
+    """Every division of the address into section and rest was tried."""
+    (tmp_path / ADDRESSES).write_text(line)
+    start_s = time.process_time()
+    with pytest.raises(DataError, match="holds no address"):
+        read_sections(tmp_path / ADDRESSES)
+    assert time.process_time() - start_s < 1
 
 
 def test_sections_need_the_list_of_addresses(tmp_path):

@@ -60,7 +60,7 @@ def test_ag_news_from_parts_of_its_test_file(tmp_path):
         (b'"1","T"\n', r"test\.csv:1: has 2 columns, but 3 were named"),
         (b'"1","T","D\n', r"test\.csv:1: cannot be read \(.*\); mend its quotes"),
         (b'"1","T","\xe9"\n', r"test\.csv:1: is not valid UTF-8"),
-        (b"", r"The split 'test' of the task 'ag_news' has no usable row: it is empty"),
+        (b"", r"test\.csv holds no row; copy it again"),
     ],
 )
 def test_bad_ag_news_is_named(tmp_path, content, message):
@@ -98,7 +98,7 @@ def test_trec_under_its_other_names(tmp_path):
         ),
         ("NUM:dist\n", r"test\.txt:1: holds 'NUM:dist'; expected a class and a question"),
         ("NUMB:dist How far ?\n", r"test\.txt:1: column 'coarse' holds 'NUMB', which has no label word; known: ABBR"),
-        ("", r"The split 'test' of the task 'trec' has no usable row: it is empty"),
+        ("", r"test\.txt holds no row; copy it again"),
     ],
 )
 def test_a_bad_line_of_trec_is_named(tmp_path, content, message):
@@ -199,7 +199,7 @@ def test_quotes_around_a_review_are_no_part_of_it():
         (b"Sentiment\tText\nPositive x\n", r"test\.tsv:2: has 1 columns, but 2 were named"),
         (b'Sentiment\tText\nPositive\t"x\n', r"test\.tsv:2: cannot be read \(.*\); mend its quotes"),
         (b"Sentiment\tText\nPositive\t\xe9\n", r"test\.tsv:2: is not valid UTF-8"),
-        (b"Sentiment\tText\n", r"The split 'test' of the task 'imdb_revised' has no usable row: it is empty"),
+        (b"Sentiment\tText\n", r"test\.tsv holds no row; copy it again"),
     ],
 )
 def test_bad_counterfactual_imdb_is_named(tmp_path, content, message):

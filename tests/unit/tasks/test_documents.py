@@ -44,6 +44,14 @@ def test_json_comes_back_whole(tmp_path, name):
     assert read_json(path) == {"a": ["\u0085", 1.5]}
 
 
+def test_json_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "JSON_LIMIT_BYTES", 2**20)
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress(b" " * 2**22))
+    wanted = "holds more than 1,048,576 bytes (unpacked), but a JSON document is read up to that; divide it, or write"
+    assert wanted in refusal(read_json, path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

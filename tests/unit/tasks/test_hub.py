@@ -87,6 +87,18 @@ def test_a_data_set_that_is_not_reached_asks_for_a_copy():
         definition.load()
 
 
+def test_a_data_set_that_is_a_script_names_the_remedies(tmp_path):
+    """`datasets` says so by a plain RuntimeError, which came out as an unexpected one, without the remedies."""
+    script = tmp_path / "films" / "films.py"
+    script.parent.mkdir()
+    script.write_text("class Films: ...\n")
+    message = r"films' cannot be loaded \(.*scripts.*films\.py.*refs/convert/parquet \(--dataset_revision\)\."
+    with pytest.raises(DataError, match=message):
+        read_hub(str(script.parent))
+    with pytest.raises(DataError, match=message + r" If you have a copy, give it as data_dir: films\.txt\."):
+        films(script.parent).load()
+
+
 def test_a_split_that_the_data_set_lacks(folder):
     source = replace(films(folder).hub, splits={"train": "train", "validation": "validation"})
     with pytest.raises(ConfigError, match=r"Unknown split of the data set .*'validation'. Known: dev, test, train"):

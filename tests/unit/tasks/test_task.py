@@ -94,8 +94,10 @@ def test_no_data_is_refused(tmp_path):
     (tmp_path / "bad.jsonl").write_text("{}\n{}\n")
     with pytest.raises(DataError, match="The task '' has no data; name a file or rows"):
         Task.from_files(**FORM)
-    with pytest.raises(DataError, match="split 'train' of the task 'empty' has no usable row: it is empty"):
+    with pytest.raises(DataError, match=r"empty\.jsonl holds no row; copy it again"):
         Task.from_files(train=tmp_path / "empty.jsonl", **FORM)
+    with pytest.raises(DataError, match="split 'train' of the task 'rows' has no usable row: it is empty; give it row"):
+        Task.from_rows({"train": []}, **FORM)
     with pytest.raises(
         DataError, match=r"split 'test' .* no usable row: all are bad, the first so: .*bad.jsonl:1: column"
     ):

@@ -9,7 +9,7 @@ from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.shares import split_by_text
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
-from softprompt.tasks.rows import Row, read_delimited
+from softprompt.tasks.rows import Row, not_empty, read_delimited
 
 __all__ = ["AG_NEWS", "read_ag_news"]
 
@@ -33,7 +33,7 @@ def read_ag_news(folder: Path) -> dict[str, Iterator[Row]]:
 
 def read_articles(path: Path) -> Iterator[Row]:
     """The rows of a file, which has no line that names the columns."""
-    return read_delimited(path, delimiter=",", quoted=True, header=("class", "title", "description"))
+    return not_empty(path, read_delimited(path, delimiter=",", quoted=True, header=("class", "title", "description")))
 
 
 AG_NEWS = TaskDefinition(

@@ -12,7 +12,7 @@ from softprompt.tasks.builtin.references import group_references, one_row_each
 from softprompt.tasks.builtin.triples import TABLE_FORMAT, TABLE_METRICS, read_benchmark, triples_row
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.documents import read_json
-from softprompt.tasks.rows import Row
+from softprompt.tasks.rows import Row, not_empty
 
 __all__ = ["DART", "read_dart"]
 
@@ -27,7 +27,7 @@ def read_dart(folder: Path) -> dict[str, Iterator[Row]]:
     }
     splits = {}
     for split, (file, *_) in files_at_hand(folder, wanted).items():
-        rows = read_benchmark(file, lower=True) if file.suffix == ".xml" else read_entries(file)
+        rows = read_benchmark(file, lower=True) if file.suffix == ".xml" else not_empty(file, read_entries(file))
         splits[split] = one_row_each(rows) if split == "train" else group_references(rows, by="table")
     return splits
 

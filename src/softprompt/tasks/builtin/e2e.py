@@ -9,16 +9,21 @@ from pathlib import Path
 
 from softprompt.errors import DataError
 from softprompt.tasks.builtin.bundled import DATA, read_bundled
+from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.references import group_references
 from softprompt.tasks.builtin.triples import TABLE_FORMAT
 from softprompt.tasks.definition import TaskDefinition
-from softprompt.tasks.rows import Row, read_rows
+from softprompt.tasks.rows import Row, not_empty, read_rows
 
 __all__ = ["E2E", "E2E_SAMPLE", "as_pairs", "linearise", "read_e2e", "read_sample"]
 
-SLOT = re.compile(r"([^\[\],]+)\[([^\[\]]*)\]")
+SLOT = re.compile(r"(?! )([^\[\],]++)(?<! )\[([^\[\]]*+)\](?:, |$)")
 SLOT_NAMES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
-TRAIN_FILES = ("trainset.csv", "trainset_reconstructed.csv")
+FILES = {
+    "train": ["trainset.csv", "trainset_reconstructed.csv"],
+    "validation": ["devset.csv"],
+    "test": ["testset_w_refs.csv"],
+}
 
 
 def linearise(meaning: str) -> str:
@@ -32,12 +37,17 @@ def linearise(meaning: str) -> str:
     References:
         Li and Liang 2021, §5.1 and the E2E files of their repository.
     """
-    slots = SLOT.findall(meaning)
-    if not slots or ", ".join(f"{slot.strip()}[{value}]" for slot, value in slots) != meaning.strip():
-        raise DataError(
-            f"column 'mr' holds {meaning!r:.60}; expected slots and values, as in name[Aromi], area[riverside]"
-        )
-    return " | ".join(f"{SLOT_NAMES.get(slot.strip(), slot.strip())} : {value}" for slot, value in slots)
+    slots = []
+    text, place = meaning.strip(), 0
+    while not slots or place < len(text):
+        found = SLOT.match(text, place)
+        if found is None:
+            raise DataError(
+                f"column 'mr' holds {meaning!r:.60}; expected slots and values, as in name[Aromi], area[riverside]"
+            )
+        slots.append(f"{SLOT_NAMES.get(found[1], found[1])} : {found[2]}")
+        place = found.end()
+    return " | ".join(slots)
 
 
 def with_table(rows: Iterable[Row]) -> Iterator[Row]:
@@ -60,13 +70,13 @@ def as_pairs(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def read_e2e(folder: Path) -> dict[str, Iterator[Row]]:
-    """The rows of the original files: a row per reference to train on, one per meaning representation elsewhere."""
-    train = next((folder / name for name in TRAIN_FILES if (folder / name).is_file()), folder / TRAIN_FILES[0])
-    grouped = {"validation": folder / "devset.csv", "test": folder / "testset_w_refs.csv"}
-    if not grouped["test"].is_file():
-        del grouped["test"]
-    return {"train": with_table(as_pairs(read_rows(train)))} | {
-        split: with_table(group_references(as_pairs(read_rows(file)), by="mr")) for split, file in grouped.items()
+    """The splits at hand: a row per reference to train on, one per meaning representation elsewhere."""
+    pairs = {
+        split: as_pairs(not_empty(file, read_rows(file))) for split, (file, *_) in files_at_hand(folder, FILES).items()
+    }
+    return {
+        split: with_table(rows if split == "train" else group_references(rows, by="mr"))
+        for split, rows in pairs.items()
     }
 
 
@@ -111,5 +121,8 @@ E2E = TaskDefinition(
     source=SOURCE,
     licence=LICENCE,
     citation=CITATION,
-    layout=f"{' or '.join(TRAIN_FILES)}, devset.csv and, if at hand, testset_w_refs.csv, with the columns mr and ref.",
+    layout=(
+        f"{' or '.join(FILES['train'])}, devset.csv and testset_w_refs.csv, with the columns mr and ref; those of them "
+        "that are at hand."
+    ),
 )

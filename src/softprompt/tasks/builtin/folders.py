@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from softprompt.errors import DataError
+from softprompt.errors import MissingFileError
 
 __all__ = ["files_at_hand"]
 
@@ -21,7 +21,7 @@ def files_at_hand(folder: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str
         By split, the files in the order of their names.
 
     Raises:
-        DataError: If there is none of them.
+        MissingFileError: If there is none of them.
     """
     found: dict[str, list[Path]] = {}
     for split, patterns in wanted.items():
@@ -30,5 +30,5 @@ def files_at_hand(folder: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str
             found[split] = files
     if not found:
         names = ", ".join(pattern for patterns in wanted.values() for pattern in patterns)
-        raise DataError(f"The data_dir {folder} holds none of the files {names}; check the folder.")
+        raise MissingFileError(f"The data_dir {folder} holds none of the files {names}; check the folder.")
     return found

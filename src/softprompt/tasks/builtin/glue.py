@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.superglue import benchmark_folder
 from softprompt.tasks.hub import HubSource
 from softprompt.tasks.rows import Row, first_line, not_empty, read_delimited
@@ -19,7 +20,7 @@ GLUE = "Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform for
 def read_glue(
     folder: Path, *, name: str, label: str, columns: Mapping[str, str], tests: Sequence[str] = ("test.tsv",)
 ) -> dict[str, Iterator[Row]]:
-    """The rows of a task's tab-separated files by split, with a test split if it has labels.
+    """The rows of a task's tab-separated files at hand by split, with a test split if it has labels.
 
     Args:
         folder: The task's folder, or that of the whole benchmark.
@@ -29,15 +30,14 @@ def read_glue(
         tests: Names of files that may hold the test split; the first with labels does.
     """
     home = benchmark_folder(folder, name)
-    files = {"train": home / "train.tsv", "validation": home / "dev.tsv"}
-    labelled = [home / test for test in tests if label.encode() in first_line(home / test).split(b"\t")]
-    files |= {"test": labelled[0]} if labelled else {}
+    labelled = [test for test in tests if label.encode() in first_line(home / test).split(b"\t")]
+    files = files_at_hand(home, {"train": ["train.tsv"], "validation": ["dev.tsv"], "test": labelled})
     return {
         split: (
             replace(row, columns={columns.get(key, key): value for key, value in row.columns.items()})
             for row in not_empty(file, read_delimited(file, delimiter="\t", quoted=False))
         )
-        for split, file in files.items()
+        for split, (file, *_) in files.items()
     }
 
 

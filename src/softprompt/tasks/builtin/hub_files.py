@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from softprompt.tasks.builtin.folders import files_at_hand
-from softprompt.tasks.rows import Row, read_rows
+from softprompt.tasks.rows import Row, not_empty, read_rows
 
 __all__ = ["HUB_FILES", "read_hub_files"]
 
@@ -22,4 +22,7 @@ def read_hub_files(folder: Path) -> dict[str, Iterator[Row]]:
     """The splits at hand, with the columns as they are."""
     endings = (".jsonl", ".jsonl.gz", ".parquet", "-*.parquet")
     wanted = {split: [split + ending for ending in endings] for split in ("train", "validation", "test")}
-    return {split: chain.from_iterable(map(read_rows, files)) for split, files in files_at_hand(folder, wanted).items()}
+    return {
+        split: not_empty(files[0], chain.from_iterable(map(read_rows, files)))
+        for split, files in files_at_hand(folder, wanted).items()
+    }

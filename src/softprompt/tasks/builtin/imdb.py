@@ -8,7 +8,7 @@ from pathlib import Path
 from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
-from softprompt.tasks.rows import Row, read_delimited
+from softprompt.tasks.rows import Row, not_empty, read_delimited
 
 __all__ = ["IMDB_ORIGINAL", "IMDB_REVISED"]
 
@@ -20,7 +20,10 @@ def read_part(part: str) -> Callable[[Path], dict[str, Iterator[Row]]]:
 
     def read(folder: Path) -> dict[str, Iterator[Row]]:
         files = files_at_hand(folder, {split: [f"sentiment/{part}/{file}"] for split, file in FILES.items()})
-        return {split: read_delimited(paths[0], delimiter="\t", quoted=True) for split, paths in files.items()}
+        return {
+            split: not_empty(file, read_delimited(file, delimiter="\t", quoted=True))
+            for split, (file, *_) in files.items()
+        }
 
     return read
 

@@ -35,6 +35,6 @@ MRPC = TaskDefinition(
     hub=glue_hub("mrpc", *SPLITS),
     layout=(
         "GLUE's train.tsv and dev.tsv (columns Quality, #1 String, #2 String) and, if it has labels, test.tsv or "
-        "msr_paraphrase_test.txt; also in a folder MRPC."
+        "msr_paraphrase_test.txt; those of them that are at hand; also in a folder MRPC."
     ),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.squad_format import QA_FORMAT, QA_METRICS, first_answers, read_mrqa
 from softprompt.tasks.definition import TaskDefinition
-from softprompt.tasks.rows import Row
+from softprompt.tasks.rows import Row, not_empty
 
 __all__ = ["MRQA"]
 
@@ -19,7 +19,7 @@ def read_set(wanted: Mapping[str, Sequence[str]]) -> Callable[[Path], dict[str, 
     """How a set is read whose splits have files of these names."""
 
     def read(folder: Path) -> dict[str, Iterator[Row]]:
-        rows = {split: read_mrqa(paths[0]) for split, paths in files_at_hand(folder, wanted).items()}
+        rows = {split: not_empty(file, read_mrqa(file)) for split, (file, *_) in files_at_hand(folder, wanted).items()}
         return {split: first_answers(several) if split == "train" else several for split, several in rows.items()}
 
     return read

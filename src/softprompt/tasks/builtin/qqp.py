@@ -27,6 +27,7 @@ QQP = TaskDefinition(
     hub=glue_hub("qqp", "train", "validation"),
     layout=(
         "GLUE's train.tsv and dev.tsv (columns question1, question2, is_duplicate) and, if it has labels, test.tsv; "
-        "also in a folder QQP. A few lines of the published files are torn: leave them out with on_bad_row='skip'."
+        "those of them that are at hand; also in a folder QQP. A few lines of the published files are torn: leave them "
+        "out with on_bad_row='skip'."
     ),
 )

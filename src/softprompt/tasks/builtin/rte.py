@@ -28,7 +28,8 @@ GLUE_COLUMNS = {"sentence1": "premise", "sentence2": "hypothesis"}
 
 def read_rte(folder: Path) -> dict[str, Iterable[Row]]:
     """The rows of GLUE's tables if they are there, else of SuperGLUE's JSON lines: the same pairs."""
-    if (benchmark_folder(folder, "RTE") / "train.tsv").is_file():
+    home = benchmark_folder(folder, "RTE")
+    if (home / "train.tsv").is_file() or (home / "dev.tsv").is_file():
         return {**read_glue(folder, name="RTE", label="label", columns=GLUE_COLUMNS)}
     return read_superglue(folder, name="RTE")
 

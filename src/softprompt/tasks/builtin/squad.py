@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.shares import split_by_text
-from softprompt.tasks.builtin.squad_format import QA_FORMAT, QA_METRICS, answers_on_hub, first_answers, read_squad
+from softprompt.tasks.builtin.squad_format import (
+    BLANK_ANSWER,
+    QA_FORMAT,
+    QA_METRICS,
+    answers_on_hub,
+    first_answers,
+    read_squad,
+)
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.hub import HubSource
-from softprompt.tasks.rows import Row
+from softprompt.tasks.rows import Row, not_empty
 
 __all__ = ["QED_NQ", "SQUAD", "SQUADSHIFTS"]
 
@@ -20,7 +28,7 @@ REFERENCES = "Trained on each question's first answer, scored against all of the
 def read_splits(folder: Path, train: str, validation: str) -> dict[str, Iterator[Row]]:
     """The splits at hand of a set in two files."""
     files = files_at_hand(folder, {"train": (train,), "validation": (validation,)})
-    rows = {split: read_squad(paths[0]) for split, paths in files.items()}
+    rows = {split: not_empty(file, read_squad(file)) for split, (file, *_) in files.items()}
     return {split: first_answers(several) if split == "train" else several for split, several in rows.items()}
 
 
@@ -30,14 +38,22 @@ def read_original(folder: Path) -> dict[str, Iterator[Row]]:
 
 
 def read_qed(folder: Path) -> dict[str, Iterator[Row]]:
-    """QED in SQuAD's format; questions whose answer is blank, which the conversion did not find, are passed over."""
+    """QED in SQuAD's format; questions whose answer is blank, which the conversion did not find, are always skipped."""
     splits = read_splits(folder, "squad_format_train.json", "squad_format_dev.json")
-    return {split: (row for row in rows if row.problem is None) for split, rows in splits.items()}
+    return {
+        split: (replace(row, always_skipped=row.problem == BLANK_ANSWER) for row in rows)
+        for split, rows in splits.items()
+    }
 
 
 def read_shift(domain: str) -> Callable[[Path], dict[str, Iterator[Row]]]:
     """How one of SQuADShifts' files is read: all of it is a test set."""
-    return lambda folder: {"test": read_squad(files_at_hand(folder, {"test": (f"{domain}_v1.0.json",)})["test"][0])}
+
+    def read(folder: Path) -> dict[str, Iterator[Row]]:
+        (file,) = files_at_hand(folder, {"test": (f"{domain}_v1.0.json",)})["test"]
+        return {"test": not_empty(file, read_squad(file))}
+
+    return read
 
 
 def read_new_wiki_split(folder: Path) -> dict[str, Iterator[Row]]:
@@ -86,7 +102,7 @@ QED_NQ = TaskDefinition(
     name="qed_nq",
     summary=(
         "Searched questions with a short answer in one paragraph of Wikipedia: those of Natural Questions that QED "
-        "explains, brought into SQuAD's format. Text is tokenised. Questions with a blank answer are passed over."
+        "explains, brought into SQuAD's format. Text is tokenised. Questions with a blank answer are skipped."
     ),
     format=QA_FORMAT,
     metrics=QA_METRICS,

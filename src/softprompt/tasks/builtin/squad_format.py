@@ -13,10 +13,11 @@ from softprompt.tasks.format import TextFormat
 from softprompt.tasks.reshaping import member, members, reshape
 from softprompt.tasks.rows import Row, read_rows
 
-__all__ = ["QA_FORMAT", "QA_METRICS", "answers_on_hub", "first_answers", "read_mrqa", "read_squad"]
+__all__ = ["BLANK_ANSWER", "QA_FORMAT", "QA_METRICS", "answers_on_hub", "first_answers", "read_mrqa", "read_squad"]
 
 QA_FORMAT = TextFormat(input="question: {question} context: {context}", target="{answers}", context="context")
 QA_METRICS = ("token_f1", "exact_match")
+BLANK_ANSWER = "the question's answer is blank; give its text, or skip bad rows"
 UNANSWERED = (
     "the question has no answer; questions that cannot be answered, as in SQuAD 2, are not part of this task: leave"
     " them out, or skip bad rows"
@@ -102,9 +103,24 @@ def _questions(paragraph: Any, place: str) -> Iterator[Row]:
     for question, source in _parts(paragraph, "qas", place):
         asked = question if isinstance(question, dict) else {}
         columns = {"id": asked.get("id", asked.get("qid")), "context": paragraph.get("context")}
-        answers = asked["answers"] if isinstance(asked.get("answers"), list) else []
-        # SQuAD has the texts with their places, MRQA the texts.
-        texts = [one.get("text") if isinstance(one, dict) else one for one in answers]
-        distinct = list(dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()))
-        columns |= {"question": asked.get("question"), "answers": distinct}
-        yield Row(source, columns, None if distinct else UNANSWERED)
+        try:
+            columns |= {"question": asked.get("question"), "answers": _answers(asked)}
+        except DataError as problem:
+            yield Row(source, columns, str(problem))
+        else:
+            yield Row(source, columns)
+
+
+def _answers(asked: Mapping[str, Any]) -> list[str]:
+    """A question's distinct answers in order.
+
+    Raises:
+        DataError: If there is none, or no list of them.
+    """
+    # SQuAD has the texts with their places, MRQA the texts.
+    texts = [one.get("text") if isinstance(one, dict) else one for one in member(asked, "answers", list)]
+    distinct = list(dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()))
+    if not distinct:
+        blank = texts and all(isinstance(text, str) for text in texts)
+        raise DataError(BLANK_ANSWER if blank else UNANSWERED)
+    return distinct

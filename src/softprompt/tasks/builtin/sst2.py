@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from softprompt.tasks.builtin.folders import files_at_hand
 from softprompt.tasks.builtin.glue import glue_hub
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
-from softprompt.tasks.rows import Row, first_line, read_delimited
+from softprompt.tasks.rows import Row, first_line, not_empty, read_delimited
 
 __all__ = ["SST2", "read_sst2"]
 
-HEADER = b"sentence\tlabel"
+COLUMNS = ("sentence", "label")
 UNLABELLED = b"index\tsentence"
 
 
 def read_sst2(folder: Path) -> dict[str, Iterator[Row]]:
-    """The rows of GLUE's files (with a first line that names the columns) or of the sentence-level ones (without)."""
-    files = {"train": folder / "train.tsv", "validation": folder / "dev.tsv"}
-    test = folder / "test.tsv"
-    if test.is_file() and first_line(test) != UNLABELLED:
-        files["test"] = test
-    return {
-        split: read_delimited(
-            file,
-            delimiter="\t",
-            quoted=False,
-            header=None if first_line(file) == HEADER else ("sentence", "label"),
-        )
-        for split, file in files.items()
-    }
+    """The splits at hand of GLUE's files (which name their columns) or of the sentence-level ones (which do not).
+
+    A test file without labels is passed over.
+    """
+    labelled = ["test.tsv"] if first_line(folder / "test.tsv") != UNLABELLED else []
+    files = files_at_hand(folder, {"train": ["train.tsv"], "validation": ["dev.tsv"], "test": labelled})
+    return {split: not_empty(file, read_sentences(file)) for split, (file, *_) in files.items()}
+
+
+def read_sentences(path: Path) -> Iterator[Row]:
+    """The rows of a file, whose first line names the columns if one of them is called as it should be."""
+    named = any(name.encode() in first_line(path).split(b"\t") for name in COLUMNS)
+    return read_delimited(path, delimiter="\t", quoted=False, header=None if named else COLUMNS)
 
 
 SST2 = TaskDefinition(
@@ -50,5 +50,8 @@ SST2 = TaskDefinition(
         "Wang et al. 2019, GLUE, ICLR"
     ),
     hub=glue_hub("sst2", "train", "validation"),
-    layout="train.tsv, dev.tsv and, if it has labels, test.tsv; each line a sentence, a tab and 0 or 1.",
+    layout=(
+        "train.tsv, dev.tsv and, if it has labels, test.tsv, or those of them that are at hand; each line a sentence, "
+        "a tab and 0 or 1."
+    ),
 )

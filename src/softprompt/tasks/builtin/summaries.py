@@ -13,7 +13,7 @@ from softprompt.tasks.builtin.references import one_row_each
 from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import HubSource
-from softprompt.tasks.rows import Row, read_rows
+from softprompt.tasks.rows import Row, not_empty, read_rows
 
 __all__ = ["CNN_DAILYMAIL", "SCITLDR", "SUMMARY_METRICS", "XSUM", "read_scitldr"]
 
@@ -23,7 +23,10 @@ SUMMARY_METRICS = ("rougeL", "rouge1", "rouge2")
 def read_scitldr(folder: Path) -> dict[str, Iterator[Row]]:
     """The splits at hand: a row per summary to train on, one per paper with all of its summaries elsewhere."""
     wanted = {"train": ["train.jsonl"], "validation": ["dev.jsonl"], "test": ["test.jsonl"]}
-    splits = {split: with_abstract(read_rows(file)) for split, (file, *_) in files_at_hand(folder, wanted).items()}
+    splits = {
+        split: with_abstract(not_empty(file, read_rows(file)))
+        for split, (file, *_) in files_at_hand(folder, wanted).items()
+    }
     return {split: one_row_each(rows, column="target") if split == "train" else rows for split, rows in splits.items()}
 
 

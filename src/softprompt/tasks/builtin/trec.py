@@ -13,7 +13,7 @@ from softprompt.tasks.definition import TaskDefinition
 from softprompt.tasks.format import TextFormat
 from softprompt.tasks.hub import HubSource
 from softprompt.tasks.reshaping import member, reshape
-from softprompt.tasks.rows import Row, numbered_lines
+from softprompt.tasks.rows import Row, not_empty, numbered_lines
 
 __all__ = ["TREC", "read_questions", "read_trec"]
 
@@ -28,8 +28,9 @@ def read_trec(folder: Path) -> dict[str, Iterator[Row]]:
     files = {split: paths[0] for split, paths in files_at_hand(folder, FILES).items()}
     splits: dict[str, Iterator[Row]] = {}
     if "train" in files:
-        splits = split_by_text(lambda: read_questions(files["train"]), "question", HELD_OUT)
-    return splits | {split: read_questions(file) for split, file in files.items() if split not in splits}
+        splits = split_by_text(lambda: not_empty(files["train"], read_questions(files["train"])), "question", HELD_OUT)
+    others = {split: file for split, file in files.items() if split not in splits}
+    return splits | {split: not_empty(file, read_questions(file)) for split, file in others.items()}
 
 
 def read_questions(path: Path) -> Iterator[Row]:

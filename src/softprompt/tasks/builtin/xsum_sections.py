@@ -17,7 +17,7 @@ __all__ = ["XSUM_NEWS_TO_SPORTS", "read_news_to_sports", "read_sections"]
 
 ADDRESSES = "XSum-WebArxiveUrls-BBCids.txt"
 SECTIONS = {"train": "news", "validation": "news", "test": "sport"}
-ADDRESS = re.compile(rb"\S+//(?:\w+\.)*bbc\.(?:co\.uk|com)(?::\d+)?/(\w+)\S*\s+(\w+)\s*")
+ADDRESS = re.compile(rb"//(?:\w+\.)*bbc\.(?:co\.uk|com)(?::\d+)?/(\w+)")
 
 
 def read_news_to_sports(folder: Path) -> dict[str, Iterator[Row]]:
@@ -37,10 +37,11 @@ def read_sections(path: Path) -> dict[str, str]:
     for number, line in numbered_lines(existing(path)):
         if not line.strip():
             continue
-        parts = ADDRESS.fullmatch(line)
-        if parts is None:
+        address, *numbers = line.split()
+        found = ADDRESS.findall(address)
+        if not found or len(numbers) != 1 or not numbers[0].isalnum():
             raise DataError(f"{path}:{number}: holds no address of the BBC and number; copy the file again.")
-        sections[parts[2].decode()] = parts[1].decode()
+        sections[numbers[0].decode()] = found[-1].decode()  # an archive's address ends in the page's own
     return sections
 
 
