@@ -10,8 +10,8 @@ from softprompt.errors import SoftpromptError
 KINDS = {
     "ArtefactError": ValueError, "BackboneError": ValueError, "ConfigError": ValueError, "DataError": ValueError,
     "LengthError": ValueError, "MismatchError": errors.ArtefactError, "MissingDependencyError": ImportError,
-    "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "ShapeError": ValueError, "SoftpromptError": Exception,
-    "TrainingInterrupted": SoftpromptError, "UnsupportedError": NotImplementedError,
+    "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "ShapeError": ValueError,
+    "SoftpromptError": Exception, "TrainingInterrupted": SoftpromptError, "UnsupportedError": NotImplementedError,
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def linearise(meaning: str) -> str:
     References:
         Li and Liang 2021, §5.1 and the E2E files of their repository.
     """
-    slots = []
+    slots: list[str] = []
     text, place = meaning.strip(), 0
     while not slots or place < len(text):
         found = SLOT.match(text, place)
