@@ -16,6 +16,8 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 
 from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
+from softprompt.backbones.adapters import merge
+from softprompt.backbones.loading import TOLD
 from softprompt.errors import ArtefactError
 from softprompt.prompts import SoftPrompt
 from softprompt.training.weights import WeightMethod
@@ -84,7 +86,9 @@ def _prompts(module: nn.Module) -> list[SoftPrompt]:
 
 @final
 class WeightLearner:
-    """Weights of a copy of a backbone.
+    """Weights of a copy of a backbone, into which an adapter that it carries is merged.
+
+    A head that knows nothing is trained too, and stored with what the method trains.
 
     Attributes:
         prompts: None at all.
@@ -93,13 +97,21 @@ class WeightLearner:
     Args:
         backbone: What is copied.
         method: Which weights are trained.
+        seed: Of everything random.
+
+    Raises:
+        UnsupportedError: If the backbone lacks what the method trains, or carries an adapter that cannot be merged.
     """
 
     prompts: Mapping[str, SoftPrompt] = MappingProxyType({})
 
-    def __init__(self, backbone: Backbone, method: WeightMethod) -> None:
+    def __init__(self, backbone: Backbone, method: WeightMethod, seed: int) -> None:
+        method.check(backbone.model)
         model = copy.deepcopy(backbone.model).float()
-        method.prepare(model)
+        merge(model)
+        with torch.random.fork_rng(devices=[]):  # adapters draw from torch's own randomness, on the CPU
+            torch.random.default_generator.manual_seed(seed)
+            method.prepare(model, head=backbone.head.parts if backbone.has_untrained_head else ())
         self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
         for parameter in method.trained(model):
             parameter.requires_grad_(True)
@@ -145,7 +157,7 @@ def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:
         if backbone.tokenizer is not None:
             backbone.tokenizer.save_pretrained(draft)
         _name_base(draft / ADAPTER_CONFIG_NAME, backbone.name.removesuffix(_TUNED))
-        (draft / "run.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (draft / TOLD).write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         replace_folder(draft, path)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free some space or choose another folder.") from error
