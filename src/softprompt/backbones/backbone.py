@@ -268,7 +268,7 @@ class Backbone:
         return self.tokenizer
 
     def common_tokens(self, count: int) -> list[int]:
-        """The tokenizer's first `count` real entries, which are its most common pieces (Lester et al. 2021, §3.1).
+        """The tokenizer's first `count` real entries, which are its most common pieces (Lester et al. 2021, §3.2).
 
         Special, added and single-byte pieces are no real entries. Without a tokenizer, the first rows of the table.
         """
