@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import signal
@@ -13,11 +14,12 @@ from tests.training.sessions import calm_backbone, describing, sentiment, short_
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ConfigError, TrainingInterrupted, UnsupportedError
+from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted, UnsupportedError
 from softprompt.evaluation import evaluate
 from softprompt.loop import optimizers
 from softprompt.registry import Registry
 from softprompt.training import IA3, LoRA, ModelTuning, Run, TrainConfig, data, train
+from softprompt.training.learners import WeightLearner
 from softprompt.training.member import Member
 
 
@@ -195,3 +197,92 @@ def test_adapters_learn_beside_frozen_weights(kind, method, tmp_path):
     again = Backbone.from_model(loaded, calm_backbone(kind).tokenizer, name="again")
     found = [evaluate(one, None, run.task, max_new_tokens=4) for one in (again, result.backbone)]
     assert dict(found[0]) == dict(found[1])
+
+
+@pytest.mark.parametrize("method", [ModelTuning(), LoRA(rank=2), IA3()], ids=lambda method: method.name)
+def test_what_is_kept_beside_the_model_is_what_is_trained_and_only_when_it_is_evaluated(method, monkeypatch):
+    """Each step cloned all weights, and each best score the whole model: memory and time that no baseline needs."""
+    kept, steps = [], []
+    values, advance = WeightLearner.values, Member.advance
+
+    def keeping(self):
+        kept.append(values(self))
+        return kept[-1]
+
+    def advancing(self, loss):
+        advance(self, loss)
+        steps.append(self)
+
+    monkeypatch.setattr(WeightLearner, "values", keeping)
+    monkeypatch.setattr(Member, "advance", advancing)
+    result = trained(
+        "decoder-only", [tuning("decoder-only", task=sentiment(), method=method, steps=4, evaluate_every=4)]
+    )["a"]
+    assert len(steps) == 4
+    assert [sum(value.numel() for value in one.values()) for one in kept] == [result.trained]
+    assert not steps[-1].state_dict()["before"]
+
+
+@pytest.mark.parametrize("method", [ModelTuning(), LoRA(rank=2), IA3()], ids=lambda method: method.name)
+@pytest.mark.parametrize("evaluate_every", [0, 2])
+def test_a_run_that_diverges_goes_back_to_its_best_weights_or_its_start(method, evaluate_every, monkeypatch, tmp_path):
+    run = tuning("decoder-only", task=sentiment(), method=method, steps=6, evaluate_every=evaluate_every)
+    beside = WeightLearner(calm_backbone("decoder-only"), method, run.seed).backbone
+    if evaluate_every:
+        beside = trained("decoder-only", [dataclasses.replace(run, steps=2)])["a"].backbone
+    advance = Member.advance
+
+    def spoiling(self, loss):
+        advance(self, loss)
+        if self.step == 4:
+            with torch.no_grad():
+                for parameter in self.learner.module.parameters():
+                    if parameter.requires_grad:
+                        parameter.fill_(torch.nan)
+
+    monkeypatch.setattr(Member, "advance", spoiling)
+    sessions = []
+    monkeypatch.setattr(Member, "result", lambda self: sessions.append(self) or self.learner.finish(None, {}))
+    with pytest.raises(NonFiniteError, match=r"at step 5 the loss is nan|are NaN"):
+        trained("decoder-only", [run], output_dir=tmp_path)
+    (member,) = sessions
+    assert member.result_step == (2 if evaluate_every else 0)
+    assert largest_difference(weights(member.learner.backbone), weights(beside)) == 0
+    assert (tmp_path / "models" / "a").exists() == bool(evaluate_every)
+
+
+def test_an_adapter_starts_from_the_runs_seed(monkeypatch):
+    """It was drawn from whatever state torch's randomness was in: no seed of a run made another, nor the same again."""
+
+    def start(seed: int) -> dict[str, torch.Tensor]:
+        torch.rand(3)
+        return weights(WeightLearner(calm_backbone("decoder-only"), LoRA(rank=2), seed).backbone)
+
+    before = torch.get_rng_state()
+    one, again, other = start(1), start(1), start(2)
+    assert largest_difference(one, again) == 0
+    assert largest_difference(one, other) > 0.01
+    torch.set_rng_state(before)
+    WeightLearner(calm_backbone("decoder-only"), LoRA(rank=2), 1)
+    assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize("method", [ModelTuning(), LoRA(rank=2), IA3()], ids=lambda method: method.name)
+def test_a_head_that_knows_nothing_is_trained_and_stored_with_the_adapter(method, tmp_path):
+    """LoRA and IA3 learned beside a frozen random head, and evaluation refused what they had learned."""
+    whole = calm_backbone("encoder-only")
+    whole.model.bert.save_pretrained(tmp_path / "base")
+    whole.need_tokenizer().save_pretrained(tmp_path / "base")
+    backbone = Backbone.from_pretrained(tmp_path / "base", device="cpu", classes=2)
+    assert backbone.has_untrained_head
+    run = tuning("encoder-only", method=method, optimizer="adamw", learning_rate=0.05, steps=20, evaluate_every=None)
+    result = train(backbone, [run], TrainConfig(output_dir=tmp_path / "out", progress=False))["a"]
+    start, end = backbone.model.classifier.weight, weights(result.backbone)
+    heads = [value for name, value in end.items() if "classifier" in name and name.endswith("weight")]
+    assert not any(value.equal(start) for value in heads[-1:])
+    classes = {} if method == ModelTuning() else {"classes": 2}
+    loaded = Backbone.from_pretrained(result.path, device="cpu", **classes)
+    assert not loaded.has_untrained_head
+    found = [evaluate(one, None, run.task) for one in (loaded, result.backbone)]
+    assert dict(found[0]) == dict(found[1])
+    assert found[0]["accuracy"] == result.metrics["accuracy"]

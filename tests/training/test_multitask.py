@@ -9,12 +9,12 @@ import pytest
 import torch
 from tests.training.sessions import calm_backbone, difference, sentiment, short_run, trained
 
-from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError
 from softprompt.evaluation import evaluate
 from softprompt.prompts import MultitaskPrompt, PromptTuning, SoftPrompt
 from softprompt.tasks import Mixture
 from softprompt.training import ModelTuning, Run, TrainConfig, train
+from softprompt.training.member import Member
 
 TASKS = [sentiment(name="first"), sentiment(rows=17, seed=5, name="second", input="topic : {text}")]
 METHOD = MultitaskPrompt(length=3, rank=2)
@@ -46,23 +46,66 @@ def test_each_task_gets_a_prompt_of_its_own(kind, tmp_path):
         _ = result.prompt
 
 
-def test_the_loss_is_the_mean_over_the_rows_of_all_tasks():
-    """Gradients of a step, written out from the bare passes of its rows."""
-    run = shared(steps=1, evaluate_every=0, optimizer="adamw", batch_size=64)
-    result = trained("decoder-only", [run])["both"]
-    prompts = METHOD.build_all(calm_backbone("decoder-only"), {task.name: task for task in TASKS}, seed=0)
-    model = Prompted(calm_backbone("decoder-only"), prompts)
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for task in TASKS:
-            for example in task.examples("train"):
-                ids = torch.tensor([model.backbone.tokenize(f"{example.input} {example.targets[0]}")])
-                ids = torch.cat([ids, torch.tensor([[model.backbone.end_id]])], dim=1)
-                labels = ids.clone()
-                labels[:, : len(model.backbone.tokenize(example.input))] = -100
-                output = model(ids, prompts=task.name, labels=labels)
-                total, count = total + float(output.losses.sum()), count + len(output.losses)
-    assert result.history[0]["loss"] == pytest.approx(total / count, rel=1e-5)
+@torch.no_grad()
+def drawn(prompts) -> None:
+    """Give each value of several tasks' prompts another one: as they begin, all of them are equal."""
+    generator = torch.Generator().manual_seed(5)
+    for prompt in prompts.values():
+        for parameter in prompt.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+
+
+def by_hand(prompts) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The mean loss over all tasks' rows, and the gradient by each task's rows of virtual tokens."""
+    backbone = calm_backbone("decoder-only")
+    rows = {task: prompt().rows.detach().requires_grad_() for task, prompt in prompts.items()}
+    losses = []
+    for task in TASKS:
+        for example in task.examples("train"):
+            given = backbone.tokenize(example.input)
+            ids = torch.tensor([*backbone.tokenize(f"{example.input} {example.targets[0]}"), backbone.end_id])
+            embedded = torch.cat([rows[task.name], backbone.embed(ids)])
+            logits = backbone.model(inputs_embeds=embedded[None]).logits[0]  # [prompt+seq, vocab]
+            told = logits[METHOD.length + len(given) - 1 : -1]
+            losses.append(torch.nn.functional.cross_entropy(told, ids[len(given) :], reduction="none"))
+    loss = torch.cat(losses).mean()
+    return loss, dict(zip(rows, torch.autograd.grad(loss, list(rows.values())), strict=True))
+
+
+def test_a_steps_gradients_are_those_of_the_product_written_out(monkeypatch):
+    """Only the first loss was looked at, where all tasks' prompts are equal, and no gradient at all."""
+    seen = {}
+    build_all, step = MultitaskPrompt.build_all, Member.advance
+
+    def building(self, *arguments):
+        seen["prompts"] = build_all(self, *arguments)
+        drawn(seen["prompts"])
+        seen["loss"], seen["by_rows"] = by_hand(seen["prompts"])
+        return seen["prompts"]
+
+    def noting(self, loss):
+        prompts = self.learner.prompts
+        seen["gradients"] = {
+            name: {n: p.grad.clone() for n, p in one.named_parameters()} for name, one in prompts.items()
+        }
+        seen["values"] = {
+            name: {n: p.detach().clone() for n, p in one.named_parameters()} for name, one in prompts.items()
+        }
+        step(self, loss)
+
+    monkeypatch.setattr(MultitaskPrompt, "build_all", building)
+    monkeypatch.setattr(Member, "advance", noting)
+    result = trained("decoder-only", [shared(steps=1, evaluate_every=0, batch_size=64)])["both"]
+    assert result.history[0]["loss"] == pytest.approx(seen["loss"].item(), rel=1e-5)
+    wanted_of_shared = 0
+    for task, by_rows in seen["by_rows"].items():
+        at, found = seen["values"][f"both/{task}"], seen["gradients"][f"both/{task}"]
+        columns, rows = at["parametrization.columns"], at["parametrization.rows"]  # [length, rank], [rank, dim]
+        of_matrix = by_rows * at["parametrization.shared.rows"]  # [length, dim]
+        torch.testing.assert_close(found["parametrization.columns"], of_matrix @ rows.T, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found["parametrization.rows"], columns.T @ of_matrix, rtol=1e-4, atol=1e-6)
+        wanted_of_shared = wanted_of_shared + by_rows * (columns @ rows)
+    torch.testing.assert_close(found["parametrization.shared.rows"], wanted_of_shared, rtol=1e-4, atol=1e-6)
 
 
 def test_it_learns_the_same_beside_others():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tests.training.sessions import difference, moved, sentiment, short_run, trained, varied_runs
+from tests.training.sessions import calm_backbone, difference, moved, sentiment, short_run, trained, varied_runs
 
 from softprompt.errors import ConfigError
+from softprompt.prompts import PromptTuning, SoftPrompt
+from softprompt.prompts.methods.building import embed_text
 from softprompt.training import TrainResult
 
 KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
@@ -72,3 +74,20 @@ def test_results_are_a_mapping():
     assert "lift" not in result
     assert result.get("left") is result["left"]
     assert result.get("lift") is None
+
+
+def test_training_with_a_penalty_ends_nearer_to_the_words():
+    """Nothing but its value was looked at: without its gradient, training was the same."""
+    anchor = embed_text(calm_backbone("decoder-only"), "good or bad", 4)
+
+    def end(weight: float) -> SoftPrompt:
+        method = PromptTuning(length=4, init="vocab", towards="good or bad", towards_weight=weight)
+        return trained("decoder-only", [short_run(method=method, optimizer="adamw", steps=10)])["a"].prompt
+
+    free, held = end(0.0), end(10.0)
+    plain = trained(
+        "decoder-only", [short_run(method=PromptTuning(length=4, init="vocab"), optimizer="adamw", steps=10)]
+    )
+    assert difference(free, plain["a"].prompt) == 0
+    distances = [float((prompt().rows - anchor).norm()) for prompt in (free, held)]
+    assert distances[1] < 0.8 * distances[0]

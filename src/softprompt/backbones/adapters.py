@@ -1,4 +1,4 @@
-"""Backbones that carry an adapter, put into them by peft: found, unwrapped, and known by what they compute."""
+"""Backbones that carry an adapter, put into them by peft: found, unwrapped, merged, and known by what they compute."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from softprompt.errors import BackboneError
+from softprompt.errors import BackboneError, UnsupportedError
 
-__all__ = ["brings_a_head", "computed_weights", "unwrap"]
+__all__ = ["brings_a_head", "check_merges", "computed_weights", "merge", "unwrap"]
 
 _INSIDE, _ADAPTER = ".base_layer.", ".modules_to_save."
 
@@ -57,8 +58,7 @@ def _with_changed_layers(model: PreTrainedModel, weights: dict[str, Any]) -> dic
 
     layers = {place: module for place, module in model.named_modules() if isinstance(module, LoraLayer)}
     others = {name: weight for name, weight in weights.items() if not name.startswith(tuple(f"{p}." for p in layers))}
-    owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
-    shared = any(owners[id(layer.base_layer.weight)] > 1 for layer in layers.values())
+    shared = any(_is_shared(model, layer.base_layer) for layer in layers.values())
     if shared or not all(map(_is_plain, layers.values())) or any(_ADAPTER in name for name in others):
         return weights
     biases = {f"{place}.bias": layer.base_layer.bias for place, layer in layers.items()}
@@ -71,10 +71,90 @@ def brings_a_head(model: PreTrainedModel) -> bool:
     return any(_ADAPTER in name for name, _ in model.named_parameters())
 
 
+def check_merges(model: PreTrainedModel) -> None:
+    """Refuse a model whose adapter cannot be computed into its weights so that it stays the same model.
+
+    Low-rank changes and factors of dense layers can be, and whole modules that were trained, unless another part of
+    the model shares their weights.
+
+    Raises:
+        UnsupportedError: If it carries such an adapter.
+    """
+    for place, layer in _carried(model).items():
+        if not _merges(model, layer):
+            raise UnsupportedError(
+                f"{type(model).__name__} carries an adapter whose {type(layer).__name__} at {place} cannot be merged"
+                " exactly; weights are trained on models without one: take the model that it was trained on."
+            )
+
+
+@torch.no_grad()
+def merge(model: PreTrainedModel) -> None:
+    """Compute an adapter that a model carries into its weights, in place, and take its layers out.
+
+    Raises:
+        UnsupportedError: As of `check_merges`.
+    """
+    layers = _carried(model)
+    if not layers:
+        return
+    from peft.utils.other import ModulesToSaveWrapper
+
+    check_merges(model)
+    for place, layer in layers.items():
+        if isinstance(layer, ModulesToSaveWrapper):
+            active = () if layer.disable_adapters else layer.active_adapters
+            plain = layer.modules_to_save[active[0]] if active else layer.original_module
+        else:
+            if not (layer.merged or layer.disable_adapters):
+                layer.merge()
+            plain = layer.base_layer
+        model.set_submodule(place, plain)
+    for left in ("peft_config", "_weight_conversions"):  # the latter are of the adapter's names, if it was loaded
+        vars(model).pop(left, None)
+    model._hf_peft_config_loaded = False  # transformers would store the adapter alone
+
+
+def _carried(model: nn.Module) -> dict[str, Any]:
+    """The layers that peft put into a model, by their places, without those inside of one another."""
+    if "peft" not in sys.modules:
+        return {}
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    found: dict[str, Any] = {}
+    for place, module in model.named_modules():  # outer ones first
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) and not place.startswith(
+            tuple(f"{outer}." for outer in found)
+        ):
+            found[place] = module
+    return found
+
+
+def _merges(model: PreTrainedModel, layer: Any) -> bool:
+    from peft.tuners.ia3 import IA3Layer
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    if isinstance(layer, ModulesToSaveWrapper):
+        return not (_carried(layer.modules_to_save) or _is_shared(model, layer.original_module))
+    plain = _is_plain(layer) if isinstance(layer, LoraLayer) else isinstance(layer, IA3Layer) and _is_dense(layer)
+    return plain and not _is_shared(model, layer.base_layer)
+
+
+def _is_shared(model: nn.Module, part: nn.Module) -> bool:
+    """Whether another part of a model has weights of this one."""
+    owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    return any(owners[id(weight)] > 1 for weight in part.parameters())
+
+
 def _is_plain(layer: Any) -> bool:
-    """Whether a layer's changes are a product of two matrices and nothing else, of a table that nothing shares."""
-    dense = isinstance(layer.base_layer, nn.Linear | Conv1D) and layer.base_layer.weight.is_floating_point()
-    return dense and not any(layer.use_dora.values()) and not any(layer.lora_bias.values())
+    """Whether a layer's changes are a product of two matrices and nothing else."""
+    return _is_dense(layer) and not any(layer.use_dora.values()) and not any(layer.lora_bias.values())
+
+
+def _is_dense(layer: Any) -> bool:
+    return isinstance(layer.base_layer, nn.Linear | Conv1D) and layer.base_layer.weight.is_floating_point()
 
 
 def _changed_weight(layer: Any) -> Tensor:

@@ -100,11 +100,13 @@ class Backbone:
 
         Raises:
             BackboneError: If there is no such model, or it cannot be used.
+            MismatchError: If it is an adapter that was trained on another model than the one that it names.
+            UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged.
             ConfigError: If a setting is unknown.
         """
         if attention is not None and attention not in KERNELS:
             raise ConfigError(f"attention={attention!r}: expected one of {', '.join(KERNELS)}, or None.")
-        model, tokenizer = loading.load(
+        model, tokenizer, untrained = loading.load(
             str(name),
             dtype=dtype,
             attention=attention,
@@ -112,7 +114,6 @@ class Backbone:
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
-        untrained = classes is not None and not adapters.brings_a_head(model)
         return cls(model.to(loading.pick_device(device)), tokenizer, str(name), has_untrained_head=untrained)
 
     @classmethod
@@ -267,7 +268,7 @@ class Backbone:
         return self.tokenizer
 
     def common_tokens(self, count: int) -> list[int]:
-        """The tokenizer's first `count` real entries, which are its most common pieces (Lester et al. 2021, §3.1).
+        """The tokenizer's first `count` real entries, which are its most common pieces (Lester et al. 2021, §3.2).
 
         Special, added and single-byte pieces are no real entries. Without a tokenizer, the first rows of the table.
         """

@@ -58,6 +58,14 @@ class Fingerprint:
         """As plain values."""
         return {"architecture": self.architecture, "weights": self.weights}
 
+    def is_of(self, values: Mapping[str, Any]) -> bool:
+        """Whether what `to_mapping` wrote is of the same model.
+
+        Raises:
+            ArtefactError: If a part of it is missing.
+        """
+        return self.matches(Fingerprint.from_mapping(values))
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Fingerprint:
         """Read what `to_mapping` wrote.

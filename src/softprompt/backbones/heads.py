@@ -38,6 +38,7 @@ class ClassificationHead:
 
     Attributes:
         classes: Classes of the model's own head.
+        parts: Names of the model's modules that have its weights.
 
     Args:
         model: A model for sequence classification.
@@ -59,6 +60,11 @@ class ClassificationHead:
         self._module.__dict__.pop("forward", None)  # a hook's, which is bound to the model
         self._lock = threading.Lock()  # a call puts its weights into the copy for as long as it lasts
         self.classes: int = model.config.num_labels
+        self.parts = tuple(
+            name
+            for name, module in model.named_children()
+            if name != place and next(module.parameters(), None) is not None
+        )
 
     def start(self, classes: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Weights to train from, by name: linear layers anew, whatever else as the model has it.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +17,15 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.tokenization_utils_base import FULL_TOKENIZER_FILE, TOKENIZER_CONFIG_FILE
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file
 
-from softprompt.backbones import catalogue
+from softprompt.backbones import adapters, catalogue
+from softprompt.backbones.fingerprint import Fingerprint, fingerprint
 from softprompt.backbones.heads import start_linear
-from softprompt.errors import BackboneError, ConfigError
+from softprompt.errors import BackboneError, ConfigError, MismatchError
 
-__all__ = ["load", "pick_device"]
+__all__ = ["TOLD", "load", "pick_device"]
+
+TOLD = "run.json"
+"""What is known of a tuned model, in its folder: the fingerprint of its `backbone` among it."""
 
 
 def load(
@@ -30,20 +36,25 @@ def load(
     classes: int | None,
     revision: str | None,
     trust_remote_code: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, bool]:
     """Load a model with the head that prompts need, on the CPU, and its tokenizer if it has one.
 
     Arguments are those of `Backbone.from_pretrained`.
 
+    Returns:
+        The model, its tokenizer, and whether its head is a new one that knows nothing.
+
     Raises:
         BackboneError: If there is no such model, its head is missing or untrained, or its tokenizer cannot be loaded.
+        MismatchError: If it is an adapter of softprompt's, and the model that it names is not what it was trained on.
+        UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged.
         ConfigError: If `dtype` is no floating-point dtype.
     """
     path = catalogue.resolve(name)
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
     if _is_adapter(path, revision):
         base_name, base_revision = _base_of(name, path, revision)
-        base, tokenizer = load(
+        base, tokenizer, untrained = load(
             base_name,
             dtype=dtype,
             attention=attention,
@@ -51,8 +62,10 @@ def load(
             revision=base_revision,
             trust_remote_code=trust_remote_code,
         )
+        _check_base(name, path, base_name, fingerprint(base.base_model if untrained else base))
+        adapters.merge(base)  # an adapter may have been trained on a model that carried one
         base.load_adapter(path, adapter_kwargs={"revision": revision})
-        return base, _tokenizer(name, path, source) or tokenizer
+        return base, _tokenizer(name, path, source) or tokenizer, untrained and not adapters.brings_a_head(base)
     options: dict[str, Any] = {"dtype": _dtype(dtype)}
     if attention is not None:
         options["attn_implementation"] = attention
@@ -79,7 +92,7 @@ def load(
         _check_encoder(name, model, missing)
     else:
         _check_complete(name, model, missing)
-    return model, _tokenizer(name, path, source)
+    return model, _tokenizer(name, path, source), classes is not None
 
 
 @contextmanager
@@ -117,6 +130,26 @@ def _base_of(name: str, path: str, revision: str | None) -> tuple[str, str | Non
     if not config.base_model_name_or_path:
         raise BackboneError(f"{name!r} holds an adapter that does not say of which model; write it into its config.")
     return str(config.base_model_name_or_path), config.revision
+
+
+def _check_base(name: str, path: str, base_name: str, found: Fingerprint) -> None:
+    """Refuse an adapter of softprompt's whose backbone is not what now has its name.
+
+    Raises:
+        MismatchError: If it is another, such as one without the adapter that it carried in memory.
+    """
+    told = Path(path) / TOLD
+    if not told.is_file():
+        return
+    values = json.loads(told.read_text(encoding="utf-8")).get("backbone")
+    if values is None:  # written before that was kept
+        return
+    wanted = Fingerprint.from_mapping(values)
+    if not wanted.matches(found):
+        raise MismatchError(
+            f"{name!r} holds an adapter for a model of the fingerprint {wanted.short}, but {base_name!r}, which it"
+            f" names, is {found.short}; load that model, and put the adapter in with its load_adapter."
+        )
 
 
 def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:

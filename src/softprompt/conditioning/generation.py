@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried, carrying
+from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
 from softprompt.errors import LengthError
@@ -114,15 +115,14 @@ def _with_settings(options: Mapping[str, Any], settings: Mapping[str, Any]) -> d
 
 
 def _with_ends(backbone: Backbone, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add the token that closes targets to those that end a text, unless the options say themselves what ends one."""
+    """Add the tokens that close targets to those that end a text, unless the options say themselves what ends one."""
     config = options.get("generation_config")
     if "eos_token_id" in options or (config is not None and config.eos_token_id is not None):
         return options
     own = backbone.model.generation_config.eos_token_id
     ends = own if isinstance(own, list) else [] if own is None else [own]
-    if backbone.end_id is None or backbone.end_id in ends:
-        return options
-    return _with_settings(options, {"eos_token_id": [*ends, backbone.end_id]})
+    closing = {token for token in (backbone.end_id, closing_id(backbone)) if token is not None and token not in ends}
+    return _with_settings(options, {"eos_token_id": [*ends, *sorted(closing)]}) if closing else options
 
 
 def _with_penalty(backbone: Backbone, options: Mapping[str, Any], mask: Bool[Tensor, "batch seq"]) -> Mapping[str, Any]:

@@ -28,13 +28,14 @@ Targets = Sequence[Sequence[list[int]]]
 def encode(backbone: Backbone, inputs: Sequence[RenderedInput], candidates: Sequence[Sequence[str]]) -> Targets:
     """Tokenize each row's candidates as they continue its input; a candidate is tokenized once."""
     pairs = {
-        (follows_directly(before), candidate): (before, candidate)
+        (before.chat, follows_directly(before), candidate): (before, candidate)
         for before, row in zip(inputs, candidates, strict=True)
         for candidate in row
     }
     known = dict(zip(pairs, encode_targets(backbone, list(pairs.values())), strict=True))
     return [
-        [known[follows_directly(before), one] for one in row] for before, row in zip(inputs, candidates, strict=True)
+        [known[before.chat, follows_directly(before), one] for one in row]
+        for before, row in zip(inputs, candidates, strict=True)
     ]
 
 

@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning.chat import answer_ends
 from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
@@ -250,21 +251,33 @@ def encode_targets(
     """Tokenize targets as they continue their inputs.
 
     In a decoder-only model a target is tokenized as a word that follows other text, separated from it by a blank
-    unless the input ends a line or a chat template opens the answer; and it closes with the end token. In an
-    encoder-decoder it is a text of its own.
+    unless the input ends a line or a chat template opens the answer; and it closes with the end token, or as the chat
+    template closes an answer. In an encoder-decoder it is a text of its own.
 
     Args:
         backbone: Whose tokenizer to use.
         pairs: Each target behind the input that it follows.
         end: Whether to close them with the end token.
+
+    Raises:
+        ConfigError: If a chat template opens an answer otherwise than it writes one.
     """
     if backbone.spec.kind == "encoder-decoder":
         lead, tail = backbone.target_ends
         bodies = backbone.tokenize_all([target for _, target in pairs], as_targets=True)
         return [[*lead, *body, *(tail if end else [])] for body in bodies]
-    texts = [f"{'' if follows_directly(before) else ' '}{target}" for before, target in pairs]
-    closing = [backbone.end_id] if end and backbone.end_id is not None else []
-    return [[*body, *closing] for body in _continuations(backbone, texts)]
+    chats = any(before.chat for before, _ in pairs)
+    blank, closing = answer_ends(backbone) if chats else ("", None)
+    texts = [
+        f"{blank if before.chat else '' if follows_directly(before) else ' '}{target}"
+        f"{closing or '' if before.chat and end else ''}"
+        for before, target in pairs
+    ]
+    tail = [backbone.end_id] if end and backbone.end_id is not None else []
+    return [
+        [*body, *([] if before.chat and closing else tail)]
+        for (before, _), body in zip(pairs, _continuations(backbone, texts), strict=True)
+    ]
 
 
 def follows_directly(before: RenderedInput) -> bool:

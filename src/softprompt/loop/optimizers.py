@@ -25,7 +25,7 @@ def adafactor(parameters: Parameters, *, learning_rate: float, weight_decay: flo
     """Adafactor as prompt tuning uses it: a given rate, without parameter scaling, relative steps or warm-up.
 
     References:
-        Lester et al. 2021, §3.1 and appendix A.2; Shazeer and Stern 2018 (decay exponent 0.8).
+        Lester et al. 2021, §3 and appendix A.2; Shazeer and Stern 2018 (decay exponent 0.8).
     """
     return Adafactor(
         parameters,

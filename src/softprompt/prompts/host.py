@@ -60,6 +60,9 @@ class FingerprintLike(Protocol):
     def to_mapping(self) -> dict[str, str]:
         """As plain values."""
 
+    def is_of(self, values: Mapping[str, str]) -> bool:
+        """Whether plain values are of the same model."""
+
 
 @runtime_checkable
 class Host(Protocol):

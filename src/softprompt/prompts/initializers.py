@@ -4,7 +4,7 @@ The rows of prompt tuning start from an initializer of `ROWS`: it takes `Materia
 Third parties add theirs through the entry-point group `softprompt.initializers`, or with `register`.
 
 References:
-    Lester et al. 2021, §2.2.1 and §3.2.
+    Lester et al. 2021, §3.2.
 """
 
 from __future__ import annotations

@@ -98,7 +98,9 @@ class SessionFolder:
         for name, (one, told) in learned.items():
             try:
                 if isinstance(one, Backbone):
-                    paths[name] = save_model(one, self._root / "models" / name, told)
+                    paths[name] = save_model(
+                        one, self._root / "models" / name, {**told, "backbone": self._identity["backbone"]}
+                    )
                 elif isinstance(one, SoftPrompt):
                     paths[name] = one.save(self._root / "prompts" / name)
                 else:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
+from softprompt.backbones.adapters import merge
+from softprompt.backbones.loading import TOLD
 from softprompt.errors import ArtefactError
 from softprompt.prompts import SoftPrompt
 from softprompt.training.weights import WeightMethod
@@ -35,11 +39,14 @@ class PromptLearner:
     Attributes:
         prompts: By the names by which rows ask for them.
         module: All of them.
+        undoes_steps: A step that spoils the values is taken back, which takes a copy of them at each.
 
     Args:
         run: The name of the run, which the prompts are known by.
         prompts: By the task's name; a single one is every task's.
     """
+
+    undoes_steps: ClassVar[bool] = True
 
     def __init__(self, run: str, prompts: Mapping[str, SoftPrompt]) -> None:
         self._names = {task: run if len(prompts) == 1 else f"{run}/{task}" for task in prompts}
@@ -55,6 +62,15 @@ class PromptLearner:
         """What is added to the loss of a step, if anything."""
         found = [one for prompt in self.prompts.values() if (one := prompt.parametrization.penalty()) is not None]
         return torch.stack(found).sum() if found else None
+
+    def values(self) -> dict[str, Tensor]:
+        """A copy of all values, by name."""
+        return copy.deepcopy(self.module.state_dict())
+
+    def restore(self, values: Mapping[str, Tensor] | None) -> None:
+        """Go back to what `values` gave; None changes nothing."""
+        if values is not None:
+            self.module.load_state_dict(values)
 
     def finish(self, values: Mapping[str, Tensor] | None, told: Mapping[str, Mapping[str, Any]]) -> Learned:
         """The prompts with their best values, any reparameterisation computed away; they know what is told of them.
@@ -84,24 +100,32 @@ def _prompts(module: nn.Module) -> list[SoftPrompt]:
 
 @final
 class WeightLearner:
-    """Weights of a copy of a backbone.
+    """Weights of a copy of a backbone, into which an adapter that it carries is merged.
+
+    A head that knows nothing is trained too, and stored with what the method trains.
 
     Attributes:
         prompts: None at all.
         backbone: The copy.
+        undoes_steps: No copy of the values is kept at each step, which would cost as much as the model again: a run
+            that fails goes back to its best values, or to its start.
 
     Args:
         backbone: What is copied.
         method: Which weights are trained.
+        seed: Of everything random.
+
+    Raises:
+        UnsupportedError: If the backbone lacks what the method trains, or carries an adapter that cannot be merged.
     """
 
     prompts: Mapping[str, SoftPrompt] = MappingProxyType({})
+    undoes_steps: ClassVar[bool] = False
 
-    def __init__(self, backbone: Backbone, method: WeightMethod) -> None:
-        model = copy.deepcopy(backbone.model).float()
-        method.prepare(model)
-        self.backbone = Backbone.from_model(model, backbone.tokenizer, name=backbone.name)
-        for parameter in method.trained(model):
+    def __init__(self, backbone: Backbone, method: WeightMethod, seed: int) -> None:
+        self._start = functools.partial(_prepared, backbone, method, seed)
+        self.backbone = Backbone.from_model(self._start(), backbone.tokenizer, name=backbone.name)
+        for parameter in method.trained(self.module):
             parameter.requires_grad_(True)
 
     def asked_as(self, task: str) -> None:
@@ -115,6 +139,15 @@ class WeightLearner:
         """The model, of which some or all parameters require a gradient."""
         return self.backbone.model
 
+    def values(self) -> dict[str, Tensor]:
+        """A copy of the trained values, by name; on the CPU, as the model may leave no room for it beside itself."""
+        trained = ((name, p) for name, p in self.module.named_parameters() if p.requires_grad)
+        return {name: p.detach().to("cpu", copy=True) for name, p in trained}
+
+    def restore(self, values: Mapping[str, Tensor] | None) -> None:
+        """Go back to what `values` gave; None goes back to the start, which is made again."""
+        self.module.load_state_dict(self._start().state_dict() if values is None else values, strict=False)
+
     def finish(self, values: Mapping[str, Tensor] | None, told: Mapping[str, Any]) -> Backbone:
         """The copy with its best weights, frozen.
 
@@ -123,8 +156,19 @@ class WeightLearner:
             told: What a prompt would know; a model keeps nothing of it, and `save_model` writes it beside the weights.
         """
         if values is not None:
-            self.module.load_state_dict(values)
+            self.restore(values)
         return Backbone.from_model(self.backbone.model, self.backbone.tokenizer, name=self.backbone.name + _TUNED)
+
+
+def _prepared(backbone: Backbone, method: WeightMethod, seed: int) -> PreTrainedModel:
+    """A copy of a backbone's model in float32, as a method begins to train it."""
+    method.check(backbone.model)
+    model = copy.deepcopy(backbone.model).float()
+    merge(model)
+    with torch.random.fork_rng(devices=[]):  # adapters draw from torch's own randomness, on the CPU
+        torch.random.default_generator.manual_seed(seed)
+        method.prepare(model, head=backbone.head.parts if backbone.has_untrained_head else ())
+    return model
 
 
 Learner = PromptLearner | WeightLearner
@@ -145,7 +189,7 @@ def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:
         if backbone.tokenizer is not None:
             backbone.tokenizer.save_pretrained(draft)
         _name_base(draft / ADAPTER_CONFIG_NAME, backbone.name.removesuffix(_TUNED))
-        (draft / "run.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (draft / TOLD).write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         replace_folder(draft, path)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be written ({error}); free some space or choose another folder.") from error

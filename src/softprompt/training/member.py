@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -60,7 +59,7 @@ class Member:
         self.metrics: dict[str, float] = {}
         self.best_step = 0
         self._best: dict[str, Tensor] | None = None
-        self._before = self._values()
+        self._before = self._values() if learner.undoes_steps else []
         self._waited = 0
 
     @property
@@ -107,7 +106,8 @@ class Member:
             raise self._diverged(self.step + 1, f"the loss is {loss} and its gradient's norm {norm}")
         if self.run.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.run.clip_norm, torch.tensor(norm))
-        self._before = self._values()
+        if self.learner.undoes_steps:
+            self._before = self._values()
         rate = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
         self._schedule.step()
@@ -143,7 +143,7 @@ class Member:
         self.history[-1].update(metrics)
         if self._best is None or metrics[watched] > self.metrics[watched]:
             self.metrics, self.best_step, self._waited = dict(metrics), self.step, 0
-            self._best = copy.deepcopy(self.learner.module.state_dict())
+            self._best = self.learner.values()
         else:
             self._waited += 1
         if self.run.patience is not None and self._waited >= self.run.patience and self.step < self.run.steps:
@@ -159,8 +159,15 @@ class Member:
             self.status = "finished"
 
     def fail(self, error: Exception) -> None:
-        """Close the run. Its last step led to what failed, so it is taken back; the best so far remains."""
+        """Close the run. Its last step led to what failed, so it is taken back; the best so far remains.
+
+        Weights that are too many to keep of each step go back to the best, or to the start.
+        """
         self.status, self.reason = "failed", str(error)
+        if not self.learner.undoes_steps:
+            self.step = self.best_step
+            self.learner.restore(self._best)
+            return
         self.step = max(0, self.step - 1)
         with torch.no_grad():
             for parameter, value in zip(self._parameters, self._before, strict=True):

@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 class Run:
     """One training of one prompt, or of the model itself: what may differ between the runs of a session.
 
-    The defaults are those of Lester et al. 2021, §3.1, at a tenth of their steps.
+    The defaults are those of Lester et al. 2021, §3, at a tenth of their steps.
 
     Attributes:
         name: What results and folders call it: letters, digits, `_`, `.`, `-`.

@@ -277,7 +277,7 @@ def _learner(backbone: Backbone, run: Run) -> Learner:
     for task in run.tasks:
         check_suits(backbone, run.method, task)
     if isinstance(run.method, WeightMethod):
-        return WeightLearner(backbone, run.method)
+        return WeightLearner(backbone, run.method, run.seed)
     if run.learns_as_one:
         prompt = run.method.build(backbone, run.mixture if several else run.tasks[0], run.seed)
         return PromptLearner(run.name, {next(iter(run.learned_for)): prompt})

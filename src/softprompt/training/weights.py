@@ -1,6 +1,7 @@
 """Baselines that train weights instead of a prompt: all of the model's, its last layers, or an adapter's.
 
-Adapters are peft's own. A run of any of them trains a copy of the backbone and is alone in its session.
+Adapters are peft's own. A run of any of them trains a copy of the backbone, into which an adapter that the backbone
+carries is merged, and is alone in its session.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from softprompt.backbones.adapters import check_merges
 from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
 
 __all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod"]
@@ -35,7 +37,7 @@ class ModelTuning:
         ConfigError: If `layers` is negative.
 
     References:
-        Lester et al. 2021, §3.1; Raffel et al. 2020, §3.5.2 (fine-tuning); Li and Liang 2021, §5.2 (top layers).
+        Lester et al. 2021, §3.1; Raffel et al. 2020, §3.5.1 (fine-tuning); Li and Liang 2021, §5.2 (top layers).
     """
 
     name: ClassVar[str] = "model_tuning"
@@ -46,15 +48,17 @@ class ModelTuning:
             raise ConfigError(f"layers={self.layers}: expected at least 0, or None for all.")
 
     def check(self, model: PreTrainedModel) -> None:
-        """Refuse a model that has not what is to be trained.
+        """Refuse a model that has not what is to be trained, or carries an adapter that cannot be merged.
 
         Raises:
-            UnsupportedError: If the head alone is to be trained, and it is the table of embeddings.
+            UnsupportedError: If the head alone is to be trained, and it is the table of embeddings; or as of
+                `check_merges`.
         """
+        check_merges(model)
         self.trained(model)
 
-    def prepare(self, model: PreTrainedModel) -> None:
-        """Change nothing: the weights are there."""
+    def prepare(self, model: PreTrainedModel, *, head: Sequence[str] = ()) -> None:
+        """Change nothing: the weights are there, those of a head too."""
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
         """The weights that are trained.
@@ -94,19 +98,24 @@ class LoRA:
             raise ConfigError(f"rank={self.rank}: expected at least 1.")
 
     def check(self, model: PreTrainedModel) -> None:
-        """Refuse a family that peft knows no layers of, if none are named.
+        """Refuse a model without the layers to change, or with an adapter that cannot be merged.
 
         Raises:
-            UnsupportedError: If that is so.
+            UnsupportedError: If no layers are named and peft knows none of the family, the model has none of those
+                names; or as of `check_merges`.
         """
-        if self.targets is None:
-            _check_known(model, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
+        check_merges(model)
+        _check_targets(model, self.targets, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
 
-    def prepare(self, model: PreTrainedModel) -> None:
-        """Put the changes, which begin as none, into the model.
+    def prepare(self, model: PreTrainedModel, *, head: Sequence[str] = ()) -> None:
+        """Put the changes, which begin as none, into the model; their random half from torch's own randomness.
+
+        Args:
+            model: A model without adapter.
+            head: Parts of it that know nothing yet, and are trained and stored whole.
 
         Raises:
-            ConfigError: If peft knows no layers to change, and `targets` names none.
+            ConfigError: If peft takes the settings for no such model.
             MissingDependencyError: If peft is not installed.
         """
         turned = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 keeps its matrices transposed
@@ -116,12 +125,13 @@ class LoRA:
             r=self.rank,
             lora_alpha=self.alpha,
             target_modules=_listed(self.targets),
+            modules_to_save=list(head) or None,
             fan_in_fan_out=turned,
         )
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
-        """The values of the changes."""
-        return (parameter for name, parameter in model.named_parameters() if ".lora_" in name)
+        """The values of the changes, and of a head that knew nothing."""
+        return _added(model, ".lora_")
 
 
 @final
@@ -142,28 +152,39 @@ class IA3:
     feedforward: Sequence[str] | None = None
 
     def check(self, model: PreTrainedModel) -> None:
-        """Refuse a family that peft knows no layers of, if none are named.
+        """Refuse a model without the layers to scale, or with an adapter that cannot be merged.
 
         Raises:
-            UnsupportedError: If that is so.
+            UnsupportedError: If no layers are named and peft knows none of the family, the model has none of those
+                names; or as of `check_merges`.
         """
-        if self.targets is None:
-            _check_known(model, "TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
+        check_merges(model)
+        _check_targets(model, self.targets, "TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
 
-    def prepare(self, model: PreTrainedModel) -> None:
+    def prepare(self, model: PreTrainedModel, *, head: Sequence[str] = ()) -> None:
         """Put the factors, which begin as one, into the model.
 
+        Args:
+            model: A model without adapter.
+            head: Parts of it that know nothing yet, and are trained and stored whole.
+
         Raises:
-            ConfigError: If peft knows no layers to scale, and `targets` names none.
+            ConfigError: If peft takes the settings for no such model.
             MissingDependencyError: If peft is not installed.
         """
-        targets, feedforward = _listed(self.targets), _listed(self.feedforward)
         turned = any(isinstance(module, Conv1D) for module in model.modules())
-        _inject(model, "IA3Config", target_modules=targets, feedforward_modules=feedforward, fan_in_fan_out=turned)
+        _inject(
+            model,
+            "IA3Config",
+            target_modules=_listed(self.targets),
+            feedforward_modules=_listed(self.feedforward),
+            modules_to_save=list(head) or None,
+            fan_in_fan_out=turned,
+        )
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
-        """The factors."""
-        return (parameter for name, parameter in model.named_parameters() if ".ia3_" in name)
+        """The factors, and the values of a head that knew nothing."""
+        return _added(model, ".ia3_")
 
 
 WeightMethod = ModelTuning | LoRA | IA3
@@ -178,11 +199,26 @@ def _listed(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else list(names)
 
 
-def _check_known(model: PreTrainedModel, table: str) -> None:
-    known = getattr(_peft().utils.constants, table)
-    if model.config.model_type not in known:
+def _added(model: PreTrainedModel, mark: str) -> Iterator[nn.Parameter]:
+    return (p for name, p in model.named_parameters() if mark in name or ".modules_to_save." in name)
+
+
+def _check_targets(model: PreTrainedModel, targets: Sequence[str] | None, table: str) -> None:
+    if targets is None:
+        if model.config.model_type not in getattr(_peft().utils.constants, table):
+            raise UnsupportedError(
+                f"peft knows no layers of {type(model).__name__} to change; name them, as in targets=['q_proj',"
+                " 'v_proj']."
+            )
+        return
+    names = [name for name, _ in model.named_modules()]
+    if not any(f".{name}".endswith(f".{target}") for name in names for target in targets):
+        dense = {
+            name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)
+        }
         raise UnsupportedError(
-            f"peft knows no layers of {type(model).__name__} to change; name them, as in targets=['q_proj', 'v_proj']."
+            f"{type(model).__name__} has no layers called {', '.join(targets)}; name some that it has in targets:"
+            f" {', '.join(sorted(dense))}."
         )
 
 
@@ -198,9 +234,7 @@ def _inject(model: PreTrainedModel, kind: str, **settings: Any) -> None:
     try:
         model.add_adapter(getattr(_peft(), kind)(**settings))
     except ValueError as error:
-        raise ConfigError(
-            f"{type(model).__name__}: {error} Name the layers to change, as in targets=['q_proj', 'v_proj']."
-        ) from None
+        raise ConfigError(f"peft makes no {kind} for {type(model).__name__}: {error}") from None
 
 
 def _tables(model: PreTrainedModel) -> set[int]:

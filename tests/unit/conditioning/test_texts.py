@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.texts import EncodedInput, RenderedInput, encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
 from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
@@ -285,3 +286,45 @@ def test_a_chat_that_rewrites_its_input_is_not_cut():
     assert given.filled.fields == ()
     with pytest.raises(LengthError, match="of them not from a column, but only 9 fit"):
         encode_input(backbone, given, max_tokens=9, truncate=True)
+
+
+OPENED = (
+    "{% for m in messages %}{{ '[' if m.role == 'user' else BEFORE }}{{ m.content }}"
+    "{{ ']' if m.role == 'user' else BEHIND }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "wanted", "closing"),
+    [
+        ("''", "'</s>'", "good film", "</s>"),
+        ("' '", "'</s>'", " good film", "</s>"),
+        ("''", "'<turn>' + nl", "good film", "<turn>"),
+        ("''", "''", "good film", "</s>"),
+        ("'so '", "'</s>'", "good film", "</s>"),
+    ],
+    ids=["plain", "blank before", "turn token", "nothing behind", "words before"],
+)
+@pytest.mark.parametrize("end", [True, False])
+def test_a_chat_target_is_what_the_template_writes(before, behind, wanted, closing, end):
+    """The bare target was put behind the opening, and the text's end behind it, as Llama 2 and Gemma never see them."""
+    backbone = chatting("{% set nl = '\n' %}" + OPENED.replace("BEFORE", before).replace("BEHIND", behind))
+    backbone.need_tokenizer().add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    closing_ids = backbone.need_tokenizer().convert_tokens_to_ids([closing]) if closing != "</s>" else [backbone.end_id]
+    assert None not in closing_ids
+    got = encode_target(backbone, "[any]", "good film", chat=True, end=end)
+    assert got == [*backbone.tokenize(wanted), *(closing_ids if end else [])]
+    assert closing_id(backbone) in (None, *closing_ids)
+
+
+def test_a_template_that_opens_an_answer_otherwise_than_it_writes_one_is_refused():
+    backbone = chatting(
+        OPENED.replace("BEFORE", "''").replace("BEHIND", "''") + "{% if add_generation_prompt %}so{% endif %}"
+    )
+    with pytest.raises(
+        ConfigError, match=r"opens an answer with '\[question\]so', but writes one as '\[question\]answer'"
+    ):
+        encode_target(backbone, "[any]so", "good", chat=True)
+    refusing = "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}so"
+    with pytest.raises(ConfigError, match=r"refuses an answer \(one turn\); set chat=False"):
+        encode_target(chatting(refusing), "so", "good", chat=True)

@@ -41,7 +41,7 @@ class Letters:
     def __init__(self, spec: Spec) -> None:
         self.name = "letters"
         self.spec = spec
-        self.fingerprint = SimpleNamespace(to_mapping=lambda: FINGERPRINT)
+        self.fingerprint = SimpleNamespace(to_mapping=lambda: FINGERPRINT, is_of=lambda values: values == FINGERPRINT)
         self.tokenizer_digest = "abc"
         self.device = torch.device("cpu")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR, Letters, Spec
 
-from softprompt.errors import ConfigError, UnsupportedError
-from softprompt.prompts import PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, initializers
+from softprompt.errors import ConfigError, MismatchError, UnsupportedError
+from softprompt.prompts import MultitaskPrompt, PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, initializers
 
 TASK = SimpleNamespace(labels=["ab", "z"], tags=None, context=None, segments=())
 
@@ -154,8 +154,44 @@ def test_a_prefix_starts_from_another(tmp_path):
 
 def test_a_prefix_needs_all_of_its_stacks_in_its_source(tmp_path):
     path = str(PrefixTuning(length=2, cross=False).build(TRANSLATOR).save(tmp_path / "source"))
-    with pytest.raises(ConfigError, match="has no prefix for cross"):
+    with pytest.raises(ConfigError, match=r"a prefix for the cross of the layers \[0, 1\], but .*source has none; set"):
         PrefixTuning(init="prompt", source=path).build(TRANSLATOR)
+
+
+def test_a_prefix_of_other_layers_is_no_start(tmp_path):
+    """As many layers were enough: keys and values of the first became those of the last."""
+    path = str(PrefixTuning(length=2, layers=(0,)).build(SMALL).save(tmp_path / "source"))
+    with pytest.raises(ConfigError, match=r"of the layers \[2\], but .* has one of the layers \[0\]; set layers"):
+        PrefixTuning(init="prompt", source=path, layers=(-1,)).build(SMALL)
+    PrefixTuning(init="prompt", source=path, layers=(-3,)).build(SMALL)
+
+
+@pytest.mark.parametrize("method", [PromptTuning, PTuning, MultitaskPrompt, PrefixTuning])
+def test_a_prompt_of_another_model_is_no_start(method, tmp_path):
+    """One of the same width was taken in silence, though its values mean nothing there."""
+    source = (
+        PromptTuning(length=2, init="vocab")
+        .build(SMALL)
+        .with_info(backbone="others", fingerprint={**FINGERPRINT, "weights": ""})
+    )
+    path = str(source.save(tmp_path / "source"))
+    with pytest.raises(
+        MismatchError, match=r"source was made for others, and letters is another model, .* of no model"
+    ):
+        method(length=2, init="prompt", source=path).build(SMALL)
+    path = str(source.with_info(fingerprint={}).save(tmp_path / "unbound"))
+    method(length=2, init="prompt", source=path).build(SMALL)
+
+
+@pytest.mark.parametrize("method", [PromptTuning, PrefixTuning])
+def test_rows_and_prefixes_have_no_mean(method, tmp_path):
+    """It was said that there is no prefix for some stack, or that all of them are prefixes."""
+    paths = [
+        str(made.build(SMALL).save(tmp_path / name))
+        for name, made in (("rows", PromptTuning(length=2, init="vocab")), ("keys", PrefixTuning(length=2)))
+    ]
+    with pytest.raises(ConfigError, match=r"keys, \S+rows holds rows and the others keys and values, .* of one kind"):
+        method(length=2, init="prompt", source=paths).build(SMALL)
 
 
 def test_a_prefix_starts_from_the_activations_of_another_prompts_rows(tmp_path):

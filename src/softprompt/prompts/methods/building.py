@@ -9,12 +9,12 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, MismatchError
 from softprompt.prompts import placements
 from softprompt.prompts.host import Host, LabelledTask
 from softprompt.prompts.initializers import Materials, fit
 from softprompt.prompts.parameters import Parameters, WithHead
-from softprompt.prompts.prompt import PromptInfo, PromptTensors, SoftPrompt
+from softprompt.prompts.prompt import PromptInfo, SoftPrompt
 
 __all__ = [
     "Placed",
@@ -135,13 +135,30 @@ def place(method: P, task: LabelledTask | None) -> P:
     return dataclasses.replace(method, segments=found or method.segments)
 
 
-def load_sources(method: Started) -> list[PromptTensors]:
-    """The values of the prompts that a method starts from.
+def load_sources(method: Started, backbone: Host) -> list[SoftPrompt]:
+    """The prompts that a method starts from.
 
     Raises:
         ArtefactError: If one cannot be read.
+        MismatchError: If one was made for another backbone than that of the new prompt.
+        ConfigError: If some are rows and others prefixes.
     """
-    return [SoftPrompt.load(path)() for path in _sources(method)]
+    loaded = {path: SoftPrompt.load(path) for path in _sources(method)}
+    for path, prompt in loaded.items():
+        made_for = prompt.info.fingerprint  # none, if it was imported and never bound
+        if made_for and not backbone.fingerprint.is_of(made_for):
+            raise MismatchError(
+                f"init='prompt': {path} was made for {prompt.info.backbone}, and {backbone.name} is another model, to"
+                " which its values mean something else; train it on this one. To start from them nevertheless, store"
+                " it as of no model: prompt.with_info(fingerprint={}).save(...)."
+            )
+    rows = [path for path, prompt in loaded.items() if prompt().rows is not None]
+    if rows and len(rows) < len(loaded):
+        raise ConfigError(
+            f"init='prompt': of {', '.join(loaded)}, {', '.join(rows)} holds rows and the others keys and values,"
+            " which have no mean; start from prompts of one kind."
+        )
+    return list(loaded.values())
 
 
 def _sources(method: Started) -> list[str]:
@@ -201,8 +218,9 @@ def gather(method: Started, backbone: Host, task: LabelledTask | None, generator
 
     Raises:
         ConfigError: If words have no tokens, or a prompt to start from has no rows.
+        MismatchError: If a prompt to start from was made for another backbone.
     """
-    sources = [tensors.rows for tensors in load_sources(method)]
+    sources = [prompt().rows for prompt in load_sources(method, backbone)]
     if any(rows is None for rows in sources):
         raise ConfigError(
             f"init='prompt': {method.source} is a prefix, which has no rows; start from a prompt of rows."

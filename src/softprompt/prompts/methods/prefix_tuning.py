@@ -79,6 +79,7 @@ class PrefixTuning:
 
         Raises:
             ConfigError: If the initializer is unknown or lacks what it starts from, or every stack is switched off.
+            MismatchError: If a prompt to start from was made for another backbone.
             UnsupportedError: If the backbone's layers cannot be given keys and values, the placement needs a
                 decoder-only model, or a head is to be trained and the model is no encoder, or has none for classes.
         """
@@ -128,24 +129,26 @@ class PrefixTuning:
                 * _RANDOM_STD
                 for name, s in shapes.items()
             }
-        sources = load_sources(self)
-        if any(source.keys_values for source in sources):
-            for name in stacks:
-                count = len(backbone.spec.stacks[name].chosen(self.layers))
-                for source in sources:
-                    if name not in source.keys_values or len(source.keys_values[name]) != count:
-                        raise ConfigError(
-                            f"init='prompt': {self.source} has no prefix for {name}, or one of other layers."
-                        )
-            return {
-                name: initializers.mean(
-                    [_fit_prefix(source.keys_values[name].detach(), self.length) for source in sources]
-                )
-                for name in stacks
-            }
+        sources = load_sources(self, backbone)
+        if any(source().keys_values for source in sources):
+            return {name: self._mean(backbone, name, sources) for name in stacks}
         rows = initializers.find(self.init)(gather(self, backbone, task, generator))
         found = _activations(backbone, rows, stacks)
         return {name: values[list(backbone.spec.stacks[name].chosen(self.layers))] for name, values in found.items()}
+
+    def _mean(self, backbone: Host, stack: str, sources: Sequence[SoftPrompt]) -> Tensor:
+        """The mean of several prefixes for a stack, each repeated or cut to this one's length."""
+        facts = backbone.spec.stacks[stack]
+        wanted = facts.chosen(self.layers)
+        for source in sources:
+            given = facts.chosen(source.layers) if stack in source().keys_values else ()
+            if given != wanted:
+                has = f"one of the layers {list(given)}" if given else "none"
+                raise ConfigError(
+                    f"init='prompt': expected a prefix for the {stack} of the layers {list(wanted)}, but {self.source}"
+                    f" has {has}; set layers, encoder, cross and decoder as they were."
+                )
+        return initializers.mean([_fit_prefix(one().keys_values[stack].detach(), self.length) for one in sources])
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PrefixTuning:
@@ -163,11 +166,6 @@ class PTuningV2(PrefixTuning):
 
     length: int = 20
     hidden: int | None = None
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> PTuningV2:
-        """Read the settings from plain values."""
-        return from_mapping(cls, settings)
 
 
 registry.register("p_tuning_v2", PTuningV2)
