@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from softprompt.training import RunResult
 
 __all__ = ["train_prompts"]
 
@@ -197,6 +192,7 @@ def train_prompts(
         compare_methods(given, _changed(given))
         return
     import softprompt as sp
+    from softprompt.cli.results import print_results
     from softprompt.cli.runs import build_runs
 
     made = build_runs(given) if settings == "given" else []
@@ -228,31 +224,13 @@ def train_prompts(
     steps_done = sum(len(run.history) for run in result.values())
     # what earlier calls took is not known
     per_step = 1000 * result.seconds / steps_done if steps_done and not resumed else None
-    _print_results(result, per_step)
+    print_results(result, per_step)
     for name, run in result.items():
         if run.shares:
             shares = ", ".join(f"{task} {100 * share:.1f} %" for task, share in run.shares.items())
             print(f"{name} was trained on rows of {shares}.", file=sys.stderr)
         if run.reason:
             print(f"{name}: {run.reason}", file=sys.stderr)
-
-
-def _print_results(result: Mapping[str, RunResult], milliseconds_per_step: float | None) -> None:
-    """Print what each run reached and cost; time per step is of the session, evaluations included."""
-    from softprompt.studies.traces import stored_bytes
-
-    stored = {name: stored_bytes(run.path) for name, run in result.items()}
-    names = sorted({metric for run in result.values() for metric in run.metrics})
-    print_table(
-        ("run", "status", "best step", *names, "learned", "trained", "stored bytes", "ms/step", "prompt"),
-        [
-            (
-                name, run.status, run.best_step, *(run.metrics.get(metric) for metric in names), run.parameters,
-                run.trained, stored[name], milliseconds_per_step, run.path,
-            )
-            for name, run in result.items()
-        ],
-    )  # fmt: skip
 
 
 def _changed(settings: dict[str, Any]) -> list[str]:

@@ -131,7 +131,9 @@ def test_the_tasks_own_format_applies():
 @pytest.mark.parametrize("kind", GENERATING)
 def test_a_chat_template_goes_around_inputs(kind):
     tokenizer = word_tokenizer(kind)
-    tokenizer.chat_template = "topic : {{ messages[0]['content'] }} Answer :"
+    tokenizer.chat_template = (
+        "topic : {{ messages[0]['content'] }} Answer :{% if messages[1:] %} {{ messages[1]['content'] }}{% endif %}"
+    )
     backbone = Backbone.from_model(tiny_backbone(kind).model, tokenizer)
     form = dataclasses.replace(sentiment().format, chat=True)
     prompt = PromptTuning(length=3, init="vocab").build(backbone).with_info(format=form.to_mapping())
