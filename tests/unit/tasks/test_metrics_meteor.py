@@ -26,6 +26,7 @@ def java(tmp_path, monkeypatch):
         f"for line in lines:\n    _, *true, said = line.split(' ||| ')\n"
         f"    print({SAME!r} if said in true else {OTHER!r})\n"
         "if 'broken' in ''.join(lines): sys.exit('no paraphrases')\n"
+        "if 'endless' in ''.join(lines): __import__('time').sleep(60)\n"
     )
     program.chmod(0o755)
     jar = tmp_path / "meteor-1.5.jar"
@@ -59,6 +60,13 @@ def test_a_program_that_fails_is_told_on():
         DataError, match=r"METEOR gave 1 alignments of 1 rows, and said: no paraphrases. Run .* by hand"
     ):
         compute_metrics(["meteor"], ["broken"], [["x"]])
+
+
+@pytest.mark.usefixtures("java")
+def test_a_program_that_does_not_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(meteor, "_START_TIMEOUT_S", 0.5)
+    with pytest.raises(DataError, match=r"METEOR did not align 1 rows within 2 s\. Run .* by hand"):
+        compute_metrics(["meteor"], ["an endless row"], [["a row"]])
 
 
 @pytest.mark.usefixtures("java")

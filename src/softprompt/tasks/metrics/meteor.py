@@ -22,6 +22,7 @@ _STAGES = np.array([1.0, 0.6, 0.8, 0.6])  # weights of exact words, stems, synon
 _PRECISION, _PENALTY_POWER, _PENALTY, _CONTENT = 0.85, 0.2, 0.6, 0.75
 _STATISTICS = 23
 _KEPT_ROWS = 100_000
+_START_TIMEOUT_S, _ROW_TIMEOUT_S = 300.0, 1.0  # a hundred times what the program takes
 _known: dict[tuple[str, ...], tuple[float, ...]] = {}
 
 
@@ -74,7 +75,16 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[tuple[float, ...]]:
     """The counts of rows, each its references with the prediction last."""
     lines = "".join(" ||| ".join(["SCORE", *row]) + "\n" for row in rows)
     command = [_java(), "-Xmx2G", "-jar", str(_jar()), "-", "-", "-stdio", "-l", "en", "-norm"]
-    done = subprocess.run(command, input=lines, capture_output=True, encoding="utf-8", check=False)
+    timeout_s = _START_TIMEOUT_S + _ROW_TIMEOUT_S * len(rows)
+    try:
+        done = subprocess.run(
+            command, input=lines, capture_output=True, encoding="utf-8", check=False, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"METEOR did not align {len(rows)} rows within {timeout_s:.0f} s. Run {' '.join(command)} by hand to see"
+            " what ails it, or leave the metric out."
+        ) from error
     counts = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     if done.returncode or len(counts) != len(rows) or {*map(len, counts)} != {_STATISTICS}:
         told = (done.stderr.strip().splitlines() or ["nothing"])[-1]
