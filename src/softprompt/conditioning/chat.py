@@ -31,8 +31,8 @@ def answer_ends(backbone: Backbone) -> tuple[str, str | None]:
     if tokenizer.chat_template is None:
         return "", None
     asked = [{"role": "user", "content": "question"}]
-    opened = _rendered(tokenizer, asked, add_generation_prompt=True)
     try:
+        opened = _rendered(tokenizer, asked, add_generation_prompt=True)
         whole = _rendered(tokenizer, [*asked, {"role": "assistant", "content": _ANSWER}])
     except TemplateError as error:
         raise ConfigError(
@@ -50,14 +50,16 @@ def answer_ends(backbone: Backbone) -> tuple[str, str | None]:
 
 
 def closing_id(backbone: Backbone) -> int | None:
-    """The token that closes an answer's turn by the chat template; None if there is none of either.
+    """The token that closes an answer's turn by the chat template; None if there is none.
 
-    Raises:
-        ConfigError: As of `answer_ends`.
+    A template that writes no answers closes none: what is generated need not be a chat.
     """
-    if backbone.tokenizer is None or backbone.tokenizer.chat_template is None:
+    if backbone.tokenizer is None:
         return None
-    closing = answer_ends(backbone)[1]
+    try:
+        _, closing = answer_ends(backbone)
+    except ConfigError:
+        return None
     return None if closing is None else backbone.tokenize(closing)[-1]
 
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
 from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.texts import EncodedInput, RenderedInput, encode_inputs, encode_targets, render_input
 from softprompt.errors import ConfigError, DataError, LengthError
@@ -328,3 +329,18 @@ def test_a_template_that_opens_an_answer_otherwise_than_it_writes_one_is_refused
     refusing = "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}so"
     with pytest.raises(ConfigError, match=r"refuses an answer \(one turn\); set chat=False"):
         encode_target(chatting(refusing), "so", "good", chat=True)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[0].content }}",
+        "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}so",
+        "{{ raise_exception('no turn of a user') }}",
+    ],
+)
+def test_a_template_that_writes_no_answers_ends_no_generation(template):
+    """What is generated need be no chat: a template that a chat would refuse ended every generation."""
+    backbone = chatting(template)
+    assert closing_id(backbone) is None
+    assert Prompted(backbone).generate(["[any]"], prompts=[None], raw=True, max_new_tokens=1)
