@@ -11,7 +11,7 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from tests.training.sessions import calm_backbone, sentiment, short_run
 
 from softprompt.backbones import Backbone
-from softprompt.errors import MismatchError, UnsupportedError
+from softprompt.errors import BackboneError, MismatchError, UnsupportedError
 from softprompt.training import IA3, LoRA, ModelTuning, TrainConfig, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks for it
@@ -112,6 +112,9 @@ def test_an_adapter_is_not_put_into_a_model_that_lacks_the_one_it_was_trained_be
     with pytest.raises(
         MismatchError, match=f"of the fingerprint {short}, but '{name}', which it names, is .*; load th"
     ):
+        Backbone.from_pretrained(result.path, device="cpu")
+    (result.path / "run.json").write_text("{")
+    with pytest.raises(BackboneError, match=r"run.json is damaged \(Expecting .*remove that file to load it"):
         Backbone.from_pretrained(result.path, device="cpu")
     merged = wrapped.merge_and_unload()
     merged.load_adapter(str(result.path))

@@ -136,12 +136,19 @@ def _check_base(name: str, path: str, base_name: str, found: Fingerprint) -> Non
     """Refuse an adapter of softprompt's whose backbone is not what now has its name.
 
     Raises:
+        BackboneError: If what is told of the adapter cannot be read.
         MismatchError: If it is another, such as one without the adapter that it carried in memory.
     """
     told = Path(path) / TOLD
     if not told.is_file():
         return
-    values = json.loads(told.read_text(encoding="utf-8")).get("backbone")
+    try:
+        values = json.loads(told.read_text(encoding="utf-8")).get("backbone")
+    except (ValueError, AttributeError) as error:
+        raise BackboneError(
+            f"{told} is damaged ({error}), so that what {name!r} was trained on is not known; train it again, or remove"
+            " that file to load it unchecked."
+        ) from error
     if values is None:  # written before that was kept
         return
     wanted = Fingerprint.from_mapping(values)
