@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.products import Products, count_products, make_factor, product_flops, replay, total_flops
+from benchmarks.timing import spread, timed_s
 from softprompt.loop.optimizers import build_optimizer
 from softprompt.pretraining.architectures import build_model
 from softprompt.pretraining.batches import Batches
@@ -40,25 +36,6 @@ VOCAB = 8192
 SPECIAL = SpecialIds(eos=1, sentinels=tuple(range(VOCAB - 1, VOCAB - 101, -1)))
 SIDE = {"cpu": 2048, "cuda": 16384}
 WARM_UP = 3
-PRODUCTS = {torch.ops.aten.mm.default: 0, torch.ops.aten.addmm.default: 1, torch.ops.aten.bmm.default: 0}
-"""Matrix products, and which argument is their first factor."""
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
-"""Size and strides of a factor."""
-
-
-class Products(TorchDispatchMode):
-    """Counts the matrix products that run inside it, by the layouts of their factors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[tuple[Layout, Layout]] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in PRODUCTS:
-            first = PRODUCTS[func]
-            a, b = args[first : first + 2]
-            self.counts[(tuple(a.shape), a.stride()), (tuple(b.shape), b.stride())] += 1
-        return func(*args, **(kwargs or {}))
 
 
 class Training:
@@ -80,10 +57,10 @@ class Training:
         )
         self.batches, self.device, self.taken = _batches(config), device, 0
         inputs, targets = self.next_batch()
-        self.products = self._products(inputs, targets)
+        self.products = self._step_products(inputs, targets)
         per_row = flops_per_row(self.model, self.loss, inputs=inputs.shape[1], targets=targets.shape[1])
         self.flops = self.rows * per_row
-        counted = sum(count * product_flops(*factors) for factors, count in self.products.items())
+        counted = total_flops(self.products)
         if abs(counted - self.flops) > 0.01 * self.flops:
             raise AssertionError(f"{name}: a step's products make {counted} operations, not {self.flops}.")
 
@@ -103,12 +80,10 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _products(self, inputs: Tensor, targets: Tensor) -> Counter[tuple[Layout, Layout]]:
-        # Fused attention is no product that can be timed by itself; its plain form is, and is what is counted.
-        with sdpa_kernel(SDPBackend.MATH), Products() as products:
-            self.loss(inputs, targets).backward()
+    def _step_products(self, inputs: Tensor, targets: Tensor) -> Products:
+        products = count_products(lambda: self.loss(inputs, targets).backward())
         self.model.zero_grad(set_to_none=True)
-        return products.counts
+        return products
 
 
 def _config(name: str) -> PretrainConfig:
@@ -124,48 +99,16 @@ def _batches(config: PretrainConfig) -> Batches:
     )
 
 
-def product_flops(a: Layout, b: Layout) -> int:
-    """Operations of one product, a multiplication and an addition each: `[.., m, k] x [.., k, n]`."""
-    return 2 * int(np.prod(a[0])) * b[0][-1]
-
-
-def replay(products: Counter[tuple[Layout, Layout]], device: torch.device) -> Callable[[], None]:
-    """The same products in bfloat16, of other numbers and without what lies between them."""
-    factors = {layout: _factor(*layout, device) for pair in products for layout in pair}
-    pairs = [(factors[a], factors[b], count) for (a, b), count in products.items()]
-
-    def run() -> None:
-        for a, b, count in pairs:
-            for _ in range(count):
-                torch.matmul(a, b)
-
-    return run
-
-
-def _factor(size: tuple[int, ...], strides: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.empty_strided(size, strides, dtype=torch.bfloat16, device=device).normal_()
-
-
 def large_product(device: torch.device) -> tuple[Callable[[], None], int]:
     """One large product in bfloat16, and its operations."""
     side = SIDE[device.type]
     layout = (side, side), (side, 1)
-    a = _factor(*layout, device)
+    a = make_factor(layout, torch.bfloat16, device)
 
     def run() -> None:
         torch.matmul(a, a)
 
     return run, product_flops(layout, layout)
-
-
-def timed_s(run: Callable[[], None], device: torch.device, *, times: int = 1) -> float:
-    """Seconds until the device has done it so many times."""
-    start_s = time.perf_counter()
-    for _ in range(times):
-        run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start_s
 
 
 def measure(name: str, device: torch.device, *, rounds: int, steps: int) -> dict[str, list[float]]:
@@ -175,26 +118,26 @@ def measure(name: str, device: torch.device, *, rounds: int, steps: int) -> dict
     work = {
         "training": (training.step, training.flops),
         "large": (large, large_flops),
-        "own": (replay(training.products, device), training.flops),
+        "own": (replay(training.products, torch.bfloat16, device), training.flops),
     }
     once_s = {}
     for what, (run, _) in work.items():
         for _ in range(WARM_UP):
-            once_s[what] = timed_s(run, device)
+            once_s[what] = timed_s(run)
     rates: dict[str, list[float]] = {what: [] for what in work}
     for _ in range(rounds):
         for what, (run, flops) in work.items():
             # As long as the steps take, so that the machine's noise falls on all alike.
             repeats = max(1, round(steps * once_s["training"] / once_s[what]))
-            rates[what].append(repeats * flops / timed_s(run, device, times=repeats))
+            rates[what].append(repeats * flops / timed_s(run, times=repeats))
     tokens = [rate * training.tokens / training.flops for rate in rates["training"]]
     return {"tokens": tokens, **rates}
 
 
-def spread(values: Sequence[float], scale: float = 1.0, form: str = ",.0f") -> str:
+def shown(values: Sequence[float], scale: float = 1.0, form: str = ",.0f") -> str:
     """Median, lowest and highest."""
-    middle, low, high = (value / scale for value in (statistics.median(values), min(values), max(values)))
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+    found = spread([value / scale for value in values])
+    return f"{found.median:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -233,9 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results[name] = {"rates": rates, "utilisation": shares}
         cells = [
             f"{recipe['batch_size']} x {recipe['window']}",
-            spread(rates["tokens"]),
-            *(spread(rates[key], scale, ",.1f") for key in ("training", "large", "own")),
-            *(spread(shares[key], 0.01) + " %" for key in ("large", "own")),
+            shown(rates["tokens"]),
+            *(shown(rates[key], scale, ",.1f") for key in ("training", "large", "own")),
+            *(shown(shares[key], 0.01) + " %" for key in ("large", "own")),
         ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     if given.json:

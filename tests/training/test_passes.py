@@ -51,6 +51,37 @@ def test_prompts_do_not_depend_on_how_a_step_is_computed(kind, config, plain):
     assert_close(kind, runs, trained(kind, runs, **config), plain[kind], 1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_are_computed_once_a_step(kind, monkeypatch):
+    backbone, runs = calm_backbone(kind), runs_of(kind)
+    prompts = {run.name: run.method.build(backbone, run.task, 0) for run in runs}
+    model = Prompted(backbone, prompts)
+    rows = [(run.name, row) for run in runs for row in encode_rows(model, run, run.task, run.name)]
+    computed = []
+    for name, prompt in prompts.items():
+        prompt.register_forward_hook(lambda module, given, made, name=name: computed.append(name))
+    recorded = []
+    record = type(backbone).record
+    monkeypatch.setattr(
+        type(backbone), "record", lambda self, *given, **options: recorded.append(1) or record(self, *given, **options)
+    )
+    whole, cut = cut_passes(model, rows, 10**6), cut_passes(model, rows, 40)
+    gradients = []
+    for passes in (whole, cut):
+        computed.clear()
+        recorded.clear()
+        backward(model, passes, precision="float32")
+        assert sorted(computed) == sorted(prompts)
+        assert len(recorded) == (kind == "decoder-only")
+        gradients.append([p.grad for p in model.parameters()])
+        for parameter in model.parameters():
+            parameter.grad = None
+    assert len(cut) > 2 * len(whole)
+    for once, often in zip(*gradients, strict=True):
+        assert once.abs().max() > 0
+        assert once.allclose(often, atol=1e-5)
+
+
 def test_the_passes_of_a_decoder_differ(plain):
     """Otherwise the comparison of shared and concatenation pass would compare nothing."""
     backbone, run = calm_backbone("decoder-only"), runs_of("decoder-only")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from softprompt.backbones import Backbone
 from softprompt.conditioning import encoders, forward, generation, scoring
 from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCollection
+from softprompt.conditioning.holding import Held
 from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
-from softprompt.conditioning.joining import Rows
+from softprompt.conditioning.joining import Applied, Rows
 from softprompt.conditioning.losses import Output
 from softprompt.conditioning.probe import Verdict
 from softprompt.conditioning.texts import RenderedInput, collate_inputs, encode_inputs, render_input
@@ -55,6 +57,7 @@ class Prompted:
         self.backbone = backbone
         self.gradient_checkpointing = gradient_checkpointing
         self._prompts = PromptCollection(backbone, conditioning)
+        self._held: Held | None = None
         for name, prompt in (prompts or {}).items():
             self.add(name, prompt)
 
@@ -94,6 +97,25 @@ class Prompted:
         """Which way a prompt takes: recorded once and shared, inserted among the inputs, or keys and values given."""
         return self._prompts.pass_of(name)
 
+    def hold(self, prompts: Sequence[str | None]) -> Prompted:
+        """The same model with some prompts computed once, for several passes with gradients.
+
+        The gradients reach the prompts' parameters when `release` is called on what this returns, behind the passes.
+
+        Args:
+            prompts: Names, as in a forward pass; only rows with these may be in the passes.
+        """
+        names = list(dict.fromkeys(name for name in prompts if name is not None))
+        applied = self._prompts.applied(names, checkpointing=self.gradient_checkpointing)
+        held = copy.copy(self)
+        held._held = Held(dict(zip(names, applied, strict=True)))
+        return held
+
+    def release(self) -> None:
+        """Bring the gradients of the passes since `hold` to the prompts' parameters."""
+        if self._held is not None:
+            self._held.backward()
+
     def __call__(
         self,
         input_ids: Int[Tensor, "batch seq"],
@@ -130,7 +152,7 @@ class Prompted:
         targets = labels if kind == "decoder-only" else None
         rows = self._rows(names, input_ids, attention_mask, targets, marks)
         checkpointing = self.gradient_checkpointing and torch.is_grad_enabled()
-        applied = self._prompts.applied(names, checkpointing=checkpointing)
+        applied = self._applied(names, checkpointing=checkpointing)
         if kind == "encoder-only":
             return encoders.read_heads(self.backbone, applied, rows, labels, checkpointing=checkpointing)
         options: dict[str, Any] = {"return_logits": bool(return_logits), "checkpointing": checkpointing}
@@ -182,7 +204,7 @@ class Prompted:
         assert input_ids is not None
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask, None, marks)
-        made = generation.generate(self.backbone, self._prompts.applied(names, checkpointing=False), rows, options)
+        made = generation.generate(self.backbone, self._applied(names, checkpointing=False), rows, options)
         if texts is None:
             return made
         return generation.decode(self.backbone, made, rows.ids.shape[1])
@@ -255,7 +277,7 @@ class Prompted:
         """
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask, None, marks)
-        return scoring.score(self.backbone, self._prompts.applied(names, checkpointing=False), rows, targets)
+        return scoring.score(self.backbone, self._applied(names, checkpointing=False), rows, targets)
 
     @torch.no_grad()
     def judge_ids(
@@ -278,7 +300,7 @@ class Prompted:
         """
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask, None, marks)
-        return scoring.judge(self.backbone, self._prompts.applied(names, checkpointing=False), rows, targets)
+        return scoring.judge(self.backbone, self._applied(names, checkpointing=False), rows, targets)
 
     def encode(
         self,
@@ -317,6 +339,11 @@ class Prompted:
             return None
         behind = room if self.backbone.spec.kind == "decoder-only" else 0
         return limit - self._prompts.positions(prompt) - behind
+
+    def _applied(self, names: Sequence[str | None], *, checkpointing: bool) -> list[Applied]:
+        if self._held is not None and torch.is_grad_enabled():
+            return self._held.applied(names)
+        return self._prompts.applied(names, checkpointing=checkpointing)
 
     def _render(
         self, texts: Sequence[str | Mapping[str, object]], names: Sequence[str | None], raw: bool

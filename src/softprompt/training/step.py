@@ -20,7 +20,7 @@ __all__ = ["backward", "backward_in_memory"]
 
 
 def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
-    """Add each run's gradient to the parameters that it trains.
+    """Add each run's gradient to the parameters that it trains; prompts are computed once for all passes.
 
     A run's loss is the mean over the labelled tokens of its own rows (over the rows, where their targets are ranked),
     so its gradient does not depend on which other runs are in the step, nor on how the rows are cut into passes.
@@ -38,16 +38,23 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
         counts[name] = counts.get(name, 0) + row.terms
     losses = dict.fromkeys(counts, 0.0)
     device = model.backbone.device
+
+    def cast() -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    with cast():
+        held = model.hold([row.prompt for part in passes for _, row in part])
     for part in passes:
         names = [name for name, _ in part]
         weights = torch.tensor([1 / counts[name] for name in names], device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            losses_of, row_of = (_ranked if part[0][1].candidates else _likely)(model, [row for _, row in part])
+        with cast():
+            losses_of, row_of = (_ranked if part[0][1].candidates else _likely)(held, [row for _, row in part])
         weighted = losses_of * weights[row_of]  # [terms]
         weighted.sum().backward()
         by_row = torch.zeros(len(part), device=device).index_add_(0, row_of, weighted.detach())
         for name, loss in zip(names, by_row.tolist(), strict=True):
             losses[name] += loss
+    held.release()
     return losses
 
 

@@ -1,0 +1,179 @@
+"""The same work done by softprompt and by PEFT, from the same weights, prompts and rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import softprompt as sp
+from benchmarks.shapes import build_shape
+from softprompt.conditioning.losses import IGNORED
+from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.texts import EncodedInput, collate_inputs
+from softprompt.prompts.registry import Method
+from softprompt.training.data import TrainRow
+from softprompt.training.step import backward_in_memory
+
+__all__ = ["Ours", "Peft", "UnlikeError", "check_alike", "peft_is_installed"]
+
+PASS_TOKENS = sp.TrainConfig().pass_tokens
+RATE = 0.01
+TASK = "task"
+
+
+class UnlikeError(AssertionError):
+    """Two libraries disagree on what the same prompt says of the same rows, so their times compare nothing."""
+
+
+def peft_is_installed() -> bool:
+    """Whether there is a peer to compare with."""
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class Ours:
+    """A backbone with prompts of one method, each under a name and with an optimizer of its own."""
+
+    def __init__(self, shape: str, methods: Sequence[Method]) -> None:
+        self.backbone = sp.Backbone.from_model(build_shape(shape))
+        prompts = {self.name_of(index): m.build(self.backbone, seed=index) for index, m in enumerate(methods)}
+        self.model = sp.Prompted(self.backbone, prompts)
+        self.optimizers = {name: torch.optim.AdamW(prompt.parameters(), lr=RATE) for name, prompt in prompts.items()}
+
+    @staticmethod
+    def name_of(index: int) -> str:
+        """The name of a prompt by its number."""
+        return TASK if index == 0 else f"{TASK}{index}"
+
+    def step(self, batches: dict[str, Sequence[TrainRow]]) -> dict[str, float]:
+        """One training step of the runs, as a session takes it; their losses."""
+        losses, _ = backward_in_memory(
+            self.model, batches, precision="float32", pass_tokens=PASS_TOKENS, say=lambda text: None
+        )
+        for name in batches:
+            self.optimizers[name].step()
+            self.optimizers[name].zero_grad(set_to_none=True)
+        return losses
+
+    def score(self, rows: Sequence[TrainRow], labels: Sequence[list[int]]) -> Tensor:
+        """Log-probabilities of labels, `[batch, labels]`."""
+        ids, mask, marks = collate_inputs(self.backbone, [EncodedInput(row.input, row.marks) for row in rows])
+        with torch.no_grad():
+            names = [row.prompt for row in rows]
+            return self.model.score_ids(ids, mask, [list(labels)] * len(rows), prompts=names, marks=marks)
+
+    def generate(self, rows: Sequence[TrainRow], tokens: int) -> Tensor:
+        """So many tokens behind each row."""
+        ids, mask = pad_rows([row.input for row in rows], fill=0)
+        made: Tensor = self.model.generate(
+            input_ids=ids, attention_mask=mask, prompts=[row.prompt for row in rows], **_exactly(tokens)
+        )
+        return made
+
+
+class Peft:
+    """The same prompt in PEFT; `best` is its best documented use, otherwise its default one.
+
+    The default use pads rows on the right and takes the model's own loss over all logits. The best one computes no
+    logits but those behind the inputs (`logits_to_keep`, which needs padding on the left), in a decoder-only model.
+    """
+
+    def __init__(self, shape: str, prompt: sp.SoftPrompt) -> None:
+        import peft
+
+        base = build_shape(shape)
+        self.encoder_decoder = bool(base.config.is_encoder_decoder)
+        with tempfile.TemporaryDirectory() as folder:
+            sp.save_peft(prompt, folder)
+            config = peft.PeftConfig.from_pretrained(folder, inference_mode=False)  # as it is read, nothing is trained
+            self.model = peft.get_peft_model(base, config).eval()
+            peft.set_peft_model_state_dict(self.model, load_file(Path(folder) / "adapter_model.safetensors"))
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=RATE)
+
+    def step(self, rows: Sequence[TrainRow], *, best: bool) -> float:
+        """One training step; its loss."""
+        loss = self.loss(rows, best=best)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def loss(self, rows: Sequence[TrainRow], *, best: bool) -> Tensor:
+        """The mean over the labelled tokens."""
+        if self.encoder_decoder:
+            ids, mask = pad_rows([row.input for row in rows], fill=0)
+            labels, _ = pad_rows([row.target for row in rows], fill=IGNORED)
+            return self._own_loss(ids, mask, labels)
+        if best:
+            logits, labels = self._kept(rows, [row.target for row in rows])
+            return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        ids, mask = pad_rows([[*row.input, *row.target] for row in rows], fill=0)
+        labels, _ = pad_rows([[IGNORED] * len(row.input) + row.target for row in rows], fill=IGNORED)
+        return self._own_loss(ids, mask, labels)
+
+    def _own_loss(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = self.model(input_ids=ids, attention_mask=mask.long(), labels=labels).loss
+        return loss
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[TrainRow], labels: Sequence[list[int]], *, best: bool) -> Tensor:
+        """Log-probabilities of labels, `[batch, labels]`: a pass for each label."""
+        return torch.stack([self._scores(rows, label, best=best) for label in labels], dim=1)
+
+    def _scores(self, rows: Sequence[TrainRow], label: list[int], *, best: bool) -> Tensor:
+        targets = [label] * len(rows)
+        if self.encoder_decoder:
+            ids, mask = pad_rows([row.input for row in rows], fill=0)
+            labels = torch.tensor(targets)
+            logits = self.model(input_ids=ids, attention_mask=mask.long(), labels=labels).logits
+        elif best:
+            logits, labels = self._kept(rows, targets)
+        else:
+            ids, mask = pad_rows([[*row.input, *label] for row in rows], fill=0)
+            labels, _ = pad_rows([[IGNORED] * len(row.input) + label for row in rows], fill=IGNORED)
+            logits = self.model(input_ids=ids, attention_mask=mask.long()).logits[:, -ids.shape[1] :]
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        said = logits.log_softmax(-1).gather(2, labels.clamp(min=0)[:, :, None])[:, :, 0]
+        return said.masked_fill(labels == IGNORED, 0).sum(-1)
+
+    def _kept(self, rows: Sequence[TrainRow], targets: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Logits where a target is predicted, and the targets; rows are padded on the left."""
+        both = [[*row.input, *target] for row, target in zip(rows, targets, strict=True)]
+        ids, mask = (part.flip(1) for part in pad_rows([row[::-1] for row in both], fill=0))
+        labels = pad_rows([target[::-1] for target in targets], fill=IGNORED)[0].flip(1)
+        kept = labels.shape[1] + 1
+        logits: Tensor = self.model(input_ids=ids, attention_mask=mask.long(), logits_to_keep=kept).logits
+        return logits[:, -kept:-1], labels
+
+    def generate(self, rows: Sequence[TrainRow], tokens: int) -> Tensor:
+        """So many tokens behind each row."""
+        ids, mask = pad_rows([row.input if self.encoder_decoder else row.input[::-1] for row in rows], fill=0)
+        if not self.encoder_decoder:
+            ids, mask = ids.flip(1), mask.flip(1)
+        made: Tensor = self.model.generate(input_ids=ids, attention_mask=mask.long(), **_exactly(tokens))
+        return made
+
+
+def _exactly(tokens: int) -> dict[str, Any]:
+    return {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
+
+
+def check_alike(what: str, ours: Tensor | float, theirs: Tensor | float) -> None:
+    """Refuse to compare the times of libraries that compute different things.
+
+    Raises:
+        UnlikeError: If the values differ by more than rounding.
+    """
+    a, b = torch.as_tensor(ours), torch.as_tensor(theirs)
+    if not torch.allclose(a, b, rtol=1e-3, atol=1e-3):
+        raise UnlikeError(f"{what}: softprompt says {a.tolist()}, PEFT {b.tolist()}.")
