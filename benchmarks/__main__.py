@@ -1,126 +1,116 @@
-"""`python -m benchmarks`: one training step of prompt tuning, softprompt against PEFT.
+"""`python -m benchmarks`: softprompt against PEFT, against itself one by one, and against its matrix products alone.
 
-`python -m benchmarks pretraining` is another one: see `benchmarks/pretraining.py`.
+Every case does the same work in several ways, from the same weights, prompts and rows, in turn, so that the machine's
+noise falls on all; what counts is the ratio of a round's times. Rows have the lengths of real ones. PEFT's default use
+is a plain loop over shuffled batches, padded to their longest row; its best one has softprompt's batches of like
+lengths, and no logits but those it needs (`logits_to_keep`). What counted work predicts are the operations of all
+matrix products; "over its products" is the time against that of the same products by themselves.
 
-Both train the same prompt on the same weights and the same batch; steps alternate, so that the machine's noise
-falls on both, and the ratio of the medians is what counts.
+`python -m benchmarks pretraining` measures the making of backbones, `python -m benchmarks lengths` counts the rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-import peft
 import torch
 import transformers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-import softprompt as sp
-from benchmarks import pretraining
+from benchmarks import pretraining, rows
+from benchmarks.cases import CASES
+from benchmarks.lines import LIMIT, Line, Plan, read_lines, write_lines
+from benchmarks.page import plot_slopes, render_case, render_slopes
+from benchmarks.peers import peft_is_installed
+from benchmarks.timing import spread
+from softprompt.pretraining.card import machine
 
-LENGTH, BATCH, SEQ, LABELLED = 100, 16, 28, 2
-GOALS = {"gpt2": 6.0, "llama": 5.0}
 
-
-def model(shape: str) -> PreTrainedModel:
-    """A random model of six layers, width 512."""
-    torch.manual_seed(0)
-    if shape == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(vocab_size=50257, n_embd=512, n_layer=6, n_head=8))
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=32000, hidden_size=512, intermediate_size=1376, num_hidden_layers=6, num_attention_heads=8
-        )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure cases, keep their lines, and write the page of all that were measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-
-def batch() -> dict[str, torch.Tensor]:
-    """Random rows without padding, labelled at their last tokens."""
-    ids = torch.randint(5, 30000, (BATCH, SEQ), generator=torch.Generator().manual_seed(1))
-    labels = ids.clone()
-    labels[:, :-LABELLED] = -100
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-
-def step_of(loss: Callable[[], torch.Tensor], parameters: list[torch.nn.Parameter]) -> Callable[[], None]:
-    """One training step: forward, backward, AdamW."""
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return step
-
-
-def peers(shape: str) -> dict[str, Callable[[], None]]:
-    """A training step of each library, of the same prompt on the same weights."""
-    base = model(shape).eval()  # without dropout, so that both compute the same
-    other = peft.get_peft_model(
-        copy.deepcopy(base), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=LENGTH)
-    )
-    backbone = sp.Backbone.from_model(base)
-    prompt = sp.PromptTuning(length=LENGTH, init="vocab").build(backbone)
-    prompted = sp.Prompted(backbone, {"task": prompt})
-    with torch.no_grad():
-        other.prompt_encoder["default"].embedding.weight.copy_(prompt().rows)
-    rows = batch()
-    ours = prompted(**rows).loss.item()
-    theirs = other(**rows).loss.item()
-    if abs(ours - theirs) > 1e-3 * abs(theirs):
-        raise AssertionError(f"The two libraries disagree on the loss: {ours} and {theirs}.")
-    return {
-        "softprompt": step_of(lambda: prompted(**rows).loss, list(prompt.parameters())),
-        "peft": step_of(lambda: other(**rows).loss, [p for p in other.parameters() if p.requires_grad]),
-    }
-
-
-def alternate(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, taken in turn after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(repeats):
-        for name, step in steps.items():
-            start_s = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start_s)
-    return seconds
-
-
-def main() -> None:
-    """Print the table, and write it as JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=11, help="steps of each library")
-    parser.add_argument("--json", type=Path, help="file for the results")
-    arguments = parser.parse_args()
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), help="what to measure")
+    parser.add_argument("--quick", action="store_true", help="few cases of the small shapes, under three minutes")
+    parser.add_argument("--rounds", type=int, help="how often each way is timed (5; quick: 3)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), help="folder for lines, page and plots")
+    given = parser.parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
-    print(f"One training step: prompt {LENGTH}, batch {BATCH} x {SEQ} tokens, {LABELLED} labels a row, float32.")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
-    print("| shape | softprompt | PEFT | ratio of medians | goal |\n|---|---|---|---|---|")
-    results = {}
-    for shape, goal in GOALS.items():
-        seconds = alternate(peers(shape), arguments.repeats)
-        middle = {name: statistics.median(taken) for name, taken in seconds.items()}
-        ratio = middle["peft"] / middle["softprompt"]
-        results[shape] = {"seconds": seconds, "ratio": ratio, "goal": goal}
-        ours, theirs = (f"{1000 * middle[name]:.0f} ms" for name in ("softprompt", "peft"))
-        print(f"| {shape} | {ours} | {theirs} | {ratio:.1f} | {goal:.0f} |", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    warnings.filterwarnings("ignore", module=r"(peft|transformers)\.")
+    plan = Plan(rounds=given.rounds or (3 if given.quick else 5), quick=given.quick, peers=peft_is_installed())
+    if not plan.peers:
+        print("PEFT is not installed (pip install 'softprompt[bench]'): its columns are left out.")
+    where = f"{machine(torch.device('cpu'))}, torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{where}\n")
+    for case in given.cases:
+        _measure(case, plan, given.output / f"{case}.jsonl", where)
+    write_page(given.output)
+    print(f"\nThe page: {given.output / 'benchmarks.md'}")
+
+
+def _measure(case: str, plan: Plan, file: Path, where: str) -> None:
+    start_s = time.perf_counter()
+    lines = []
+    for line in CASES[case](plan):
+        lines.append(line)
+        print(f"{case}: {line.shape}, {line.setting}\n    {_brief(line)}", flush=True)
+    write_lines(file, lines)
+    told = {"machine": where, "rounds": plan.rounds, "quick": plan.quick}
+    file.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    print(f"{case} took {time.perf_counter() - start_s:.0f} s\n", flush=True)
+
+
+def _brief(line: Line) -> str:
+    parts = [f"{way} {1000 * spread(seconds).median:,.1f} ms" for way, seconds in line.seconds.items()]
+    parts += [f"{way} x{line.ratio(way).median:.2f}" for way in line.seconds if way not in (line.base, LIMIT)]
+    if line.over_limit:
+        parts.append(f"over its products x{line.over_limit.median:.2f}")
+    parts += [f"{way} {held / 2**20:,.0f} MiB" for way, held in line.memory.items()]
+    return ", ".join(parts)
+
+
+def write_page(folder: Path) -> None:
+    """Write `benchmarks.md` and the plots of every case whose lines lie in a folder."""
+    parts = []
+    for case in CASES:
+        file = folder / f"{case}.jsonl"
+        if not file.exists():
+            continue
+        lines, told = read_lines(file), json.loads(file.with_suffix(".json").read_text())
+        quick = " --quick" if told["quick"] else ""
+        parts.append(f"## {case.capitalize()}\n\n`python -m benchmarks --cases {case}{quick}`, {told['machine']}.")
+        if case == "slopes":
+            parts.append(render_slopes(lines))
+            parts += [f"![{plot.stem}]({plot.name})" for plot in plot_slopes(lines, folder)]
+        else:
+            parts.append(render_case(lines))
+    (folder / "benchmarks.md").write_text("# What was measured\n\n" + "\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def count_lengths(arguments: Sequence[str]) -> None:
+    """Count the rows' lengths again."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks lengths", description=rows.__doc__)
+    parser.add_argument("--data_dir", type=Path, required=True, help="where the folder qed_nq lies")
+    parser.add_argument("--text", type=Path, nargs="+", required=True, help="documents, for the vocabulary")
+    given = parser.parse_args(arguments)
+    counted = rows.count_lengths(given.data_dir, given.text)
+    rows.FILE.write_text(json.dumps(counted) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["pretraining"]:
-        pretraining.main(sys.argv[2:])
-    else:
-        main()
+    match sys.argv[1:2]:
+        case ["pretraining"]:
+            pretraining.main(sys.argv[2:])
+        case ["lengths"]:
+            count_lengths(sys.argv[2:])
+        case _:
+            main()

@@ -1,11 +1,12 @@
 """Rows of real lengths: those of sentence_polarity, E2E and QED, in random tokens of a model's own vocabulary.
 
-The lengths lie in `lengths.json` beside this file, counted with the tokenizer of the bundled backbones; `python -m
-benchmarks lengths --data_dir FOLDER` counts them again.
+The lengths lie in `lengths.json` beside this file, counted in a vocabulary of 32,000 pieces, as large as those of the
+models whose shapes are measured; `python -m benchmarks lengths` learns one like it and counts them again.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 
 import softprompt as sp
 from softprompt.conditioning.texts import encode_inputs, encode_targets, render_input
+from softprompt.pretraining.documents import read_documents
+from softprompt.pretraining.tokenizer import train_tokenizer, transformers_tokenizer
 from softprompt.training.data import TrainRow
 
 __all__ = ["FILE", "count_lengths", "draw_lengths", "make_rows"]
@@ -22,6 +25,7 @@ FILE = Path(__file__).with_name("lengths.json")
 LONG = 512
 _LONGEST_TARGET = 64
 _COUNTED = 400
+_VOCAB, _DOCUMENTS = 32_000, 2_000
 _LOWEST_ID = 5
 """Below are ids that may mean something to a model: padding, the end."""
 
@@ -29,13 +33,16 @@ Length = tuple[int, int]
 """Tokens of a row's input and of its target."""
 
 
-def count_lengths(data_dir: Path) -> dict[str, list[Length]]:
+def count_lengths(data_dir: Path, text: Sequence[Path]) -> dict[str, list[Length]]:
     """Tokens of the first rows of each data set, as its task writes them; without the few that hold whole pages.
 
     Args:
         data_dir: Where the folder `qed_nq` lies; the other sets come with softprompt.
+        text: Files of documents, from which the vocabulary is learned.
     """
-    backbone = sp.Backbone.from_pretrained("bundled:t5-tiny")
+    documents = [one for file in text for one in itertools.islice(read_documents(file), _DOCUMENTS)]
+    tokenizer = transformers_tokenizer(train_tokenizer(documents, size=_VOCAB), append_eos=True, max_length=LONG)
+    backbone = sp.Backbone.from_model(sp.Backbone.from_pretrained("bundled:t5-tiny").model, tokenizer)
     tasks = {
         "sentences": sp.load_task("sentence_polarity"),
         "e2e": sp.load_task("e2e_sample"),

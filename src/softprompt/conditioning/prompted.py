@@ -97,6 +97,18 @@ class Prompted:
         """Which way a prompt takes: recorded once and shared, inserted among the inputs, or keys and values given."""
         return self._prompts.pass_of(name)
 
+    @torch.no_grad()
+    def compile(self, prompts: Sequence[str] | None = None) -> None:
+        """Compute prompts now; without this, the first batch that takes a prompt waits for it.
+
+        Args:
+            prompts: Their names; all if None.
+
+        Raises:
+            ConfigError: If there is none of a name.
+        """
+        self._prompts.applied(list(self._prompts) if prompts is None else prompts, checkpointing=False)
+
     def hold(self, prompts: Sequence[str | None]) -> Prompted:
         """The same model with some prompts computed once, for several passes with gradients.
 

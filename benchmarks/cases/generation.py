@@ -1,0 +1,37 @@
+"""Generating behind a prompt: so many tokens for each of a batch's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from benchmarks.cases.training import DEFAULT, METHODS
+from benchmarks.lines import OURS, Line, Plan, compare
+from benchmarks.peers import TASK, Ours, Peft
+from benchmarks.rows import draw_lengths, make_rows
+from benchmarks.shapes import DECODERS, ENCODER_DECODERS
+
+__all__ = ["generation"]
+
+_SIZES = ((16, 16), (8, 1), (64, 1), (8, 8), (64, 8), (8, 64), (64, 64))
+"""Tokens to generate, and rows of the batch."""
+
+
+def generation(plan: Plan) -> Iterator[Line]:
+    """Greedy generation without an early end."""
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS)):
+        ours = Ours(shape, [METHODS["prompt tuning"](100)])
+        theirs = Peft(shape, ours.model.prompts[TASK]) if plan.peers else None
+        for tokens, batch in _SIZES[:1] if plan.quick else _SIZES:
+            rows = make_rows(draw_lengths("sentences", batch), ours.backbone.spec, prompt=TASK)
+            ways: dict[str, Callable[[], object]] = {OURS: partial(ours.generate, rows, tokens)}
+            if theirs is not None:
+                ways[DEFAULT] = partial(theirs.generate, rows, tokens)
+            yield compare(
+                ways,
+                plan,
+                case="generation",
+                shape=shape,
+                setting=f"{tokens} tokens, length 100, sentences, batch {batch}",
+                goals={DEFAULT: 1.7} if (tokens, batch) == (16, 16) and shape in DECODERS else {},
+            )

@@ -1,0 +1,63 @@
+"""Scoring labels and classifying: prompt and input are read once per row, whatever the number of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from benchmarks.cases.training import BEST, DEFAULT, METHODS
+from benchmarks.lines import OURS, Line, Plan, compare
+from benchmarks.peers import TASK, Ours, Peft, check_alike
+from benchmarks.rows import draw_lengths, make_rows
+from benchmarks.shapes import DECODERS, ENCODER_DECODERS
+
+__all__ = ["classification", "scoring"]
+
+_ROWS, _BATCH = 64, 16
+_GOALS = {("small", "scoring"): 15.0, ("gpt2", "scoring"): 6.0}
+
+
+def scoring(plan: Plan) -> Iterator[Line]:
+    """Log-probabilities of two labels."""
+    yield from _labelled(plan, "scoring", labels=2)
+
+
+def classification(plan: Plan) -> Iterator[Line]:
+    """The likeliest of ten labels."""
+    yield from _labelled(plan, "classification", labels=10)
+
+
+def _labelled(plan: Plan, case: str, *, labels: int) -> Iterator[Line]:
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS)):
+        yield _line(plan, shape, case, labels)
+
+
+def _line(plan: Plan, shape: str, case: str, labels: int) -> Line:
+    ours = Ours(shape, [METHODS["prompt tuning"](100)])
+    said = _labels(labels, ours.backbone.spec.vocab)
+    rows = make_rows(draw_lengths("sentences", _BATCH if plan.quick else _ROWS), ours.backbone.spec, prompt=TASK)
+    shuffled = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    ordered = sorted(rows, key=lambda row: len(row.input))
+    grouped = [ordered[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    ways: dict[str, Callable[[], object]] = {OURS: lambda: [ours.score(one, said).argmax(-1) for one in grouped]}
+    if plan.peers:
+        theirs = Peft(shape, ours.model.prompts[TASK])
+        check_alike("scores", ours.score(grouped[0], said), theirs.score(grouped[0], said, best=False))
+        ways[DEFAULT] = lambda: [theirs.score(one, said, best=False).argmax(-1) for one in shuffled]
+        ways[BEST] = lambda: [theirs.score(one, said, best=True).argmax(-1) for one in grouped]
+    goal = _GOALS.get((shape, case))
+    return compare(
+        ways,
+        plan,
+        case=case,
+        shape=shape,
+        setting=f"{labels} labels of 2 tokens, length 100, sentences, {len(rows)} rows, batch {_BATCH}",
+        goals={} if goal is None else {DEFAULT: goal},
+    )
+
+
+def _labels(count: int, vocab: int) -> list[list[int]]:
+    """Labels of a word and the end, as most tasks have."""
+    words = torch.randperm(vocab - 10, generator=torch.Generator().manual_seed(0))[:count] + 5
+    return [[word, 1] for word in words.tolist()]

@@ -1,0 +1,39 @@
+"""Many tasks in one mixed batch, against a batch for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.cases.training import METHODS
+from benchmarks.lines import Line, Plan, compare
+from benchmarks.peers import Ours
+from benchmarks.rows import draw_lengths, make_rows
+from benchmarks.shapes import DECODERS, ENCODER_DECODERS
+
+__all__ = ["mixed", "mixed_batch"]
+
+_GOALS = {("small", 16): 5.0, ("gpt2", 16): 3.0}
+
+
+def mixed(plan: Plan) -> Iterator[Line]:
+    """A request to each of 16 tasks, scored with two labels."""
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS)):
+        yield mixed_batch(plan, shape, 16)
+
+
+def mixed_batch(plan: Plan, shape: str, count: int, *, case: str = "tasks") -> Line:
+    """One row for each of so many tasks, in one batch and in one batch each."""
+    ours = Ours(shape, [METHODS["prompt tuning"](20 if index % 2 else 100) for index in range(count)])
+    rows = [
+        make_rows([length], ours.backbone.spec, prompt=Ours.name_of(index), seed=index)[0]
+        for index, length in enumerate(draw_lengths("sentences", count))
+    ]
+    labels = [[7, 1], [8, 1]]
+    ways = {
+        "one mixed batch": lambda: ours.score(rows, labels),
+        "task by task": lambda: [ours.score([row], labels) for row in rows],
+    }
+    goal = _GOALS.get((shape, count))
+    setting = f"{count} tasks (lengths 100 and 20), a sentence each, two labels"
+    goals = {} if goal is None else {"task by task": goal}
+    return compare(ways, plan, case=case, shape=shape, setting=setting, goals=goals, x=count)
