@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 
@@ -13,7 +14,7 @@ from tests.families.zoo import FAMILIES, Family
 from torch import Tensor
 
 from softprompt.backbones import Backbone
-from softprompt.conditioning import Output, Prompted
+from softprompt.conditioning import Output, Prompted, splitting
 from softprompt.prompts import SoftPrompt
 
 EXACT = 1e-5
@@ -84,6 +85,59 @@ def test_loss_and_gradients_are_those_of_the_stock_model(family, conditioning, s
     loss, want = reference(family.name)
     assert relative_error(output.loss, loss) <= EXACT
     assert largest_error(gradients(prompts), want) <= EXACT
+
+
+@pytest.mark.parametrize("family", zoo.of_kind("decoder-only"), ids=str)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_stands_before_every_prompt_needs_no_gradient(family, side, monkeypatch):
+    """It is computed apart, and all comes out as it does in one pass, which the stock model's results above prove."""
+    found, calls = [], []
+    read = splitting.read_in_two_parts
+    monkeypatch.setattr(splitting, "read_in_two_parts", lambda *given: calls.append(1) or read(*given))
+    for least in (10**6, 1):
+        monkeypatch.setattr(splitting, "_LEAST_TOKENS", least)
+        behind = {name: p for name, p in batches.prompts(family).items() if p.placement in ("append", "middle")}
+        assert behind
+        batch = batches.batch([*behind, *behind, *behind])
+        kept = [i for i, row in enumerate(batch.rows) if len(row) >= 4]
+        batch = dataclasses.replace(
+            batch,
+            names=[batch.names[i] for i in kept],
+            rows=[batch.rows[i] for i in kept],
+            inputs=[batch.inputs[i] for i in kept],
+            marks=batch.marks[kept],
+        )
+        output = labelled(Prompted(zoo.backbone(family.name), behind), family, batch, side)
+        output.loss.backward()
+        assert len(calls) == (least == 1)
+        found.append((output.losses.detach(), gradients(behind)))
+    (losses, gradient), (losses_apart, gradient_apart) = found
+    assert relative_error(losses_apart, losses) <= EXACT
+    assert largest_error(gradient_apart, gradient) <= EXACT
+
+
+@pytest.mark.parametrize("family", zoo.of_kind("decoder-only"), ids=str)
+def test_what_stands_before_prompts_of_one_length_needs_no_gradient_where_candidates_are_scored(family, monkeypatch):
+    found, calls = [], []
+    read = splitting.read_in_two_parts
+    monkeypatch.setattr(splitting, "read_in_two_parts", lambda *given: calls.append(1) or read(*given))
+    ids = torch.tensor([[7, 9, 11, 8, 6, 10], [12, 6, 9, 37, 37, 37], [5, 6, 37, 37, 37, 37]])
+    candidates = [[8, 9, 7], [10, 6], [11, 12, 13, 9]]
+    everyone = batches.prompts(family)
+    for name in ("behind", "infix"):
+        for least in (10**6, 1):
+            monkeypatch.setattr(splitting, "_LEAST_TOKENS", least)
+            if name not in everyone:  # a family without prefixes
+                continue
+            prompts = {name: everyone[name]}
+            everyone[name].zero_grad(set_to_none=True)
+            scores = Prompted(zoo.backbone(family.name), prompts).score_ids(ids, ids != 37, [candidates] * 3)
+            scores[:, 0].sum().backward()
+            found.append((scores.detach(), {key: grad.clone() for key, grad in gradients(prompts).items()}))
+    assert len(calls) == len(found) // 2
+    for (scores, gradient), (scores_apart, gradient_apart) in zip(found[::2], found[1::2], strict=True):
+        assert relative_error(scores_apart, scores) <= EXACT
+        assert largest_error(gradient_apart, gradient) <= EXACT
 
 
 @every_family

@@ -30,6 +30,7 @@ METHODS = {
     "rows": PromptTuning(length=LENGTH, init="vocab"),
     "prefix": PrefixTuning(length=LENGTH, hidden=None),
     "appended": PromptTuning(length=LENGTH, init="vocab", placement="append"),
+    "infix": PrefixTuning(length=LENGTH, hidden=None, placement="append"),
 }
 
 
@@ -124,15 +125,32 @@ def test_no_gradient_is_made_of_what_is_frozen(name, method):
     """A gradient of the weights would be as much again."""
     model = model_of(name, method=method)
     passes = cut_passes(model, rows_for(model), 10**6)
+    both, once = products_of(model, passes)
+    assert once < both <= 2 * once
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+@pytest.mark.parametrize(("method", "behind"), [("appended", LENGTH), ("infix", 1)])
+def test_no_gradient_is_made_of_what_stands_before_the_prompt(method, behind, ranked):
+    model = model_of("gpt2", method=method)
+    candidates = ([7, 1], [8, 1]) if ranked else ()
+    rows = [("p0", TrainRow([8] * 30, [7, 1], (), (32 + 2 * ranked, 0), "p0", candidates)) for _ in range(4)]
+    both, once = products_of(model, [rows])
+    positions = 30 + 2 + (LENGTH if method == "appended" else 0)
+    assert once < both <= once * (1 + 1.3 * (behind + 2) / positions)
+
+
+def products_of(model: Prompted, passes: list[list[tuple[str, TrainRow]]]) -> tuple[int, int]:
+    """Operations of the matrices of a step, forward and backward, and forward alone."""
     with FlopCounterMode(display=False) as both:
         backward(model, passes, precision="float32")
-    with FlopCounterMode(display=False) as forward, pytest.MonkeyPatch.context() as patch:
+    with FlopCounterMode(display=False) as once, pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", lambda self: None)
         patch.setattr(torch.autograd, "backward", lambda *given: None)
         backward(model, passes, precision="float32")
-    products = [torch.ops.aten.mm, torch.ops.aten.addmm]
-    total, once = (sum(c.get_flop_counts()["Global"].get(kind, 0) for kind in products) for c in (both, forward))
-    assert once < total <= 2 * once
+    kinds = [torch.ops.aten.mm, torch.ops.aten.addmm]
+    first, second = (sum(c.get_flop_counts()["Global"].get(kind, 0) for kind in kinds) for c in (both, once))
+    return first, second
 
 
 @pytest.mark.parametrize("name", ["gpt2", "t5"])

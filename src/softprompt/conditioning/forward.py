@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
+from softprompt.conditioning import splitting
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, Output, token_losses
 from softprompt.conditioning.padding import last_column_before_next, token_columns
 from softprompt.errors import ShapeError, UnsupportedError
 
-__all__ = ["continue_text", "count_inputs", "decoder_start", "translate"]
+__all__ = ["continue_text", "count_inputs", "decoder_start", "only_kept", "translate"]
 
 
 def count_inputs(mask: Bool[Tensor, "batch seq"], labels: Int[Tensor, "batch seq"] | None) -> Int[Tensor, " batch"]:
@@ -58,6 +59,9 @@ def continue_text(
     if return_logits:
         logits, full = None, _all_logits(backbone, joined, checkpointing)
         chosen, logits = full[kept], _gather_real(full, joined, rows)
+    elif not checkpointing and splitting.pays(backbone, joined):
+        output, wanted = splitting.read_in_two_parts(backbone, joined, kept)
+        chosen, logits = only_kept(output.logits, wanted), None
     else:
         chosen, logits = _kept_logits(backbone, joined.injection, kept, joined.model_inputs, checkpointing), None
     return _with_loss(chosen, targets, row_of, logits)
@@ -133,10 +137,14 @@ def _kept_logits(
     backbone: Backbone, injection: Any, kept: Tensor, inputs: dict[str, Any], checkpointing: bool
 ) -> Tensor:
     """Logits `[kept, vocab]` of the wanted positions; the output head runs on no others where it can be told so."""
-    logits = _call(backbone, injection, kept if backbone.head_is_separable else None, inputs, checkpointing)
-    if logits.shape[:2] == kept.shape:
-        return logits[kept]
-    return logits[0]
+    return only_kept(
+        _call(backbone, injection, kept if backbone.head_is_separable else None, inputs, checkpointing), kept
+    )
+
+
+def only_kept(logits: Tensor, kept: Bool[Tensor, "batch seq"]) -> Float[Tensor, "kept vocab"]:
+    """Logits of the wanted positions, from a head that was told to see no others or could not be told."""
+    return logits[kept] if logits.shape[:2] == kept.shape else logits[0]
 
 
 def _all_logits(backbone: Backbone, joined: Joined, checkpointing: bool) -> Tensor:

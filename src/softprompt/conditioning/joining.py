@@ -78,12 +78,14 @@ class Joined:
         injection: Keys and values for the layers, or None.
         mask: True where a joined column is real, `[batch, joined]`.
         columns: In which joined column each column of the batch stands, `[batch, seq]`; -1 for padding.
+        fixed: How many of a row's first tokens depend on no prompt in a causal model, and predict no target, `[batch]`.
     """
 
     model_inputs: dict[str, Any]
     injection: Injection | None
     mask: Bool[Tensor, "batch joined"]
     columns: Int[Tensor, "batch seq"]
+    fixed: Int[Tensor, " batch"]
 
 
 def join(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, *, side: Side = "right", room: int = 0) -> Joined:
@@ -120,7 +122,8 @@ def join(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, *, side: Si
             lengths = injection.columns.sum(-1, keepdim=True)
             positions = positions + lengths * (positions >= injection.starts[:, None])
         model_inputs["position_ids"] = positions
-    return Joined(model_inputs=model_inputs, injection=injection, mask=mask, columns=columns)
+    fixed = _fixed(inserted, injection, rows)
+    return Joined(model_inputs=model_inputs, injection=injection, mask=mask, columns=columns, fixed=fixed)
 
 
 def record_rows(backbone: Backbone, prompts: Sequence[Tensor], *, checkpointing: bool = False) -> list[KeysValues]:
@@ -210,6 +213,18 @@ def _insert(
         at = at.clamp(min=1)  # behind the token that the classification head reads
     prompt = padded.index_select(0, rows.index % len(padded))  # [batch, prompt, dim]
     return insert_prompt(prompt, mask, embedded, rows.mask, at=at, padding_side=side)
+
+
+def _fixed(inserted: Sequence[Applied | None], injection: Injection | None, rows: Rows) -> Int[Tensor, " batch"]:
+    """How many of a row's first tokens stand before its prompt, or before what predicts its target."""
+    fixed = (rows.inputs - 1).clamp(min=0)
+    if injection is not None:
+        has_any = injection.columns.any(-1)
+        fixed = injection.starts.where(has_any, fixed)
+    if any(inserted):
+        mine = torch.tensor([*(p is not None for p in inserted), False], device=rows.index.device)[rows.index]
+        fixed = _starts(inserted, rows, max(p.length for p in inserted if p is not None))[:, 0].where(mine, fixed)
+    return fixed
 
 
 def _starts(prompts: Sequence[Applied | None], rows: Rows, width: int) -> Int[Tensor, "batch prompt"]:

@@ -12,8 +12,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
-from softprompt.conditioning import generation
-from softprompt.conditioning.forward import decoder_start
+from softprompt.conditioning import generation, splitting
+from softprompt.conditioning.forward import decoder_start, only_kept
 from softprompt.conditioning.joining import Applied, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
@@ -128,10 +128,12 @@ def _score_continuations(
     carried = Carried(injection=joined.injection)
     last = torch.zeros_like(joined.mask)
     last[:, -1] = True
-    kept = last if backbone.head_is_separable else None
-    first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
-    # a head that could not be told runs on every position
-    seen = first.logits[last] if first.logits.shape[:2] == last.shape else first.logits[0]  # [batch, vocab]
+    if splitting.pays(backbone, joined) and splitting.ends_alike(joined):
+        first, last = splitting.read_in_two_parts(backbone, joined, last)
+    else:
+        kept = last if backbone.head_is_separable else None
+        first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
+    seen = only_kept(first.logits, last)  # [batch, vocab]
     logits = seen.repeat_interleave(repeats, dim=0)[:, None]  # [candidates, 1, vocab]
     if labels.shape[1] == 1:
         return logits

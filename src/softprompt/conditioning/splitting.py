@@ -1,0 +1,86 @@
+"""Where prompts stand behind the input of a causal model: what is before them is computed without gradients.
+
+Nothing there depends on a prompt, so nothing there needs a backward pass. The layers' keys and values of the first part
+are all that the second one, prompts and targets, has to know of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from softprompt.backbones import Backbone
+from softprompt.backbones.carrying import Carried
+from softprompt.conditioning.joining import Joined
+
+__all__ = ["ends_alike", "pays", "read_in_two_parts"]
+
+_LEAST_TOKENS = 64
+"""Fewer are not worth a pass of their own."""
+
+
+def pays(backbone: Backbone, joined: Joined) -> bool:
+    """Whether enough stands before all prompts, and only prompts are trained."""
+    if not torch.is_grad_enabled() or int(joined.fixed.min()) < 1 or int(joined.fixed.sum()) < _LEAST_TOKENS:
+        return False
+    return not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+def ends_alike(joined: Joined) -> bool:
+    """Whether what follows is as long in every row, so that the cache of both parts has padding on the left alone."""
+    behind = joined.mask.sum(-1) - joined.fixed
+    return bool((behind == behind[0]).all())
+
+
+def read_in_two_parts(
+    backbone: Backbone, joined: Joined, kept: Bool[Tensor, "batch joined"]
+) -> tuple[Any, Bool[Tensor, "batch second"]]:
+    """The second part's outputs, with a cache of both, and where in it the wanted positions are.
+
+    Args:
+        backbone: A decoder-only model.
+        joined: The batch with its prompts.
+        kept: True where logits are wanted, which must be behind the first part.
+
+    Returns:
+        What the model gives, its logits `[1, kept, vocab]` if its head could be told; and True at wanted positions.
+    """
+    lengths, fixed = joined.mask.sum(-1), joined.fixed
+    order = joined.mask.long().argsort(dim=1, descending=True, stable=True)  # [batch, joined]: real columns first
+    first = int(fixed.max())
+    before = torch.arange(first, device=fixed.device) - (first - fixed)[:, None]  # [batch, first], padded on the left
+    behind = torch.arange(int((lengths - fixed).max()), device=fixed.device) + fixed[:, None]  # [batch, second]
+    seen, following = before >= 0, behind < lengths[:, None]
+    at_first = order.gather(1, before.clamp(min=0))
+    at_second = order.gather(1, behind.clamp(max=order.shape[1] - 1))
+    nowhere = torch.zeros_like(seen)
+    nowhere[:, -1:] = True
+    with torch.no_grad():
+        start = backbone.call(
+            Carried(injection=joined.injection, kept=nowhere if backbone.head_is_separable else None),
+            use_cache=True,
+            **_taken(joined.model_inputs, at_first),
+            attention_mask=seen.long(),
+        )
+    wanted = kept.gather(1, at_second) & following
+    output = backbone.call(
+        Carried(injection=joined.injection, kept=wanted if backbone.head_is_separable else None),
+        use_cache=True,
+        past_key_values=start.past_key_values,
+        **_taken(joined.model_inputs, at_second),
+        attention_mask=torch.cat([seen, following], dim=1).long(),
+    )
+    return output, wanted
+
+
+def _taken(model_inputs: dict[str, Any], columns: Int[Tensor, "batch part"]) -> dict[str, Any]:
+    """Some columns of what the model reads, but for the mask."""
+    parts = {}
+    for name, whole in model_inputs.items():
+        if name != "attention_mask":
+            index = columns if whole.dim() == 2 else columns[:, :, None].expand(-1, -1, whole.shape[2])
+            parts[name] = whole.gather(1, index)
+    return parts
