@@ -32,6 +32,10 @@ class Plan:
     quick: bool
     peers: bool
 
+    def rows(self, batch: int) -> int:
+        """Rows of a batch; half of them where that is enough."""
+        return batch // 2 if self.quick else batch
+
     def shapes(self, names: Sequence[str]) -> tuple[str, ...]:
         """The shapes to measure; the small one alone where that is enough."""
         return tuple(names[:1] if self.quick else names)
@@ -87,10 +91,14 @@ def compare(
     goals: Mapping[str, float] | None = None,
     x: float | None = None,
 ) -> Line:
-    """Do the same in several ways, in turn, and the first one's matrix products by themselves."""
+    """Do the same in several ways, in turn, and the first one's matrix products by themselves.
+
+    Before that, each is done once while its products are counted.
+    """
     products = {way: count_products(work) for way, work in ways.items()}
     base = next(iter(ways))
     alone = replay(products[base], torch.float32, torch.device("cpu"))
+    alone()
     return Line(
         case=case,
         shape=shape,

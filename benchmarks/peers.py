@@ -16,6 +16,9 @@ from benchmarks.shapes import build_shape
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
+from softprompt.inference.batching import BatchLimits, run_batches
+from softprompt.inference.dividing import start_cost
+from softprompt.inference.queries import EncodedQuery
 from softprompt.prompts.registry import Method
 from softprompt.training.data import TrainRow
 from softprompt.training.step import backward_in_memory
@@ -65,11 +68,36 @@ class Ours:
         return losses
 
     def score(self, rows: Sequence[TrainRow], labels: Sequence[list[int]]) -> Tensor:
-        """Log-probabilities of labels, `[batch, labels]`."""
-        ids, mask, marks = collate_inputs(self.backbone, [EncodedInput(row.input, row.marks) for row in rows])
-        with torch.no_grad():
-            names = [row.prompt for row in rows]
-            return self.model.score_ids(ids, mask, [list(labels)] * len(rows), prompts=names, marks=marks)
+        """Log-probabilities of labels, `[batch, labels]`, in one batch."""
+        return self._score([EncodedInput(row.input, row.marks) for row in rows], [row.prompt for row in rows], labels)
+
+    @torch.no_grad()
+    def _score(
+        self, inputs: Sequence[EncodedInput], prompts: Sequence[str | None], labels: Sequence[list[int]]
+    ) -> Tensor:
+        ids, mask, marks = collate_inputs(self.backbone, inputs)
+        return self.model.score_ids(ids, mask, [list(labels)] * len(inputs), prompts=prompts, marks=marks)
+
+    def answer(self, rows: Sequence[TrainRow], labels: Sequence[list[int]]) -> list[Tensor]:
+        """Log-probabilities of labels, in the batches that inference makes of requests."""
+        limits, start = BatchLimits(), start_cost(self.backbone.device)
+        return run_batches(
+            [self._request(row, labels) for row in rows],
+            lambda batch: list(self._score([one.input for one in batch], [one.prompt for one in batch], labels)),
+            limits=limits,
+            start=start,
+        )
+
+    def _request(self, row: TrainRow, labels: Sequence[list[int]]) -> EncodedQuery:
+        room = max(map(len, labels))
+        return EncodedQuery(
+            input=EncodedInput(row.input, row.marks),
+            prompt=row.prompt,
+            tokens=len(row.input) + room,
+            room=room,
+            targets=labels,
+            candidates=(),
+        )
 
     def generate(self, rows: Sequence[TrainRow], tokens: int) -> Tensor:
         """So many tokens behind each row."""

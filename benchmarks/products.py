@@ -73,4 +73,5 @@ def replay(products: Products, dtype: torch.dtype, device: torch.device) -> Call
 def make_factor(layout: Layout, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Random numbers in a layout."""
     size, strides = layout
-    return torch.empty_strided(size, strides, dtype=dtype, device=device).normal_()
+    held = 1 + sum((count - 1) * stride for count, stride in zip(size, strides, strict=True))
+    return torch.randn(held, dtype=dtype, device=device).as_strided(size, strides)

@@ -38,9 +38,7 @@ def timed_s(work: Callable[[], object], *, times: int = 1) -> float:
 
 
 def alternate(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each in every round, after one that does not count; every other round goes backwards."""
-    for work in works.values():
-        timed_s(work)
+    """Seconds of each in every round; every other round goes backwards. What has to warm up did so before."""
     gc.collect()
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for index in range(rounds):

@@ -19,11 +19,11 @@ _SIZES = ((16, 16), (8, 1), (64, 1), (8, 8), (64, 8), (8, 64), (64, 64))
 
 def generation(plan: Plan) -> Iterator[Line]:
     """Greedy generation without an early end."""
-    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS)):
+    for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
         ours = Ours(shape, [METHODS["prompt tuning"](100)])
         theirs = Peft(shape, ours.model.prompts[TASK]) if plan.peers else None
         for tokens, batch in _SIZES[:1] if plan.quick else _SIZES:
-            rows = make_rows(draw_lengths("sentences", batch), ours.backbone.spec, prompt=TASK)
+            rows = make_rows(draw_lengths("sentences", plan.rows(batch)), ours.backbone.spec, prompt=TASK)
             ways: dict[str, Callable[[], object]] = {OURS: partial(ours.generate, rows, tokens)}
             if theirs is not None:
                 ways[DEFAULT] = partial(theirs.generate, rows, tokens)
@@ -32,6 +32,6 @@ def generation(plan: Plan) -> Iterator[Line]:
                 plan,
                 case="generation",
                 shape=shape,
-                setting=f"{tokens} tokens, length 100, sentences, batch {batch}",
-                goals={DEFAULT: 1.7} if (tokens, batch) == (16, 16) and shape in DECODERS else {},
+                setting=f"{tokens} tokens, length 100, sentences, batch {plan.rows(batch)}",
+                goals={DEFAULT: 1.7} if (tokens, batch) == (16, 16) and shape in DECODERS and not plan.quick else {},
             )

@@ -24,19 +24,21 @@ def scoring(plan: Plan) -> Iterator[Line]:
 
 
 def classification(plan: Plan) -> Iterator[Line]:
-    """The likeliest of ten labels."""
-    yield from _labelled(plan, "classification", labels=10)
+    """The likeliest of ten labels, or of five."""
+    yield from _labelled(plan, "classification", labels=5 if plan.quick else 10)
 
 
 def _labelled(plan: Plan, case: str, *, labels: int) -> Iterator[Line]:
-    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS)):
+    for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
         yield _line(plan, shape, case, labels)
 
 
 def _line(plan: Plan, shape: str, case: str, labels: int) -> Line:
     ours = Ours(shape, [METHODS["prompt tuning"](100)])
     said = _labels(labels, ours.backbone.spec.vocab)
-    rows = make_rows(draw_lengths("sentences", _BATCH if plan.quick else _ROWS), ours.backbone.spec, prompt=TASK)
+    rows = make_rows(
+        draw_lengths("sentences", plan.rows(_BATCH) if plan.quick else _ROWS), ours.backbone.spec, prompt=TASK
+    )
     shuffled = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     ordered = sorted(rows, key=lambda row: len(row.input))
     grouped = [ordered[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
@@ -52,7 +54,7 @@ def _line(plan: Plan, shape: str, case: str, labels: int) -> Line:
         plan,
         case=case,
         shape=shape,
-        setting=f"{labels} labels of 2 tokens, length 100, sentences, {len(rows)} rows, batch {_BATCH}",
+        setting=f"{labels} labels of 2 tokens, length 100, sentences, {len(rows)} rows, batch {plan.rows(_BATCH)}",
         goals={} if goal is None else {DEFAULT: goal},
     )
 

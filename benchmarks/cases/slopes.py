@@ -24,18 +24,19 @@ AXES = {
 
 def slopes(plan: Plan) -> Iterator[Line]:
     """A training step by each length and by its rows, and what is done together by how much it is."""
-    for shape in (DECODERS[0], ENCODER_DECODERS[0]):
+    for shape in (DECODERS[0], *(() if plan.quick else ENCODER_DECODERS[:1])):
+        rows = draw_lengths("sentences", plan.rows(16))
         for length in (8, 100) if plan.quick else (1, 8, 20, 50, 100, 200):
-            yield _step(plan, shape, "prompt", length, length=length, lengths=draw_lengths("sentences", 16))
-        for scale in (1, 8) if plan.quick else (0.5, 1, 2, 4, 8, 12):
-            scaled = [(max(1, round(before * scale)), after) for before, after in draw_lengths("sentences", 16)]
+            yield _step(plan, shape, "prompt", length, length=length, lengths=rows)
+        for scale in (1, 2) if plan.quick else (0.5, 1, 2, 4, 8, 12):
+            scaled = [(max(1, round(before * scale)), after) for before, after in rows]
             mean = sum(before for before, _ in scaled) / len(scaled)
             yield _step(plan, shape, "input", mean, length=100, lengths=scaled)
-        for batch in (1, 16) if plan.quick else (1, 2, 4, 8, 16, 32, 64):
+        for batch in (1, 8) if plan.quick else (1, 2, 4, 8, 16, 32, 64):
             yield _step(plan, shape, "batch", batch, length=100, lengths=draw_lengths("sentences", batch))
         for count in (1, 4) if plan.quick else (1, 2, 4, 8, 16):
             yield runs_at_once(plan, shape, 20, count, case="slopes: runs")
-        for count in (1, 16) if plan.quick else (1, 4, 16, 32, 64):
+        for count in (1, 8) if plan.quick else (1, 4, 16, 32, 64):
             yield mixed_batch(plan, shape, count, case="slopes: tasks")
 
 
@@ -43,7 +44,7 @@ def _step(plan: Plan, shape: str, axis: str, x: float, *, length: int, lengths: 
     ours = Ours(shape, [METHODS["prompt tuning"](length)])
     rows = make_rows(lengths, ours.backbone.spec, prompt=TASK)
     ways: dict[str, Callable[[], object]] = {OURS: lambda: ours.step({TASK: rows})}
-    if plan.peers:
+    if plan.peers and not plan.quick:
         theirs = Peft(shape, ours.model.prompts[TASK])
         ways[DEFAULT] = lambda: theirs.step(rows, best=False)
     setting = f"a training step of {len(rows)} sentences, {x:.0f} {AXES[axis]}"

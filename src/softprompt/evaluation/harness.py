@@ -19,6 +19,7 @@ from softprompt.conditioning.texts import EncodedInput
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError
 from softprompt.inference import BatchLimits
 from softprompt.inference.batching import run_batches
+from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery, collate
 from softprompt.prompts import SoftPrompt
 
@@ -165,7 +166,7 @@ class HarnessModel(_models.TemplateLM):  # type: ignore[name-defined]
         return list(zip(scores[:, 0].tolist(), greedy[:, 0].tolist(), strict=True))
 
     def _run(self, rows: Sequence[EncodedQuery], call: Callable[[Sequence[EncodedQuery]], list[R]]) -> list[R]:
-        return run_batches(rows, call, limits=self._limits)
+        return run_batches(rows, call, limits=self._limits, start=start_cost(self.backbone.device))
 
     def _row(self, context: list[int], continuation: list[int], *, room: int | None = None) -> EncodedQuery:
         """A context, without its beginning where it is too long, and what follows it."""

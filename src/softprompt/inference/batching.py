@@ -13,6 +13,7 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
 from softprompt.errors import ConfigError
+from softprompt.inference.dividing import divide
 from softprompt.inference.queries import EncodedQuery, Query
 
 __all__ = ["BatchLimits", "Progress", "by_windows", "plan_batches", "run_batches"]
@@ -47,26 +48,28 @@ class BatchLimits:
                 raise ConfigError(f"A batch's limit of {name} is {value}; give at least 1.")
 
 
-def plan_batches(rows: Sequence[EncodedQuery], waiting: Iterable[int], limits: BatchLimits) -> list[list[int]]:
+def plan_batches(
+    rows: Sequence[EncodedQuery], waiting: Iterable[int], limits: BatchLimits, *, start: int
+) -> list[list[int]]:
     """Put rows of one group and of similar length together, the longest first.
 
     Args:
         rows: All rows.
         waiting: Indices of the rows to plan for.
         limits: How large a batch may be.
+        start: What a pass through the model costs beside its tokens, in tokens: how much padding is worth one less.
 
     Returns:
         Indices by batch: each of `waiting` once.
     """
     order = sorted(waiting, key=lambda index: (rows[index].group, -rows[index].tokens))
     batches: list[list[int]] = []
-    for index in order:
-        first = rows[batches[-1][0]] if batches else None
-        fits = first is not None and first.group == rows[index].group and len(batches[-1]) < limits.rows
-        if first is not None and fits and first.tokens * (len(batches[-1]) + 1) <= limits.tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
+    for _, alike in itertools.groupby(order, key=lambda index: rows[index].group):
+        some = list(alike)
+        cost = start * rows[some[0]].passes
+        sizes = divide([(rows[index].tokens, 0) for index in some], tokens=limits.tokens, rows=limits.rows, cost=cost)
+        left = iter(some)
+        batches += [list(itertools.islice(left, size)) for size in sizes]
     return batches
 
 
@@ -75,6 +78,7 @@ def run_batches(
     call: Callable[[Sequence[EncodedQuery]], Sequence[R]],
     *,
     limits: BatchLimits,
+    start: int,
     progress: Progress | None = None,
 ) -> list[R]:
     """Call a function batch by batch, and put its results in the rows' order.
@@ -85,17 +89,18 @@ def run_batches(
         rows: The rows.
         call: From a batch's rows to one result each.
         limits: How large a batch may be.
+        start: As in `plan_batches`.
         progress: Called after each batch.
     """
     results: dict[int, R] = {}
-    batches = deque(plan_batches(rows, range(len(rows)), limits))
+    batches = deque(plan_batches(rows, range(len(rows)), limits, start=start))
     while batches:
         batch = batches.popleft()
         answers = _answers(call, [rows[index] for index in batch])
         if answers is None:
             limits = replace(limits, tokens=max(1, rows[batch[0]].tokens * len(batch) // 2))
             log.warning("Out of memory with %d rows; going on with %d tokens a batch.", len(batch), limits.tokens)
-            batches = deque(plan_batches(rows, itertools.chain(batch, *batches), limits))
+            batches = deque(plan_batches(rows, itertools.chain(batch, *batches), limits, start=start))
             continue
         results.update(zip(batch, answers, strict=True))
         if progress is not None:
@@ -109,6 +114,7 @@ def by_windows(
     call: Callable[[Sequence[EncodedQuery]], Sequence[R]],
     *,
     limits: BatchLimits | None,
+    start: int,
     window: int | None,
     progress: Progress | None,
 ) -> Iterator[R]:
@@ -119,6 +125,7 @@ def by_windows(
         encode: Tokenizes a window's queries.
         call: As in `run_batches`, and so are the limits and the progress.
         limits: None takes the default ones.
+        start: As in `plan_batches`.
         window: Queries in a window; None takes all.
         progress: Called after each batch.
 
@@ -129,7 +136,7 @@ def by_windows(
         raise ConfigError(f"window={window}: expected at least 1 query, or None for all.")
     waiting = iter(queries)
     while some := list(itertools.islice(waiting, window)):
-        yield from run_batches(encode(some), call, limits=limits or BatchLimits(), progress=progress)
+        yield from run_batches(encode(some), call, limits=limits or BatchLimits(), start=start, progress=progress)
 
 
 def _answers(call: Callable[[Sequence[EncodedQuery]], Sequence[R]], rows: Sequence[EncodedQuery]) -> Sequence[R] | None:

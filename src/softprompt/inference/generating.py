@@ -11,6 +11,7 @@ import torch
 from softprompt.conditioning import Prompted, generation
 from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate
 
 __all__ = ["predict_texts"]
@@ -55,7 +56,8 @@ def predict_texts(
     settings = {"do_sample": False, "num_beams": 1, **options}
     call = functools.partial(_read, model) if reads else functools.partial(_generate, model, settings)
     encode = functools.partial(encode_to_generate, model)
-    return by_windows(queries, encode, call, limits=limits, window=window, progress=progress)
+    start = start_cost(model.backbone.device)
+    return by_windows(queries, encode, call, limits=limits, start=start, window=window, progress=progress)
 
 
 def _generate(model: Prompted, options: dict[str, Any], rows: Sequence[EncodedQuery]) -> list[str]:

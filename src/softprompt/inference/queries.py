@@ -90,6 +90,11 @@ class EncodedQuery:
         """What rows of a batch must share, so that a row gets in it what it would get alone."""
         return self.room, len(self.targets)
 
+    @property
+    def passes(self) -> int:
+        """How many times the model is called for it: for every token that is generated, or for input and candidates."""
+        return 2 if self.targets else max(1, self.room)
+
 
 def make_queries(
     model: Prompted,

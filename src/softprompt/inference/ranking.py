@@ -15,6 +15,7 @@ from torch import Tensor
 from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank
 
 __all__ = ["Choice", "calibrated", "classify"]
@@ -67,7 +68,8 @@ def classify(
     """
     call = functools.partial(_choose, model)
     encode = functools.partial(encode_to_rank, model)
-    return by_windows(queries, encode, call, limits=limits, window=window, progress=progress)
+    start = start_cost(model.backbone.device)
+    return by_windows(queries, encode, call, limits=limits, start=start, window=window, progress=progress)
 
 
 def calibrated(choice: Choice, without_content: Sequence[Choice]) -> Choice:

@@ -24,16 +24,15 @@ from softprompt.conditioning.places import find_places
 from softprompt.conditioning.scoring import encode as encode_candidates
 from softprompt.conditioning.texts import RenderedInput, encode_inputs, encode_targets, render_input
 from softprompt.errors import DataError, LengthError
+from softprompt.inference.dividing import Width
 from softprompt.tasks import Example, Task
 from softprompt.training.run import Run
 
-__all__ = ["Batches", "TrainRow", "Width", "collate", "cut", "digest", "encode_rows", "padded_tokens"]
+__all__ = ["Batches", "TrainRow", "collate", "cut", "digest", "encode_rows", "padded_tokens"]
 
 _WINDOW_BATCHES = 50
 
 T = TypeVar("T")
-Width = tuple[int, int]
-"""Columns that a row takes up in the model's input, and in the target where a decoder of its own reads it."""
 
 
 @dataclass(frozen=True, slots=True)

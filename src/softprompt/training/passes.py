@@ -7,16 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from softprompt.conditioning import Prompted
-from softprompt.training.data import TrainRow, Width
+from softprompt.inference.dividing import Width, divide, start_cost
+from softprompt.training.data import TrainRow
 
-__all__ = ["NamedRow", "cut_passes", "divide", "widths"]
+__all__ = ["NamedRow", "cut_passes", "widths"]
 
 NamedRow = tuple[str, TrainRow]
 """A row with the name of its run."""
-
-_PASS_COSTS = {"cpu": 64}
-_LAUNCHED = 2048
-"""What starting a pass costs, in tokens that could go through the backbone instead: an accelerator waits longer."""
 
 
 def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
@@ -25,7 +22,7 @@ def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> l
     Rows that are ranked share a pass with those of as many and as long candidates, so that none needs more room in
     company than alone.
     """
-    cost = _PASS_COSTS.get(model.backbone.device.type, _LAUNCHED)
+    cost = start_cost(model.backbone.device)
     passes: list[list[NamedRow]] = []
     for ranking in sorted({row.ranking for _, row in rows}):
         alike = [named for named in rows if named[1].ranking == ranking]
@@ -34,40 +31,6 @@ def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> l
         named = iter(one for one, _ in wide)
         passes += [[next(named) for _ in range(size)] for size in sizes]
     return passes
-
-
-def divide(widths: Sequence[Width], *, tokens: int, cost: int) -> list[int]:
-    """Cut a list of rows where it costs least, padding and the start of each pass together.
-
-    Args:
-        widths: Of the rows, in order; like ones side by side waste least.
-        tokens: Most tokens of a pass, padding included. A single row may be larger.
-        cost: What a pass costs beside its tokens, in tokens.
-
-    Returns:
-        How many rows each pass has, in order.
-    """
-    least = [0]  # of the first rows, by their number
-    begins = [0]  # where the last pass of that division begins
-    for end in range(1, len(widths) + 1):
-        best, begin = None, end - 1
-        first, second = 0, 0
-        for start in range(end - 1, -1, -1):
-            first, second = max(first, widths[start][0]), max(second, widths[start][1])
-            size = (end - start) * (first + second)
-            if size > tokens and start < end - 1:
-                break
-            if best is None or least[start] + size < best:
-                best, begin = least[start] + size, start
-        assert best is not None
-        least.append(best + cost)
-        begins.append(begin)
-    sizes: list[int] = []
-    end = len(widths)
-    while end:
-        sizes.append(end - begins[end])
-        end = begins[end]
-    return sizes[::-1]
 
 
 @torch.no_grad()

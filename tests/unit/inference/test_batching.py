@@ -27,7 +27,7 @@ LIMITS = st.fixed_dictionaries({"rows": st.integers(1, 10), "tokens": st.integer
 @given(SIZES, LIMITS)
 def test_a_plan_holds_each_row_once_within_the_limits(sizes, limits):
     rows, limits = [row(*size) for size in sizes], BatchLimits(**limits)
-    plan = plan_batches(rows, range(len(rows)), limits)
+    plan = plan_batches(rows, range(len(rows)), limits, start=4)
     assert sorted(itertools.chain.from_iterable(plan)) == list(range(len(rows)))
     for batch in plan:
         widest = max(rows[index].tokens for index in batch)
@@ -39,18 +39,31 @@ def test_a_plan_holds_each_row_once_within_the_limits(sizes, limits):
 
 def test_similar_lengths_share_batches():
     rows = [row(tokens) for tokens in (9, 1, 8, 2)]
-    assert plan_batches(rows, range(4), BatchLimits(rows=2)) == [[0, 2], [3, 1]]
+    assert plan_batches(rows, range(4), BatchLimits(rows=2), start=4) == [[0, 2], [3, 1]]
 
 
 def test_a_batch_is_as_full_as_the_limits_allow():
-    assert [len(batch) for batch in plan_batches([row(10)] * 7, range(7), BatchLimits(tokens=39))] == [3, 3, 1]
+    assert [len(batch) for batch in plan_batches([row(10)] * 7, range(7), BatchLimits(tokens=39), start=4)] == [3, 3, 1]
+
+
+def test_rows_that_differ_share_a_batch_only_where_that_costs_less_than_another_pass():
+    def sizes(start: int, room: int = 0) -> list[int]:
+        rows = [row(tokens, room) for tokens in (60, 10, 10, 10)]
+        return [len(batch) for batch in plan_batches(rows, range(4), BatchLimits(), start=start)]
+
+    assert sizes(start=140) == [1, 3]
+    assert sizes(start=160) == [4]
+    assert sizes(start=20, room=7) == [1, 3]  # each token that is generated is a pass of its own
+    assert sizes(start=20, room=8) == [4]
 
 
 @given(SIZES, LIMITS)
 def test_results_come_in_the_rows_order(sizes, limits):
     rows, limits = [row(*size) for size in sizes], BatchLimits(**limits)
     done: list[int] = []
-    results = run_batches(rows, lambda batch: [one.input.ids[0] for one in batch], limits=limits, progress=done.append)
+    results = run_batches(
+        rows, lambda batch: [one.input.ids[0] for one in batch], limits=limits, start=4, progress=done.append
+    )
     assert results == [one.tokens for one in rows]
     assert sum(done) == len(rows)
 
@@ -65,7 +78,7 @@ def test_running_out_of_memory_halves_this_and_all_further_batches(caplog):
         return [one.input.ids[0] for one in batch]
 
     with caplog.at_level(logging.WARNING, logger="softprompt"):
-        results = run_batches([row(tokens) for tokens in [10] * 32], call, limits=BatchLimits(rows=16))
+        results = run_batches([row(tokens) for tokens in [10] * 32], call, limits=BatchLimits(rows=16), start=4)
     assert results == [10] * 32
     assert sizes == [16, 8, *[4] * 8]
     assert caplog.messages[-1] == "Out of memory with 8 rows; going on with 40 tokens a batch."
@@ -86,7 +99,7 @@ def test_other_failures_are_not_swallowed(message, rows):
         raise RuntimeError(message)
 
     with pytest.raises(RuntimeError, match=message):
-        run_batches([row(5)] * rows, call, limits=BatchLimits())
+        run_batches([row(5)] * rows, call, limits=BatchLimits(), start=4)
     assert calls == [rows]
 
 
@@ -103,6 +116,7 @@ def test_windows_read_no_further_than_needed():
         lambda some: [row(9 - int(query.input)) for query in some],
         lambda batch: [one.tokens for one in batch],
         limits=None,
+        start=4,
         window=3,
         progress=None,
     )
@@ -119,4 +133,4 @@ def test_limits_are_positive(limits, message):
 
 def test_a_window_is_positive():
     with pytest.raises(ConfigError, match="window=0"):
-        list(by_windows([], list, list, limits=None, window=0, progress=None))
+        list(by_windows([], list, list, limits=None, start=4, window=0, progress=None))

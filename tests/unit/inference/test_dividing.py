@@ -1,4 +1,4 @@
-"""How the rows of a step are divided into passes."""
+"""How rows are divided into batches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softprompt.inference.dividing import divide
 from softprompt.training.data import Width, cut, padded_tokens
-from softprompt.training.passes import divide
 
 WIDTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)), min_size=1, max_size=9).map(
     lambda widths: sorted(widths, key=sum)
