@@ -21,6 +21,7 @@ def generation(plan: Plan) -> Iterator[Line]:
     """Greedy generation without an early end."""
     for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
         ours = Ours(shape, [METHODS["prompt tuning"](100)])
+        ours.model.compile()
         theirs = Peft(shape, ours.model.prompts[TASK]) if plan.peers else None
         for tokens, batch in _SIZES[:1] if plan.quick else _SIZES:
             rows = make_rows(draw_lengths("sentences", plan.rows(batch)), ours.backbone.spec, prompt=TASK)

@@ -35,6 +35,7 @@ def _labelled(plan: Plan, case: str, *, labels: int) -> Iterator[Line]:
 
 def _line(plan: Plan, shape: str, case: str, labels: int) -> Line:
     ours = Ours(shape, [METHODS["prompt tuning"](100)])
+    ours.model.compile()
     said = _labels(labels, ours.backbone.spec.vocab)
     rows = make_rows(
         draw_lengths("sentences", plan.rows(_BATCH) if plan.quick else _ROWS), ours.backbone.spec, prompt=TASK

@@ -24,6 +24,7 @@ def mixed(plan: Plan) -> Iterator[Line]:
 def mixed_batch(plan: Plan, shape: str, count: int, *, case: str = "tasks") -> Line:
     """A request to each of so many tasks, answered together and one by one."""
     ours = Ours(shape, [METHODS["prompt tuning"](20 if index % 2 else 100) for index in range(count)])
+    ours.model.compile()
     rows = [
         make_rows([length], ours.backbone.spec, prompt=Ours.name_of(index), seed=index)[0]
         for index, length in enumerate(draw_lengths("sentences", count))

@@ -158,18 +158,20 @@ def test_scores_read_the_input_once_and_no_prompt(name):
     """A prompt is compiled once; in an encoder it stands among the row."""
     model = model_of(name)
     ids, mask, marks = collate_inputs(model.backbone, [EncodedInput([8] * before, ()) for before in INPUTS])
-    labels = [[7, 1], [8, 1], [9, 1]]
+    labels = [[7, 1], [8, 9, 10, 1], [9, 1]]
     with torch.no_grad():
         model.compile()
         with watched(model.backbone) as seen:
             model.score_ids(ids, mask, [labels] * len(INPUTS), prompts="p0", marks=marks)
-    rows = len(INPUTS)
-    if name == "gpt2":
-        assert seen["layers"] == rows * max(INPUTS) + rows * len(labels)
+    rows, longest = len(INPUTS), max(map(len, labels))
+    if name == "gpt2":  # all candidates stand in one row, and none is padded
+        further = rows * sum(len(label) - 1 for label in labels)
+        assert seen["layers"] == rows * max(INPUTS) + further
     else:
+        further = rows * len(labels) * (longest - 1)
         assert seen["encoder"] == rows * (LENGTH + max(INPUTS))
-        assert seen["decoder"] == rows + rows * len(labels)
-    assert seen["head"] == rows + rows * len(labels)
+        assert seen["decoder"] == rows + further
+    assert seen["head"] == rows + further
 
 
 def test_generation_reads_no_prompt():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers.masking_utils import sdpa_mask
 
@@ -31,12 +31,16 @@ def joint_mask(
     stock = dict(options, batch_size=batch_size, q_length=q_length, kv_length=kv_length, q_offset=q_offset)
     stock.update(attention_mask=attention_mask, local_size=local_size)
     load = carried()
-    if load is None or load.injection is None:
+    if load is None or (load.injection is None and load.branches is None):
         return sdpa_mask(**stock)
     if load.trace is not None and local_size is not None:
         load.trace.windows.append((local_size, options["mask_function"]))
     own = sdpa_mask(**{**stock, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
     assert own is not None
+    if load.branches is not None:
+        own = _apart(own, load.branches.to(own.device))
+    if load.injection is None:
+        return own
     injection = load.injection
     columns = repeat_rows(injection.columns, batch_size).to(own.device)[:, None, None, :]  # [batch, 1, 1, prompt]
     if not injection.causal:
@@ -56,6 +60,13 @@ def joint_mask(
             keys = keys + lengths * (keys >= starts)
             own = own & (queries[:, :, None] - keys[:, None, :] < local_size)[:, None]
     return torch.cat([front.expand(-1, own.shape[1], -1, -1), own], dim=-1)
+
+
+def _apart(own: Bool[Tensor, "batch 1 seq total"], branches: Int[Tensor, "batch seq"]) -> Tensor:
+    """Hide the last positions, those of this call, from those of another branch."""
+    before = own.shape[-1] - branches.shape[1]
+    same = (branches[:, :, None] == branches[:, None, :])[:, None]
+    return torch.cat([own[..., :before].expand(same.shape[0], -1, -1, -1), own[..., before:] & same], dim=-1)
 
 
 def additive_mask(*, dtype: torch.dtype = torch.float32, **options: Any) -> Tensor | None:

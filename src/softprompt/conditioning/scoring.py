@@ -14,7 +14,7 @@ from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
 from softprompt.conditioning import generation, splitting
 from softprompt.conditioning.forward import decoder_start, only_kept
-from softprompt.conditioning.joining import Applied, Rows, check_target, join
+from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.texts import RenderedInput, encode_targets, follows_directly
@@ -125,7 +125,6 @@ def _score_continuations(
 ) -> Tensor:
     """A decoder-only model: the input runs once per row, and its cache serves all candidates."""
     joined = join(backbone, prompts, rows, side="left", room=labels.shape[1])
-    carried = Carried(injection=joined.injection)
     last = torch.zeros_like(joined.mask)
     last[:, -1] = True
     if splitting.pays(backbone, joined) and splitting.ends_alike(joined):
@@ -138,6 +137,9 @@ def _score_continuations(
     if labels.shape[1] == 1:
         return logits
     past = first.past_key_values
+    if repeats > 1 and _may_branch(backbone, past):
+        following = _score_branches(backbone, joined, past, labels, repeats)
+        return torch.cat([logits, following], dim=1)
     past.batch_repeat_interleave(repeats)
     ids, real = labels.clamp(min=0)[:, :-1], (labels != IGNORED)[:, :-1]
     mask = joined.model_inputs["attention_mask"].repeat_interleave(repeats, dim=0)
@@ -149,5 +151,44 @@ def _score_continuations(
     if "position_ids" in joined.model_inputs:
         ends = joined.model_inputs["position_ids"][:, -1:].repeat_interleave(repeats, dim=0)
         inputs["position_ids"] = ends + 1 + torch.arange(ids.shape[1], device=ids.device)
-    following = backbone.call(carried, use_cache=True, **inputs).logits  # [candidates, target-1, vocab]
+    following = backbone.call(Carried(injection=joined.injection), use_cache=True, **inputs).logits
     return torch.cat([logits, following], dim=1)
+
+
+def _may_branch(backbone: Backbone, past: Any) -> bool:
+    """Whether a row's candidates can stand side by side behind one cache: positions and masks are all that orders them.
+
+    A window counts columns, and candidates side by side have more of these than positions.
+    """
+    layers = getattr(past, "layers", None)
+    known = layers is not None and not any(getattr(layer, "is_sliding", True) for layer in layers)
+    return bool(backbone.sites) and backbone.takes_positions and known
+
+
+def _score_branches(
+    backbone: Backbone, joined: Joined, past: Any, labels: Int[Tensor, "candidates target"], repeats: int
+) -> Tensor:
+    """Logits `[candidates, target-1, vocab]` behind all but each candidate's last token; no cache is copied."""
+    batch = joined.mask.shape[0]
+    read = (labels != IGNORED)[:, 1:].reshape(batch, -1)  # [batch, candidates*(target-1)]: what has a successor
+    width = labels.shape[1] - 1
+    order = read.long().argsort(dim=1, descending=True, stable=True)[:, : int(read.sum(-1).max())]  # [batch, packed]
+    real = read.gather(1, order)
+    ends = joined.model_inputs["position_ids"][:, -1:]
+    output = backbone.call(
+        Carried(
+            injection=joined.injection,
+            kept=real if backbone.head_is_separable else None,
+            branches=(order // width).where(real, -1),
+        ),
+        use_cache=True,
+        input_ids=labels.clamp(min=0)[:, :-1].reshape(batch, -1).gather(1, order),
+        position_ids=ends + 1 + order % width,
+        attention_mask=torch.cat([joined.model_inputs["attention_mask"], real.long()], dim=1),
+        past_key_values=past,
+    )
+    chosen = only_kept(output.logits, real)  # [real, vocab]
+    row_of, place = real.nonzero(as_tuple=True)
+    spread = chosen.new_zeros(batch * read.shape[1], chosen.shape[1])
+    spread = spread.index_copy(0, row_of * read.shape[1] + order[row_of, place], chosen)
+    return spread.view(len(labels), width, -1)
