@@ -70,6 +70,19 @@ def test_a_candidate_is_scored_beside_others_as_alone(family):
     check_together_as_alone(Prompted(zoo.backbone(family.name), batches.prompts(family)))
 
 
+@SCORERS
+def test_equal_candidates_score_equally_and_cost_one(family):
+    model = Prompted(zoo.backbone(family.name), batches.prompts(family))
+    ids = torch.tensor([[7, 9, 11, 8], [12, 6, 9, 10]])
+    targets = [[[8, 9, 7], [8, 9, 7], [10, 6]], [[10, 6], [8, 9, 7], [10, 6]]]
+    scores, greedy = model.judge_ids(ids, torch.ones_like(ids), targets, prompts="short")
+    assert scores[0, 0] == scores[0, 1] != scores[0, 2]
+    assert scores[1, 0] == scores[1, 2] != scores[1, 1]
+    assert greedy.shape == (2, 3)
+    apart = model.score_ids(ids, torch.ones_like(ids), [row[1:] for row in targets], prompts="short")
+    assert scores[:, 1:].allclose(apart, rtol=1e-5)
+
+
 def test_candidates_may_begin_apart(monkeypatch):
     """mBART's decoder begins with its target's last token."""
     family = zoo.BY_NAME["t5"]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from softprompt.backbones import adapters, loading
+from softprompt.backbones import adapters, loading, quantization
 from softprompt.backbones.attention import KERNELS, keep_positions, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
@@ -45,6 +45,7 @@ class Backbone:
         classifies: Whether it is an encoder with a head over classes, trained or not.
         has_untrained_head: Whether it is an encoder without a classification head that knows anything, so that every
             prompt must bring a head.
+        quantized: How its weights are kept, if in fewer bits; None otherwise.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Backbone:
         injectable = _set_attention(model)
         seen = observe(model, injectable=injectable)
         self.spec: BackboneSpec = seen.spec
+        self.quantized: str | None = None
         self.classifies: bool = self.spec.kind == "encoder-only" and classifies(model)
         self.has_untrained_head = has_untrained_head or (self.spec.kind == "encoder-only" and not self.classifies)
         self.sites: Mapping[nn.Module, Site] = seen.sites
@@ -80,6 +82,7 @@ class Backbone:
         dtype: str | torch.dtype = "auto",
         device: str | torch.device = "auto",
         attention: str | None = None,
+        quantize: str | None = None,
         classes: int | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
@@ -92,6 +95,8 @@ class Backbone:
             dtype: A torch dtype or its name; `auto` takes the checkpoint's own.
             device: A torch device; `auto` takes CUDA or MPS where there is one.
             attention: Attention kernel, `sdpa` or `eager`; None takes the model's default of these.
+            quantize: Keep the frozen weights of linear layers in fewer bits: `int8` or `nf4` (needs torchao). Prompts
+                that are trained so also fit the model as it was, and the other way round.
             classes: Load an encoder that was stored without a classification head, and give it one of so many classes,
                 which knows nothing: prompts of methods with `head=True` bring their own. Prompts that tag words or
                 find answers need no such head.
@@ -101,7 +106,9 @@ class Backbone:
         Raises:
             BackboneError: If there is no such model, or it cannot be used.
             MismatchError: If it is an adapter that was trained on another model than the one that it names.
-            UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged.
+            UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged, or has no
+                layers that can be quantised.
+            MissingDependencyError: If it is to be quantised, but torchao is not there.
             ConfigError: If a setting is unknown.
         """
         if attention is not None and attention not in KERNELS:
@@ -114,7 +121,12 @@ class Backbone:
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
-        return cls(model.to(loading.pick_device(device)), tokenizer, str(name), has_untrained_head=untrained)
+        backbone = cls(model.to(loading.pick_device(device)), tokenizer, str(name), has_untrained_head=untrained)
+        if quantize is not None:
+            _ = backbone.fingerprint  # of the weights as they were, by which its prompts know it
+            quantization.quantize(backbone.model, quantize)
+            backbone.quantized = quantize
+        return backbone
 
     @classmethod
     def from_model(
@@ -168,6 +180,7 @@ class Backbone:
             "backbone": self.fingerprint.to_mapping(),
             "tokenizer": self.tokenizer_digest,
             "dtype": str(self.dtype),
+            **({"quantized": self.quantized} if self.quantized else {}),
         }
 
     @property

@@ -26,7 +26,7 @@ _RUN = {field.name for field in dataclasses.fields(Run)} - {
     *("name", "method", "task", "seed", "optimizer", "learning_rate"),
 }
 _SESSION = {field.name for field in dataclasses.fields(TrainConfig)} - {"output_dir", "resume", "trackers", "halve_at"}
-_LOADING = ("dtype", "classes", "revision", "trust_remote_code", "attention")
+_LOADING = ("dtype", "classes", "revision", "trust_remote_code", "attention", "quantize")
 _WHERE = ("backbone", "output_dir", "device", "compare", "compare_seeds")
 
 

@@ -47,6 +47,7 @@ def evaluate_prompt(
     truncate: bool = False,
     output: str | None = None,
     dtype: str = "auto",
+    quantize: Literal["int8", "nf4"] | None = None,
     device: str = "auto",
     classes: int | None = None,
     revision: str | None = None,
@@ -106,6 +107,7 @@ def evaluate_prompt(
         output: File that gets the predictions as they are made, one JSON object per row; what is compared with goes to
             a file beside it, e.g. out.against.jsonl.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
+        quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
@@ -142,6 +144,7 @@ def evaluate_prompt(
             load=lambda: sp.Backbone.from_pretrained(
                 backbone,
                 dtype=dtype,
+                quantize=quantize,
                 device=device,
                 classes=classes,
                 revision=revision,

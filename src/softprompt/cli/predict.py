@@ -28,6 +28,7 @@ def predict(
     num_beams: int = 1,
     truncate: bool = False,
     dtype: str = "auto",
+    quantize: Literal["int8", "nf4"] | None = None,
     device: str = "auto",
     classes: int | None = None,
     revision: str | None = None,
@@ -54,6 +55,7 @@ def predict(
         num_beams: Beams; 1 is greedy.
         truncate: Cut inputs that are too long, instead of failing.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
+        quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
@@ -76,7 +78,13 @@ def predict(
     form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
     labels = _labels(form, by)
     loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, classes=classes, revision=revision, trust_remote_code=trust_remote_code
+        backbone,
+        dtype=dtype,
+        quantize=quantize,
+        device=device,
+        classes=classes,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
     )
     question = Query(
         input="",

@@ -44,6 +44,7 @@ def recommend_settings(
     pass_tokens: int = 16384,
     classes: int | None = None,
     dtype: str = "auto",
+    quantize: Literal["int8", "nf4"] | None = None,
     device: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -87,6 +88,7 @@ def recommend_settings(
         pass_tokens: Most tokens in one pass of the backbone.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
+        quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
@@ -105,7 +107,13 @@ def recommend_settings(
         raise ConfigError(f"--{next(iter(fixed))} is for the candidates of a search; say --search true, or drop it.")
     loaded_task = read_task(settings)
     loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, classes=classes, revision=revision, trust_remote_code=trust_remote_code
+        backbone,
+        dtype=dtype,
+        quantize=quantize,
+        device=device,
+        classes=classes,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
     )
     if search and steps is not None:
         config = sp.TrainConfig(output_dir=output_dir, pass_tokens=pass_tokens)

@@ -79,6 +79,7 @@ def train_prompts(
     revision: str | None = None,
     trust_remote_code: bool = False,
     attention: Literal["sdpa", "eager"] | None = None,
+    quantize: Literal["int8", "nf4"] | None = None,
     precision: Literal["float32", "bf16"] = "float32",
     conditioning: Literal["auto", "shared", "concatenation"] = "auto",
     gradient_checkpointing: bool = False,
@@ -171,6 +172,7 @@ def train_prompts(
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
         attention: Attention kernel.
+        quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         precision: float32, or bf16 autocast.
         conditioning: Which pass to take.
         gradient_checkpointing: Recompute layers in the backward pass, to save memory.
@@ -197,8 +199,8 @@ def train_prompts(
 
     made = build_runs(given) if settings == "given" else []
     loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, attention=attention, classes=classes, revision=revision,
-        trust_remote_code=trust_remote_code,
+        backbone, dtype=dtype, device=device, attention=attention, quantize=quantize, classes=classes,
+        revision=revision, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if settings != "given":
         from softprompt.cli.advising import take_advice

@@ -50,8 +50,9 @@ def score(
         rows: The inputs.
         targets: Token ids of each row's candidates.
     """
-    logits, ids, mask = _candidate_logits(backbone, prompts, rows, targets)
-    scores = candidate_scores(logits, ids, mask).view(len(targets), -1)
+    distinct, places = _distinct(targets, backbone.device)
+    logits, ids, mask = _candidate_logits(backbone, prompts, rows, distinct)
+    scores = candidate_scores(logits, ids, mask).view(len(targets), -1).gather(1, places)
     return scores.masked_fill(~_real(targets, scores), float("-inf"))
 
 
@@ -59,11 +60,21 @@ def judge(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets
 ) -> tuple[Float[Tensor, "batch candidates"], Bool[Tensor, "batch candidates"]]:
     """`score`, and whether each candidate is what the model would say by itself: its likeliest token at every place."""
-    logits, ids, mask = _candidate_logits(backbone, prompts, rows, targets)
-    scores = candidate_scores(logits, ids, mask).view(len(targets), -1)
-    greedy = ((logits.argmax(-1) == ids) | ~mask).all(-1).view(len(targets), -1)
+    distinct, places = _distinct(targets, backbone.device)
+    logits, ids, mask = _candidate_logits(backbone, prompts, rows, distinct)
+    scores = candidate_scores(logits, ids, mask).view(len(targets), -1).gather(1, places)
+    greedy = ((logits.argmax(-1) == ids) | ~mask).all(-1).view(len(targets), -1).gather(1, places)
     real = _real(targets, scores)
     return scores.masked_fill(~real, float("-inf")), greedy & real
+
+
+def _distinct(targets: Targets, device: torch.device) -> tuple[Targets, Int[Tensor, "batch candidates"]]:
+    """Each row's candidates without repetition, and which of these each one is: equal candidates score equally."""
+    found = [{tuple(candidate): None for candidate in row} for row in targets]
+    index = [{candidate: place for place, candidate in enumerate(row)} for row in found]
+    places = [[known[tuple(candidate)] for candidate in row] for known, row in zip(index, targets, strict=True)]
+    padded, _ = pad_rows(places, fill=0)
+    return [[list(candidate) for candidate in row] for row in found], padded.to(device)
 
 
 def _real(targets: Targets, scores: Float[Tensor, "batch candidates"]) -> Bool[Tensor, "batch candidates"]:

@@ -65,7 +65,7 @@ def run_grid(
     digests = {label: _task_digest(task, others[label]) for label, task in tasks.items()}
     for name in grid.backbones:
         backbone = Backbone.from_pretrained(name, **{"device": device, "dtype": "float32", **grid.loading})
-        own = digest(backbone.fingerprint.to_mapping())
+        own = digest({**backbone.fingerprint.to_mapping(), **({"loading": grid.loading} if grid.loading else {})})
         done = -1
         while done < len(table):  # what is chosen by the first runs is run again with further seeds
             done = len(table)

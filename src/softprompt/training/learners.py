@@ -20,7 +20,7 @@ from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
 from softprompt.backbones.adapters import merge
 from softprompt.backbones.loading import TOLD
-from softprompt.errors import ArtefactError
+from softprompt.errors import ArtefactError, UnsupportedError
 from softprompt.prompts import SoftPrompt
 from softprompt.training.weights import WeightMethod
 
@@ -162,6 +162,11 @@ class WeightLearner:
 
 def _prepared(backbone: Backbone, method: WeightMethod, seed: int) -> PreTrainedModel:
     """A copy of a backbone's model in float32, as a method begins to train it."""
+    if backbone.quantized is not None:
+        raise UnsupportedError(
+            f"{backbone.name} keeps its weights in {backbone.quantized}, which cannot be trained; load it without"
+            " quantize, or train a prompt."
+        )
     method.check(backbone.model)
     model = copy.deepcopy(backbone.model).float()
     merge(model)
