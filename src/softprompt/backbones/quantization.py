@@ -6,7 +6,6 @@ gradients pass through to the prompts.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -79,13 +78,8 @@ def _layers(model: PreTrainedModel, kind: str) -> Iterator[nn.Linear]:
 
 
 def _torchao() -> Any:
-    log = logging.getLogger("torchao")
-    level = log.level
-    log.setLevel(logging.ERROR)  # it tells of kernels of other machines that it cannot load
     try:
         import torchao.quantization
     except ImportError as error:
         raise MissingDependencyError("quantize needs torchao: pip install 'softprompt[quantize]'") from error
-    finally:
-        log.setLevel(level)
     return torchao.quantization

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 import traceback
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _with_option([_with_underscores(argument) for argument in given if argument != "--debug"])
     if not sys.stderr.isatty():  # bars of the libraries below us would fill a log; our own progress is plain there
         os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in ("torchao", "torch.utils._pytree"):  # where torchao is installed: kernels of other machines are missing
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         auto_cli(
             COMMANDS, args=given, as_positional=False, prog="softprompt", description=DESCRIPTION,
