@@ -140,6 +140,37 @@ def test_what_stands_before_prompts_of_one_length_needs_no_gradient_where_candid
         assert largest_error(gradient_apart, gradient) <= EXACT
 
 
+@pytest.mark.parametrize("family", zoo.of_kind("decoder-only"), ids=str)
+def test_inputs_that_stand_before_their_prompts_are_read_once(family, monkeypatch):
+    monkeypatch.setattr(splitting, "_LEAST_TOKENS", 1)
+    backbone = zoo.backbone(family.name)
+    prompts = {"behind": batches.prompts(family)["behind"]}
+    ids = torch.tensor([[7, 9, 11, 8, 6, 10], [12, 6, 9, 5, 5, 37], [5, 6, 5, 37, 37, 37]])
+    labels = torch.tensor([[-100, -100, -100, 8, 6, 10], [-100, -100, -100, -100, 5, -100], [-100, -100, 5, 0, 0, 0]])
+    labels[2, 3:] = -100
+    calls = []
+    call = type(backbone).call
+    monkeypatch.setattr(type(backbone), "call", lambda *given, **inputs: calls.append(1) or call(*given, **inputs))
+
+    def learn(model: Prompted, rows: list[int]) -> tuple[Tensor, Gradients, int]:
+        calls.clear()
+        prompts["behind"].zero_grad(set_to_none=True)
+        output = model(ids[rows], ids[rows] != 37, labels=labels[rows])
+        output.loss.backward()
+        return output.loss.detach(), {name: grad.clone() for name, grad in gradients(prompts).items()}, len(calls)
+
+    kept, plain = Prompted(backbone, prompts, input_cache_bytes=10**6), Prompted(backbone, prompts)
+    assert learn(kept, [0, 1, 2])[2] == 2
+    for rows in ([0, 1, 2], [2, 0], [1]):  # in other company, and padded otherwise
+        loss, gradient, passes = learn(kept, rows)
+        want, want_gradient, _ = learn(plain, rows)
+        assert passes == (2 if family.window or family.name == "llama4" else 1)  # whose layers forget, too
+        assert relative_error(loss, want) <= EXACT
+        assert largest_error(gradient, want_gradient) <= EXACT
+    small = Prompted(backbone, prompts, input_cache_bytes=1)
+    assert [learn(small, [0])[2] for _ in range(2)] == [2, 2]
+
+
 @every_family
 def test_gradients_reach_every_value_of_every_prompt_and_nothing_of_the_backbone(family):
     output, prompts = step(family)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.training.sessions import calm_backbone, difference, moved, sentiment, short_run, trained, varied_runs, words
 
-from softprompt.conditioning import Prompted
+from softprompt.conditioning import Prompted, splitting
 from softprompt.errors import UnsupportedError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 from softprompt.tasks import Task
@@ -49,6 +49,19 @@ def plain():
 def test_prompts_do_not_depend_on_how_a_step_is_computed(kind, config, plain):
     runs = runs_of(kind)
     assert_close(kind, runs, trained(kind, runs, **config), plain[kind], 1e-4)
+
+
+@pytest.mark.parametrize("loss", ["likelihood", "rank"])
+def test_prompts_do_not_depend_on_whether_inputs_before_them_are_kept(loss, monkeypatch):
+    monkeypatch.setattr(splitting, "_LEAST_TOKENS", 1)
+    run = dataclasses.replace(
+        short_run(steps=12, loss=loss),
+        method=PromptTuning(length=3, init="vocab", placement="append"),
+        evaluate_every=0,
+    )
+    plain, kept = (trained("decoder-only", [run], input_cache_bytes=held) for held in (0, 10**7))
+    assert difference(kept["a"].prompt, plain["a"].prompt) < 1e-4
+    assert moved(run, "decoder-only", plain["a"].prompt) > 0.02
 
 
 @pytest.mark.parametrize("kind", KINDS)

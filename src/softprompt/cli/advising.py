@@ -18,7 +18,14 @@ from softprompt.training import Run, TrainConfig
 
 __all__ = ["print_advice", "take_advice"]
 
-_SESSION = ("precision", "conditioning", "gradient_checkpointing", "pass_tokens", "evaluation_tokens")
+_SESSION = (
+    "precision",
+    "conditioning",
+    "gradient_checkpointing",
+    "pass_tokens",
+    "input_cache_bytes",
+    "evaluation_tokens",
+)
 _FIXED = (
     *(field.name for field in dataclasses.fields(Run) if field.name not in ("name", "method", "task", "seed", "steps")),
     *("length", "init", "text", "source", "placement", "head"),

@@ -84,6 +84,7 @@ def train_prompts(
     conditioning: Literal["auto", "shared", "concatenation"] = "auto",
     gradient_checkpointing: bool = False,
     pass_tokens: int = 16384,
+    input_cache_bytes: int = 0,
     evaluation_tokens: int = 16384,
     checkpoint_every: int = 200,
     keep_checkpoints: int = 2,
@@ -177,6 +178,8 @@ def train_prompts(
         conditioning: Which pass to take.
         gradient_checkpointing: Recompute layers in the backward pass, to save memory.
         pass_tokens: Most tokens in one pass of the backbone.
+        input_cache_bytes: Most bytes kept of what a decoder-only model makes of inputs that stand before their prompts
+            (append, middle), which are then read once.
         evaluation_tokens: Most tokens of a batch in evaluation, padding included.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many checkpoints to keep.
@@ -212,6 +215,7 @@ def train_prompts(
         conditioning=conditioning,
         gradient_checkpointing=gradient_checkpointing,
         pass_tokens=pass_tokens,
+        input_cache_bytes=input_cache_bytes,
         evaluation_tokens=evaluation_tokens,
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,

@@ -12,6 +12,7 @@ from torch import Tensor
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
 from softprompt.conditioning import splitting
+from softprompt.conditioning.input_cache import InputCache
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, Output, token_losses
 from softprompt.conditioning.padding import last_column_before_next, token_columns
@@ -37,6 +38,7 @@ def continue_text(
     *,
     return_logits: bool,
     checkpointing: bool,
+    known: InputCache | None = None,
 ) -> Output:
     """The pass of a decoder-only model.
 
@@ -47,6 +49,7 @@ def continue_text(
         labels: Token ids to predict, `IGNORED` where there is no loss; a row's first token is never predicted.
         return_logits: Whether logits of every real token are wanted.
         checkpointing: Whether layers are recomputed in the backward pass.
+        known: Inputs that were read before, if what stands before prompts is kept.
     """
     joined = join(backbone, prompts, rows)
     if labels is None:
@@ -60,7 +63,7 @@ def continue_text(
         logits, full = None, _all_logits(backbone, joined, checkpointing)
         chosen, logits = full[kept], _gather_real(full, joined, rows)
     elif not checkpointing and splitting.pays(backbone, joined):
-        output, wanted = splitting.read_in_two_parts(backbone, joined, kept)
+        output, wanted = splitting.read_in_two_parts(backbone, joined, rows, kept, known)
         chosen, logits = only_kept(output.logits, wanted), None
     else:
         chosen, logits = _kept_logits(backbone, joined.injection, kept, joined.model_inputs, checkpointing), None

@@ -15,6 +15,7 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import encoders, forward, generation, scoring
 from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCollection
 from softprompt.conditioning.holding import Held
+from softprompt.conditioning.input_cache import InputCache
 from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
 from softprompt.conditioning.joining import Applied, Rows
 from softprompt.conditioning.losses import Output
@@ -40,6 +41,8 @@ class Prompted:
         conditioning: `auto` takes the shared-prompt pass wherever the probe proves it exact; `shared` insists on
             it; `concatenation` forbids it.
         gradient_checkpointing: Whether layers are recomputed in the backward pass, to save memory.
+        input_cache_bytes: Most bytes of keys and values that are kept, while prompts are trained, of inputs that stand
+            before their prompts in a decoder-only model (`append`, `middle`): they are read once. 0 keeps none.
 
     Raises:
         MismatchError: If a prompt was made for another backbone.
@@ -53,8 +56,10 @@ class Prompted:
         *,
         conditioning: Conditioning = "auto",
         gradient_checkpointing: bool = False,
+        input_cache_bytes: int = 0,
     ) -> None:
         self.backbone = backbone
+        self._inputs = InputCache(input_cache_bytes) if input_cache_bytes else None
         self.gradient_checkpointing = gradient_checkpointing
         self._prompts = PromptCollection(backbone, conditioning)
         self._held: Held | None = None
@@ -169,7 +174,7 @@ class Prompted:
             return encoders.read_heads(self.backbone, applied, rows, labels, checkpointing=checkpointing)
         options: dict[str, Any] = {"return_logits": bool(return_logits), "checkpointing": checkpointing}
         if kind == "decoder-only":
-            return forward.continue_text(self.backbone, applied, rows, labels, **options)
+            return forward.continue_text(self.backbone, applied, rows, labels, known=self._inputs, **options)
         return forward.translate(self.backbone, applied, rows, labels, decoder_input_ids, **options)
 
     @torch.no_grad()
@@ -289,7 +294,7 @@ class Prompted:
         """
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask, None, marks)
-        return scoring.score(self.backbone, self._applied(names, checkpointing=False), rows, targets)
+        return scoring.score(self.backbone, self._applied(names, checkpointing=False), rows, targets, self._inputs)
 
     @torch.no_grad()
     def judge_ids(

@@ -14,6 +14,7 @@ from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
 from softprompt.conditioning import generation, splitting
 from softprompt.conditioning.forward import decoder_start, only_kept
+from softprompt.conditioning.input_cache import InputCache, keeps_all
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows
@@ -40,7 +41,11 @@ def encode(backbone: Backbone, inputs: Sequence[RenderedInput], candidates: Sequ
 
 
 def score(
-    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets
+    backbone: Backbone,
+    prompts: Sequence[Applied],
+    rows: Rows,
+    targets: Targets,
+    known: InputCache | None = None,
 ) -> Float[Tensor, "batch candidates"]:
     """Log-probabilities of each row's candidates, in nats; -inf beyond the end of a row's list.
 
@@ -49,9 +54,10 @@ def score(
         prompts: The batch's distinct prompts.
         rows: The inputs.
         targets: Token ids of each row's candidates.
+        known: Inputs that were read before, if what stands before prompts is kept.
     """
     distinct, places = _distinct(targets, backbone.device)
-    logits, ids, mask = _candidate_logits(backbone, prompts, rows, distinct)
+    logits, ids, mask = _candidate_logits(backbone, prompts, rows, distinct, known)
     scores = candidate_scores(logits, ids, mask).view(len(targets), -1).gather(1, places)
     return scores.masked_fill(~_real(targets, scores), float("-inf"))
 
@@ -84,7 +90,7 @@ def _real(targets: Targets, scores: Float[Tensor, "batch candidates"]) -> Bool[T
 
 
 def _candidate_logits(
-    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets, known: InputCache | None = None
 ) -> tuple[
     Float[Tensor, "candidates target vocab"], Int[Tensor, "candidates target"], Bool[Tensor, "candidates target"]
 ]:
@@ -93,8 +99,10 @@ def _candidate_logits(
     filled = [[*row, *[row[0]] * (most - len(row))] for row in targets]
     ids, mask = pad_rows([candidate for row in filled for candidate in row], fill=backbone.pad_id)
     ids, mask = ids.to(backbone.device), mask.to(backbone.device)  # [batch*candidates, target]
-    one_pass = _score_targets if backbone.spec.kind == "encoder-decoder" else _score_continuations
-    return one_pass(backbone, prompts, rows, ids.where(mask, IGNORED), most), ids, mask
+    labels = ids.where(mask, IGNORED)
+    if backbone.spec.kind == "encoder-decoder":
+        return _score_targets(backbone, prompts, rows, labels, most), ids, mask
+    return _score_continuations(backbone, prompts, rows, labels, most, known), ids, mask
 
 
 def _score_targets(
@@ -132,14 +140,19 @@ def _score_targets(
 
 
 def _score_continuations(
-    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
+    backbone: Backbone,
+    prompts: Sequence[Applied],
+    rows: Rows,
+    labels: Int[Tensor, "candidates target"],
+    repeats: int,
+    known: InputCache | None,
 ) -> Tensor:
     """A decoder-only model: the input runs once per row, and its cache serves all candidates."""
     joined = join(backbone, prompts, rows, side="left", room=labels.shape[1])
     last = torch.zeros_like(joined.mask)
     last[:, -1] = True
     if splitting.pays(backbone, joined) and splitting.ends_alike(joined):
-        first, last = splitting.read_in_two_parts(backbone, joined, last)
+        first, last = splitting.read_in_two_parts(backbone, joined, rows, last, known)
     else:
         kept = last if backbone.head_is_separable else None
         first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
@@ -171,9 +184,7 @@ def _may_branch(backbone: Backbone, past: Any) -> bool:
 
     A window counts columns, and candidates side by side have more of these than positions.
     """
-    layers = getattr(past, "layers", None)
-    known = layers is not None and not any(getattr(layer, "is_sliding", True) for layer in layers)
-    return bool(backbone.sites) and backbone.takes_positions and known
+    return bool(backbone.sites) and backbone.takes_positions and keeps_all(past)
 
 
 def _score_branches(

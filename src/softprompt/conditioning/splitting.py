@@ -14,7 +14,8 @@ from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
-from softprompt.conditioning.joining import Joined
+from softprompt.conditioning.input_cache import InputCache, first_tokens
+from softprompt.conditioning.joining import Joined, Rows
 
 __all__ = ["ends_alike", "pays", "read_in_two_parts"]
 
@@ -36,14 +37,20 @@ def ends_alike(joined: Joined) -> bool:
 
 
 def read_in_two_parts(
-    backbone: Backbone, joined: Joined, kept: Bool[Tensor, "batch joined"]
+    backbone: Backbone,
+    joined: Joined,
+    rows: Rows,
+    kept: Bool[Tensor, "batch joined"],
+    known: InputCache | None = None,
 ) -> tuple[Any, Bool[Tensor, "batch second"]]:
     """The second part's outputs, with a cache of both, and where in it the wanted positions are.
 
     Args:
         backbone: A decoder-only model.
         joined: The batch with its prompts.
+        rows: The batch before that.
         kept: True where logits are wanted, which must be behind the first part.
+        known: First parts that were computed before, if they are kept.
 
     Returns:
         What the model gives, its logits `[1, kept, vocab]` if its head could be told; and True at wanted positions.
@@ -58,18 +65,23 @@ def read_in_two_parts(
     at_second = order.gather(1, behind.clamp(max=order.shape[1] - 1))
     nowhere = torch.zeros_like(seen)
     nowhere[:, -1:] = True
-    with torch.no_grad():
-        start = backbone.call(
-            Carried(injection=joined.injection, kept=nowhere if backbone.head_is_separable else None),
-            use_cache=True,
-            **_taken(joined.model_inputs, at_first),
-            attention_mask=seen.long(),
-        )
+    inputs = [] if known is None else first_tokens(rows.ids, rows.mask, fixed)
+    past = None if known is None else known.read(backbone, inputs)
+    if past is None:
+        with torch.no_grad():
+            past = backbone.call(
+                Carried(injection=joined.injection, kept=nowhere if backbone.head_is_separable else None),
+                use_cache=True,
+                **_taken(joined.model_inputs, at_first),
+                attention_mask=seen.long(),
+            ).past_key_values
+        if known is not None:
+            known.keep(inputs, past)
     wanted = kept.gather(1, at_second) & following
     output = backbone.call(
         Carried(injection=joined.injection, kept=wanted if backbone.head_is_separable else None),
         use_cache=True,
-        past_key_values=start.past_key_values,
+        past_key_values=past,
         **_taken(joined.model_inputs, at_second),
         attention_mask=torch.cat([seen, following], dim=1).long(),
     )

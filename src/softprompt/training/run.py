@@ -242,6 +242,8 @@ class TrainConfig:
         gradient_checkpointing: Whether layers are recomputed in the backward pass, to save memory.
         pass_tokens: Most tokens, padding and inserted prompts included, that go through the backbone at once; more
             are split up and their gradients added. Halved when memory runs out.
+        input_cache_bytes: Most bytes of keys and values kept of inputs that stand before their prompts in a
+            decoder-only model (`append`, `middle`), which are then read once and not in every epoch. 0 keeps none.
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many checkpoints to keep.
         resume: Whether to go on with the session in `output_dir`; if not, a session there is an error.
@@ -260,6 +262,7 @@ class TrainConfig:
     conditioning: Literal["auto", "shared", "concatenation"] = "auto"
     gradient_checkpointing: bool = False
     pass_tokens: int = 16384
+    input_cache_bytes: int = 0
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     resume: bool = True
@@ -274,6 +277,7 @@ class TrainConfig:
         _one_of("conditioning", self.conditioning, ("auto", "shared", "concatenation"))
         for setting in ("pass_tokens", "checkpoint_every", "keep_checkpoints", "evaluation_tokens"):
             _at_least(setting, getattr(self, setting), 1)
+        _at_least("input_cache_bytes", self.input_cache_bytes, 0)
         object.__setattr__(self, "trackers", tuple(self.trackers))
         object.__setattr__(self, "halve_at", tuple(self.halve_at))
         if any(first >= second for first, second in pairwise((0, *self.halve_at))):

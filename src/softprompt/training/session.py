@@ -83,6 +83,7 @@ class _Session:
             {name: prompt for one in learners.values() for name, prompt in one.prompts.items()},
             conditioning=config.conditioning,
             gradient_checkpointing=config.gradient_checkpointing,
+            input_cache_bytes=config.input_cache_bytes,
         )
         rows = {
             run.name: {
