@@ -34,6 +34,8 @@ def memory(plan: Plan) -> Iterator[Line]:
             memory=found,
             goals={DEFAULT: 3.0},
         )
+        if plan.quick:
+            continue
         together, alone = peak_bytes(_eight_runs, shape), peak_bytes(_a_run, shape)
         yield Line(
             case="memory",
