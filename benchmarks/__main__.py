@@ -27,6 +27,7 @@ from benchmarks.cases import CASES
 from benchmarks.lines import LIMIT, Line, Plan, read_lines, write_lines
 from benchmarks.page import plot_slopes, render_case, render_slopes
 from benchmarks.peers import peft_is_installed
+from benchmarks.shapes import SHAPES
 from benchmarks.timing import spread
 from softprompt.pretraining.card import machine
 
@@ -40,13 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few cases of the small shapes, under three minutes")
     parser.add_argument("--rounds", type=int, help="how often each way is timed (5; quick: 2)")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES), help="of which backbones")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), help="folder for lines, page and plots")
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", module=r"(peft|transformers)\.")
-    plan = Plan(rounds=given.rounds or (2 if given.quick else 5), quick=given.quick, peers=peft_is_installed())
+    plan = Plan(
+        rounds=given.rounds or (2 if given.quick else 5),
+        quick=given.quick,
+        peers=peft_is_installed(),
+        only=given.shapes,
+    )
     if not plan.peers:
         print("PEFT is not installed (pip install 'softprompt[bench]'): its columns are left out.")
     where = f"{machine(torch.device('cpu'))}, torch {torch.__version__}, transformers {transformers.__version__}"

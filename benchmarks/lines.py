@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,19 +26,21 @@ class Plan:
         rounds: How often each way is timed.
         quick: Whether few cases of the small shapes are enough.
         peers: Whether PEFT is compared with.
+        only: The shapes to measure.
     """
 
     rounds: int
     quick: bool
     peers: bool
+    only: Collection[str]
 
     def rows(self, batch: int) -> int:
         """Rows of a batch; half of them where that is enough."""
         return batch // 2 if self.quick else batch
 
-    def shapes(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The shapes to measure; the small one alone where that is enough."""
-        return tuple(names[:1] if self.quick else names)
+    def shapes(self, names: Sequence[str], *, quick: int = 1) -> tuple[str, ...]:
+        """The shapes to measure; so many of them where few are enough, the small one first."""
+        return tuple(name for name in (names[:quick] if self.quick else names) if name in self.only)
 
 
 @dataclass(frozen=True, kw_only=True)

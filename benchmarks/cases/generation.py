@@ -19,7 +19,7 @@ _SIZES = ((16, 16), (8, 1), (64, 1), (8, 8), (64, 8), (8, 64), (64, 64))
 
 def generation(plan: Plan) -> Iterator[Line]:
     """Greedy generation without an early end."""
-    for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS, quick=0)):
         ours = Ours(shape, [METHODS["prompt tuning"](100)])
         ours.model.compile()
         theirs = Peft(shape, ours.model.prompts[TASK]) if plan.peers else None

@@ -28,7 +28,7 @@ ALLOWED_S = 0.020
 
 def loading(plan: Plan) -> Iterator[Line]:
     """The first token behind prompts from disk and in memory; then time and memory of many prompts."""
-    for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS, quick=0)):
         for method in METHODS:
             yield _first_token(plan, shape, method)
         for count in (1,) if plan.quick else (1, 100):

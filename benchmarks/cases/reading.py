@@ -29,7 +29,7 @@ def classification(plan: Plan) -> Iterator[Line]:
 
 
 def _labelled(plan: Plan, case: str, *, labels: int) -> Iterator[Line]:
-    for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS, quick=0)):
         yield _line(plan, shape, case, labels)
 
 

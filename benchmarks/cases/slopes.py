@@ -24,7 +24,7 @@ AXES = {
 
 def slopes(plan: Plan) -> Iterator[Line]:
     """A training step by each length and by its rows, and what is done together by how much it is."""
-    for shape in (DECODERS[0], *(() if plan.quick else ENCODER_DECODERS[:1])):
+    for shape in (*plan.shapes(DECODERS[:1]), *plan.shapes(ENCODER_DECODERS[:1], quick=0)):
         rows = draw_lengths("sentences", plan.rows(16))
         for length in (8, 100) if plan.quick else (1, 8, 20, 50, 100, 200):
             yield _step(plan, shape, "prompt", length, length=length, lengths=rows)

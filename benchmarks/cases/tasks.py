@@ -17,7 +17,7 @@ _GOALS = {("small", 16): 5.0, ("gpt2", 16): 3.0}
 
 def mixed(plan: Plan) -> Iterator[Line]:
     """A request to each of 16 tasks, scored with two labels."""
-    for shape in (*plan.shapes(DECODERS), *(() if plan.quick else ENCODER_DECODERS)):
+    for shape in (*plan.shapes(DECODERS), *plan.shapes(ENCODER_DECODERS, quick=0)):
         yield mixed_batch(plan, shape, 16)
 
 

@@ -17,7 +17,7 @@ from softprompt.training.data import Batches, TrainRow, collate
 __all__ = ["DEFAULT", "METHODS", "epoch_batches", "runs", "steps"]
 
 DEFAULT, BEST = "PEFT, default use", "PEFT, best use"
-_BATCHES = 6
+_BATCHES = 4
 """Of an epoch: more take longer and change the ratios little."""
 
 METHODS: dict[str, Callable[[int], Method]] = {
@@ -98,7 +98,7 @@ def runs(plan: Plan) -> Iterator[Line]:
     for shape in plan.shapes(DECODERS):
         for length in (8,) if plan.quick else (100, 8):
             yield runs_at_once(plan, shape, length, 8, goal=goals.get((shape, length)))
-    for shape in () if plan.quick else plan.shapes(ENCODER_DECODERS):
+    for shape in plan.shapes(ENCODER_DECODERS, quick=0):
         yield runs_at_once(plan, shape, 100, 8)
 
 

@@ -63,7 +63,7 @@ def test_ratios_are_of_the_same_round():
 
 def test_work_is_compared_with_its_own_products():
     a = torch.randn(64, 64)
-    plan = Plan(rounds=2, quick=True, peers=False)
+    plan = Plan(rounds=2, quick=True, peers=False, only=())
     found = compare({OURS: lambda: a @ a, "twice": lambda: a @ a @ a}, plan, case="c", shape="s", setting="t")
     assert set(found.seconds) == {OURS, "twice", LIMIT}
     assert found.predicted("twice") == 2
