@@ -15,9 +15,9 @@ import softprompt as sp
 from benchmarks.shapes import build_shape
 from softprompt.conditioning.losses import IGNORED
 from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.splitting import start_cost
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
 from softprompt.inference.batching import BatchLimits, run_batches
-from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery
 from softprompt.prompts.registry import Method
 from softprompt.training.data import TrainRow

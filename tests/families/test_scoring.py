@@ -71,7 +71,7 @@ def test_a_candidate_is_scored_beside_others_as_alone(family):
 
 
 @SCORERS
-def test_equal_candidates_score_equally_and_cost_one(family):
+def test_equal_candidates_score_equally(family):
     model = Prompted(zoo.backbone(family.name), batches.prompts(family))
     ids = torch.tensor([[7, 9, 11, 8], [12, 6, 9, 10]])
     targets = [[[8, 9, 7], [8, 9, 7], [10, 6]], [[10, 6], [8, 9, 7], [10, 6]]]

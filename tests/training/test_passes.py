@@ -53,7 +53,7 @@ def test_prompts_do_not_depend_on_how_a_step_is_computed(kind, config, plain):
 
 @pytest.mark.parametrize("loss", ["likelihood", "rank"])
 def test_prompts_do_not_depend_on_whether_inputs_before_them_are_kept(loss, monkeypatch):
-    monkeypatch.setattr(splitting, "_LEAST_TOKENS", 1)
+    monkeypatch.setattr(splitting, "start_cost", lambda device: 1)
     run = dataclasses.replace(
         short_run(steps=12, loss=loss),
         method=PromptTuning(length=3, init="vocab", placement="append"),

@@ -223,7 +223,9 @@ def _fixed(inserted: Sequence[Applied | None], injection: Injection | None, rows
         fixed = injection.starts.where(has_any, fixed)
     if any(inserted):
         mine = torch.tensor([*(p is not None for p in inserted), False], device=rows.index.device)[rows.index]
-        fixed = _starts(inserted, rows, max(p.length for p in inserted if p is not None))[:, 0].where(mine, fixed)
+        starts = _starts(inserted, rows, max(p.length for p in inserted if p is not None))[:, 0]
+        # behind the whole input a prompt predicts the target itself
+        fixed = starts.where(starts == rows.inputs, starts.minimum(fixed)).where(mine, fixed)
     return fixed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -114,10 +115,11 @@ class Prompted:
         """
         self._prompts.applied(list(self._prompts) if prompts is None else prompts, checkpointing=False)
 
-    def hold(self, prompts: Sequence[str | None]) -> Prompted:
-        """The same model with some prompts computed once, for several passes with gradients.
+    @contextlib.contextmanager
+    def hold(self, prompts: Sequence[str | None]) -> Iterator[Prompted]:
+        """Give the same model with some prompts computed once, for several passes with gradients.
 
-        The gradients reach the prompts' parameters when `release` is called on what this returns, behind the passes.
+        The gradients of these passes reach the prompts' parameters together, when the block ends without an error.
 
         Args:
             prompts: Names, as in a forward pass; only rows with these may be in the passes.
@@ -126,12 +128,8 @@ class Prompted:
         applied = self._prompts.applied(names, checkpointing=self.gradient_checkpointing)
         held = copy.copy(self)
         held._held = Held(dict(zip(names, applied, strict=True)))
-        return held
-
-    def release(self) -> None:
-        """Bring the gradients of the passes since `hold` to the prompts' parameters."""
-        if self._held is not None:
-            self._held.backward()
+        yield held
+        held._held.release()
 
     def __call__(
         self,

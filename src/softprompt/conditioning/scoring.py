@@ -22,6 +22,9 @@ from softprompt.conditioning.texts import RenderedInput, encode_targets, follows
 
 __all__ = ["encode", "judge", "score"]
 
+_MOST_PACKED = 512
+"""Tokens of candidates side by side in a row: each is masked from all others, so many cost more than a copied cache."""
+
 Targets = Sequence[Sequence[list[int]]]
 """For each row, the token ids of its candidates."""
 
@@ -151,8 +154,10 @@ def _score_continuations(
     joined = join(backbone, prompts, rows, side="left", room=labels.shape[1])
     last = torch.zeros_like(joined.mask)
     last[:, -1] = True
+    mask = joined.mask
     if splitting.pays(backbone, joined) and splitting.ends_alike(joined):
         first, last = splitting.read_in_two_parts(backbone, joined, rows, last, known)
+        mask = mask[:, -int(mask.sum(-1).max()) :]  # which leaves out columns that are padding in every row
     else:
         kept = last if backbone.head_is_separable else None
         first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
@@ -161,15 +166,15 @@ def _score_continuations(
     if labels.shape[1] == 1:
         return logits
     past = first.past_key_values
-    if repeats > 1 and _may_branch(backbone, past):
-        following = _score_branches(backbone, joined, past, labels, repeats)
+    packed = int((labels != IGNORED)[:, 1:].reshape(-1, repeats * (labels.shape[1] - 1)).sum(-1).max())
+    if repeats > 1 and packed <= _MOST_PACKED and keeps_all(past) and splitting.divides(backbone):
+        following = _score_branches(backbone, joined, mask, past, labels)
         return torch.cat([logits, following], dim=1)
     past.batch_repeat_interleave(repeats)
     ids, real = labels.clamp(min=0)[:, :-1], (labels != IGNORED)[:, :-1]
-    mask = joined.model_inputs["attention_mask"].repeat_interleave(repeats, dim=0)
     inputs: dict[str, Any] = {
         "input_ids": ids,
-        "attention_mask": torch.cat([mask, real.long()], dim=1),
+        "attention_mask": torch.cat([mask.repeat_interleave(repeats, dim=0), real], dim=1).long(),
         "past_key_values": past,
     }
     if "position_ids" in joined.model_inputs:
@@ -179,18 +184,18 @@ def _score_continuations(
     return torch.cat([logits, following], dim=1)
 
 
-def _may_branch(backbone: Backbone, past: Any) -> bool:
-    """Whether a row's candidates can stand side by side behind one cache: positions and masks are all that orders them.
-
-    A window counts columns, and candidates side by side have more of these than positions.
-    """
-    return bool(backbone.sites) and backbone.takes_positions and keeps_all(past)
-
-
 def _score_branches(
-    backbone: Backbone, joined: Joined, past: Any, labels: Int[Tensor, "candidates target"], repeats: int
+    backbone: Backbone,
+    joined: Joined,
+    mask: Bool[Tensor, "batch joined"],
+    past: Any,
+    labels: Int[Tensor, "candidates target"],
 ) -> Tensor:
-    """Logits `[candidates, target-1, vocab]` behind all but each candidate's last token; no cache is copied."""
+    """Logits `[candidates, target-1, vocab]` behind all but each candidate's last token; no cache is copied.
+
+    A row's candidates stand side by side behind what was read, and do not see each other. A window would count their
+    columns, of which there are more than positions.
+    """
     batch = joined.mask.shape[0]
     read = (labels != IGNORED)[:, 1:].reshape(batch, -1)  # [batch, candidates*(target-1)]: what has a successor
     width = labels.shape[1] - 1
@@ -206,7 +211,7 @@ def _score_branches(
         use_cache=True,
         input_ids=labels.clamp(min=0)[:, :-1].reshape(batch, -1).gather(1, order),
         position_ids=ends + 1 + order % width,
-        attention_mask=torch.cat([joined.model_inputs["attention_mask"], real.long()], dim=1),
+        attention_mask=torch.cat([mask, real], dim=1).long(),
         past_key_values=past,
     )
     chosen = only_kept(output.logits, real)  # [real, vocab]

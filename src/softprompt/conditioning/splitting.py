@@ -16,22 +16,39 @@ from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
 from softprompt.conditioning.input_cache import InputCache, first_tokens
 from softprompt.conditioning.joining import Joined, Rows
+from softprompt.conditioning.probe import probe
 
-__all__ = ["ends_alike", "pays", "read_in_two_parts"]
+__all__ = ["divides", "ends_alike", "pays", "read_in_two_parts", "start_cost"]
 
-_LEAST_TOKENS = 64
-"""Fewer are not worth a pass of their own."""
+_STARTS = {"cpu": 64}
+_LAUNCHED = 2048
+
+
+def start_cost(device: torch.device) -> int:
+    """What starting a pass costs, in tokens that could go through the model instead: an accelerator waits longer."""
+    return _STARTS.get(device.type, _LAUNCHED)
+
+
+def divides(backbone: Backbone) -> bool:
+    """Whether a text can be read in parts: a cache, positions and masks are all that one part has to know of another.
+
+    The probe tries it beside the shared-prompt pass. A layer that folds what it reads into a state is found there, and
+    so are positions that count padding.
+    """
+    return backbone.takes_positions and probe(backbone).shared is None
 
 
 def pays(backbone: Backbone, joined: Joined) -> bool:
-    """Whether enough stands before all prompts, and only prompts are trained."""
-    if not torch.is_grad_enabled() or int(joined.fixed.min()) < 1 or int(joined.fixed.sum()) < _LEAST_TOKENS:
+    """Whether reading in two parts is exact, and saves more than a pass: enough stands before all prompts, and only
+    prompts are trained."""
+    if not torch.is_grad_enabled() or any(parameter.requires_grad for parameter in backbone.model.parameters()):
         return False
-    return not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    fixed = joined.fixed
+    return int(fixed.min()) >= 1 and int(fixed.sum()) >= start_cost(backbone.device) and divides(backbone)
 
 
 def ends_alike(joined: Joined) -> bool:
-    """Whether what follows is as long in every row, so that the cache of both parts has padding on the left alone."""
+    """Whether the second part is as long in every row: a cache of both then has padding on the left alone."""
     behind = joined.mask.sum(-1) - joined.fixed
     return bool((behind == behind[0]).all())
 
@@ -43,7 +60,7 @@ def read_in_two_parts(
     kept: Bool[Tensor, "batch joined"],
     known: InputCache | None = None,
 ) -> tuple[Any, Bool[Tensor, "batch second"]]:
-    """The second part's outputs, with a cache of both, and where in it the wanted positions are.
+    """The second part's outputs, with a cache of both parts, and where in it the wanted positions are.
 
     Args:
         backbone: A decoder-only model.
@@ -63,14 +80,14 @@ def read_in_two_parts(
     seen, following = before >= 0, behind < lengths[:, None]
     at_first = order.gather(1, before.clamp(min=0))
     at_second = order.gather(1, behind.clamp(max=order.shape[1] - 1))
-    nowhere = torch.zeros_like(seen)
-    nowhere[:, -1:] = True
+    last = torch.zeros_like(seen)  # nothing is wanted of the first part: one position a row keeps the head cheap
+    last[:, -1:] = True
     inputs = [] if known is None else first_tokens(rows.ids, rows.mask, fixed)
     past = None if known is None else known.read(backbone, inputs)
     if past is None:
         with torch.no_grad():
             past = backbone.call(
-                Carried(injection=joined.injection, kept=nowhere if backbone.head_is_separable else None),
+                Carried(injection=joined.injection, kept=last if backbone.head_is_separable else None),
                 use_cache=True,
                 **_taken(joined.model_inputs, at_first),
                 attention_mask=seen.long(),

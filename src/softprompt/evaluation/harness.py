@@ -15,11 +15,11 @@ from typing import Any, TypeVar, final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
+from softprompt.conditioning.splitting import start_cost
 from softprompt.conditioning.texts import EncodedInput
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError
 from softprompt.inference import BatchLimits
 from softprompt.inference.batching import run_batches
-from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery, collate
 from softprompt.prompts import SoftPrompt
 

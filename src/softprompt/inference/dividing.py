@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-__all__ = ["Width", "divide", "start_cost"]
+__all__ = ["Width", "divide"]
 
 Width = tuple[int, int]
 """Columns that a row takes up in the model's input, and in the target where a decoder of its own reads it."""
-
-_STARTS = {"cpu": 64}
-_LAUNCHED = 2048
-
-
-def start_cost(device: torch.device) -> int:
-    """What starting a pass costs, in tokens that could go through the model instead: an accelerator waits longer."""
-    return _STARTS.get(device.type, _LAUNCHED)
 
 
 def divide(widths: Sequence[Width], *, tokens: int, cost: int, rows: int | None = None) -> list[int]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from softprompt.conditioning import Prompted, generation
+from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
-from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate
 
 __all__ = ["predict_texts"]

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprompt.conditioning import Prompted
+from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
-from softprompt.inference.dividing import start_cost
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank
 
 __all__ = ["Choice", "calibrated", "classify"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from softprompt.conditioning import Prompted
-from softprompt.inference.dividing import Width, divide, start_cost
+from softprompt.conditioning.splitting import start_cost
+from softprompt.inference.dividing import Width, divide
 from softprompt.training.data import TrainRow
 
 __all__ = ["NamedRow", "cut_passes", "widths"]

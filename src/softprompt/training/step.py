@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -19,8 +21,10 @@ from softprompt.training.run import Precision
 __all__ = ["backward", "backward_in_memory"]
 
 
-def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision) -> dict[str, float]:
-    """Add each run's gradient to the parameters that it trains; prompts are computed once for all passes.
+def backward(
+    model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision, hold: bool = True
+) -> dict[str, float]:
+    """Add each run's gradient to the parameters that it trains.
 
     A run's loss is the mean over the labelled tokens of its own rows (over the rows, where their targets are ranked),
     so its gradient does not depend on which other runs are in the step, nor on how the rows are cut into passes.
@@ -29,6 +33,7 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
         model: The backbone with every run's prompt.
         passes: The rows of the step, each with the name of its run.
         precision: In which the backbone's pass is computed.
+        hold: Whether prompts are computed once for all passes, which holds what that needs for their gradients.
 
     Returns:
         Each run's loss, in nats per labelled token, or per row.
@@ -38,23 +43,21 @@ def backward(model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision
         counts[name] = counts.get(name, 0) + row.terms
     losses = dict.fromkeys(counts, 0.0)
     device = model.backbone.device
-
-    def cast() -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-    with cast():
-        held = model.hold([row.prompt for part in passes for _, row in part])
-    for part in passes:
-        names = [name for name, _ in part]
-        weights = torch.tensor([1 / counts[name] for name in names], device=device)
-        with cast():
-            losses_of, row_of = (_ranked if part[0][1].candidates else _likely)(held, [row for _, row in part])
-        weighted = losses_of * weights[row_of]  # [terms]
-        weighted.sum().backward()
-        by_row = torch.zeros(len(part), device=device).index_add_(0, row_of, weighted.detach())
-        for name, loss in zip(names, by_row.tolist(), strict=True):
-            losses[name] += loss
-    held.release()
+    cast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16")
+    with contextlib.ExitStack() as stack:
+        if hold:
+            with cast():
+                model = stack.enter_context(model.hold([row.prompt for part in passes for _, row in part]))
+        for part in passes:
+            names = [name for name, _ in part]
+            weights = torch.tensor([1 / counts[name] for name in names], device=device)
+            with cast():
+                losses_of, row_of = (_ranked if part[0][1].candidates else _likely)(model, [row for _, row in part])
+            weighted = losses_of * weights[row_of]  # [terms]
+            weighted.sum().backward()
+            by_row = torch.zeros(len(part), device=device).index_add_(0, row_of, weighted.detach())
+            for name, loss in zip(names, by_row.tolist(), strict=True):
+                losses[name] += loss
     return losses
 
 
@@ -119,9 +122,11 @@ def backward_in_memory(
     rows = [(name, row) for name, batch in batches.items() for row in batch]
     while True:
         passes = cut_passes(model, rows, pass_tokens)
+        learned = {row.prompt for _, row in rows if row.prompt is not None}
+        hold = sum(model.prompts[name].length for name in learned) <= pass_tokens
         divisible = [part for part in passes if len(part) > 1]
         try:
-            return backward(model, passes, precision=precision), pass_tokens
+            return backward(model, passes, precision=precision, hold=hold), pass_tokens
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
