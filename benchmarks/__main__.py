@@ -4,7 +4,9 @@ Every case does the same work in several ways, from the same weights, prompts an
 noise falls on all; what counts is the ratio of a round's times. Rows have the lengths of real ones. PEFT's default use
 is a plain loop over shuffled batches, padded to their longest row; its best one has softprompt's batches of like
 lengths, and no logits but those it needs (`logits_to_keep`). What counted work predicts are the operations of all
-matrix products; "over its products" is the time against that of the same products by themselves.
+matrix products; "over its products" is the time against that of products of the same layouts by themselves. The same
+work is the same to rounding, as is tried before, but for PEFT's rows that are padded on the left (its best use, and
+generation): behind a prompt their padding shifts what they see, so only rows of one length are held against ours.
 
 `python -m benchmarks pretraining` measures the making of backbones, `python -m benchmarks lengths` counts the rows.
 """

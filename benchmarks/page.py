@@ -17,8 +17,20 @@ __all__ = ["plot_slopes", "render_case", "render_slopes"]
 
 def render_case(lines: Sequence[Line]) -> str:
     """The lines of one case as a Markdown table: ratios first."""
+    timed = [line for line in lines if line.seconds]
+    tables = [_times(base, [line for line in timed if line.base == base]) for base in _distinct(timed)]
+    kept = [line for line in lines if line.memory]
+    if kept:
+        tables.append(_memory(kept))
+    return "\n\n".join(tables)
+
+
+def _distinct(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(line.base for line in lines))
+
+
+def _times(base: str, lines: Sequence[Line]) -> str:
     others = list(dict.fromkeys(way for line in lines for way in _ways(line)))
-    base = lines[0].base
     head = ["shape", "what", *(f"{way}, times as long" for way in others), f"{base}, ms", f"{base} over its products"]
     rows = [
         [
@@ -29,13 +41,8 @@ def render_case(lines: Sequence[Line]) -> str:
             _shown(line.over_limit) if line.over_limit else "",
         ]
         for line in lines
-        if line.seconds and line.base == base
     ]
-    tables = [_table(head, rows)] if rows else []
-    kept = [line for line in lines if line.memory]
-    if kept:
-        tables.append(_memory(kept))
-    return "\n\n".join(tables)
+    return _table(head, rows)
 
 
 def _ways(line: Line) -> list[str]:

@@ -18,7 +18,7 @@ from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.splitting import start_cost
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
 from softprompt.inference.batching import BatchLimits, run_batches
-from softprompt.inference.queries import EncodedQuery
+from softprompt.inference.queries import EncodedQuery, columns
 from softprompt.prompts.registry import Method
 from softprompt.training.data import TrainRow
 from softprompt.training.step import backward_in_memory
@@ -93,7 +93,7 @@ class Ours:
         return EncodedQuery(
             input=EncodedInput(row.input, row.marks),
             prompt=row.prompt,
-            tokens=len(row.input) + room,
+            tokens=columns(self.model, len(row.input), row.prompt, labels, room),
             room=room,
             targets=labels,
             candidates=(),

@@ -57,7 +57,11 @@ def total_flops(products: Products) -> int:
 
 
 def replay(products: Products, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
-    """The same products, of other numbers and without what lies between them."""
+    """The same products, of other numbers and without what lies between them.
+
+    Those of one layout follow each other on one pair of factors, which stays near to the processor where layers fetch
+    weights of their own; attention is made in its plain form. So it is no bound: fused attention can be faster.
+    """
     factors = {layout: make_factor(layout, dtype, device) for pair in products for layout in pair}
     pairs = [(factors[a], factors[b], count) for (a, b), count in products.items()]
 

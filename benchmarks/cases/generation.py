@@ -7,7 +7,7 @@ from functools import partial
 
 from benchmarks.cases.training import DEFAULT, METHODS
 from benchmarks.lines import OURS, Line, Plan, compare
-from benchmarks.peers import TASK, Ours, Peft
+from benchmarks.peers import TASK, Ours, Peft, check_alike
 from benchmarks.rows import draw_lengths, make_rows
 from benchmarks.shapes import DECODERS, ENCODER_DECODERS
 
@@ -23,6 +23,10 @@ def generation(plan: Plan) -> Iterator[Line]:
         ours = Ours(shape, [METHODS["prompt tuning"](100)])
         ours.model.compile()
         theirs = Peft(shape, ours.model.prompts[TASK]) if plan.peers else None
+        if theirs is not None:
+            alike = make_rows([(20, 2)] * 4, ours.backbone.spec, prompt=TASK)
+            mine, other = ours.generate(alike, 8)[:, -8:], theirs.generate(alike, 8)[:, -8:]
+            check_alike("text of rows of one length", mine.float(), other.float())
         for tokens, batch in _SIZES[:1] if plan.quick else _SIZES:
             rows = make_rows(draw_lengths("sentences", plan.rows(batch)), ours.backbone.spec, prompt=TASK)
             ways: dict[str, Callable[[], object]] = {OURS: partial(ours.generate, rows, tokens)}

@@ -50,7 +50,7 @@ def memory(plan: Plan) -> Iterator[Line]:
 def peak_bytes(start: Callable[[str], Callable[[], object]], shape: str) -> tuple[int, int]:
     """Bytes at the peak of some work beside what was there before, and what was there before.
 
-    On CUDA what torch allocated, otherwise what is resident.
+    Models are on the CPU, and what is resident counts.
 
     Args:
         start: From a shape to the work, in a new process.
@@ -77,17 +77,12 @@ def _measure(start: Callable[[str], Callable[[], object]], shape: str, pipe: obj
 
 
 def _reset() -> int:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
     if _FORGET.exists():
         _FORGET.write_text("5")
     return _peak()
 
 
 def _peak() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
     if _STATUS.exists():
         line = next(text for text in _STATUS.read_text().splitlines() if text.startswith("VmHWM"))
         return int(line.split()[1]) * 1024

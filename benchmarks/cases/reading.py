@@ -47,6 +47,8 @@ def _line(plan: Plan, shape: str, case: str, labels: int) -> Line:
     if plan.peers:
         theirs = Peft(shape, ours.model.prompts[TASK])
         check_alike("scores", ours.score(grouped[0], said), theirs.score(grouped[0], said, best=False))
+        alike = make_rows([(20, 2)] * 4, ours.backbone.spec, prompt=TASK)
+        check_alike("scores of rows of one length", ours.score(alike, said), theirs.score(alike, said, best=True))
         ways[DEFAULT] = lambda: [theirs.score(one, said, best=False).argmax(-1) for one in shuffled]
         ways[BEST] = lambda: [theirs.score(one, said, best=True).argmax(-1) for one in grouped]
     goal = _GOALS.get((shape, case))

@@ -72,6 +72,9 @@ def _epoch(plan: Plan, shape: str, setting: Setting) -> Line:
         with torch.no_grad():
             mine = ours.model(**collate(ours.backbone, grouped[0]), prompts=TASK).loss
             check_alike("loss", mine, theirs.loss(grouped[0], best=False))
+            alike = make_rows([(20, 2)] * 4, ours.backbone.spec, prompt=TASK)
+            mine = ours.model(**collate(ours.backbone, alike), prompts=TASK).loss
+            check_alike("loss of rows of one length", mine, theirs.loss(alike, best=True))
         shuffled = [rows[start : start + batch] for start in range(0, len(rows), batch)]
         ways[DEFAULT] = lambda: [theirs.step(one, best=False) for one in shuffled]
         ways[BEST] = lambda: [theirs.step(one, best=True) for one in grouped]

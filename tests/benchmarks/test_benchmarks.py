@@ -88,6 +88,7 @@ def test_the_page_says_whether_goals_were_reached(tmp_path):
     assert "**2.00** (1.00 to 2.00); work predicts 2.5; goal 1.5: met" in table
     assert "goal 3: **missed**" in table
     assert "| other | 4 | 4.00; goal 1.5: met |" in table
+    assert render_case([line(), line(base="other")]).count("| shape | what |") == 2
 
 
 def test_slopes_are_fitted_and_plotted(tmp_path):

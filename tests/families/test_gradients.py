@@ -145,6 +145,31 @@ def test_what_stands_before_prompts_of_one_length_needs_no_gradient_where_candid
         assert largest_error(gradient_apart, gradient) <= EXACT
 
 
+@pytest.mark.parametrize("name", ["behind", "infix"])
+def test_columns_that_are_padding_in_every_row_change_nothing(name, monkeypatch):
+    monkeypatch.setattr(splitting, "start_cost", lambda device: 1)
+    family = zoo.BY_NAME["gpt2"]
+    model = Prompted(zoo.backbone(family.name), {name: batches.prompts(family)[name]})
+    ids = torch.tensor([[7, 9, 11, 8], [12, 6, 9, 10]])
+    wide, mask = torch.nn.functional.pad(ids, (3, 9)), torch.nn.functional.pad(torch.ones_like(ids), (3, 9))
+    candidates = [[[8, 9, 7], [10, 6]]] * 2
+    assert relative_error(model.score_ids(wide, mask, candidates), model.score_ids(ids, ids > 0, candidates)) <= EXACT
+
+
+def test_labels_before_a_prompt_are_predicted(monkeypatch):
+    """As those of a language model's loss are, over a text in which the prompt stands."""
+    family = zoo.BY_NAME["gpt2"]
+    prompts = {"inside": batches.prompts(family)["inside"]}
+    ids, losses = torch.arange(5, 13)[None], []
+    for least in (10**6, 1):
+        monkeypatch.setattr(splitting, "start_cost", lambda device, least=least: least)
+        labels = ids.where(torch.arange(8) >= 3, -100)
+        output = Prompted(zoo.backbone(family.name), prompts)(ids, labels=labels, marks=torch.tensor([[6]]))
+        assert len(output.losses) == 5
+        losses.append(output.loss.detach())
+    assert relative_error(losses[1], losses[0]) <= EXACT
+
+
 @pytest.mark.parametrize("family", zoo.of_kind("decoder-only"), ids=str)
 def test_inputs_that_stand_before_their_prompts_are_read_once(family, monkeypatch):
     monkeypatch.setattr(splitting, "start_cost", lambda device: 1)

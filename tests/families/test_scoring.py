@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from tests.families import batches, naive, zoo
 from tests.families.zoo import Family
 from torch.utils.flop_counter import FlopCounterMode
 
-from softprompt.conditioning import Prompted
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted, splitting
 from softprompt.conditioning.losses import IGNORED
 from softprompt.errors import ConfigError
+from softprompt.prompts import PromptTuning
 
 TEXTS = ["the worst film of the year", "good", "nothing about this book is dull", "we saw it again and again"]
 CANDIDATES = ["good", "bad or dull", "one of the best"]
@@ -99,6 +102,8 @@ def test_candidates_may_begin_apart(monkeypatch):
 @SCORERS
 def test_more_candidates_cost_no_more_of_the_input(family):
     """An encoder-decoder made keys and values of its encoder's output for each candidate anew."""
+    if family.kind == "decoder-only" and not splitting.divides(zoo.backbone(family.name)):
+        pytest.skip("its text cannot be read in parts: each candidate needs the input")
     model = Prompted(zoo.backbone(family.name), batches.prompts(family))
 
     def products(inputs: int, candidates: int) -> int:
@@ -135,6 +140,43 @@ def test_classes_are_no_candidates(family):
     model = Prompted(zoo.backbone(family.name), batches.prompts(family))
     with pytest.raises(ConfigError, match="scores its own classes only"):
         model.score(TEXTS, CANDIDATES, prompts="short")
+
+
+@pytest.mark.parametrize("name", ["bart", "qwen3_next"])
+def test_a_model_whose_text_cannot_be_read_in_parts_is_scored_from_the_start(name):
+    """BART's decoder counts padding among its positions; some layers of Qwen3-Next fold what they read into a state."""
+    backbone = unlike_others(name)
+    assert not splitting.divides(backbone)
+    ids, mask = torch.tensor([[7, 9, 11, 8], [12, 6, 37, 37]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    candidates = [[8, 9, 7], [10, 6], [11]]
+    prompt = PromptTuning(length=3, init="random", placement="append").build(backbone, seed=0)
+    with torch.no_grad():
+        got = Prompted(backbone, {"a": prompt}).score_ids(ids, mask, [candidates] * 2, prompts=[None, "a"])
+    for row, inputs in enumerate(([7, 9, 11, 8], [12, 6])):
+        for place, candidate in enumerate(candidates):
+            embedded = [backbone.embed(torch.tensor(inputs)), backbone.embed(torch.tensor(candidate))]
+            if row:
+                embedded.insert(1, prompt().rows)
+            with torch.no_grad():
+                logits = backbone.model(inputs_embeds=torch.cat(embedded)[None], use_cache=False).logits[0]
+            said = logits[-len(candidate) - 1 : -1].log_softmax(-1)
+            want = said[torch.arange(len(candidate)), torch.tensor(candidate)].sum()
+            assert got[row, place].allclose(want, rtol=1e-4, atol=1e-4)
+
+
+def unlike_others(name: str) -> Backbone:
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(name)
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "d_model": 32,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "decoder_layers": 2,
+             "decoder_attention_heads": 4, "decoder_ffn_dim": 48, "max_position_embeddings": 64}  # fmt: skip
+    if name == "qwen3_next":
+        sizes |= {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
+                  "linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "num_experts": 4,
+                  "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+                  "shared_expert_intermediate_size": 16}  # fmt: skip
+    made = type(config)(**sizes, pad_token_id=0, eos_token_id=1, bos_token_id=2)
+    return Backbone.from_model(transformers.AutoModelForCausalLM.from_config(made).float())
 
 
 def test_a_head_that_nobody_can_tell_is_seen():

@@ -113,6 +113,8 @@ class Backbone:
         """
         if attention is not None and attention not in KERNELS:
             raise ConfigError(f"attention={attention!r}: expected one of {', '.join(KERNELS)}, or None.")
+        if quantize is not None:
+            quantization.check_quantization(quantize)
         model, tokenizer, untrained = loading.load(
             str(name),
             dtype=dtype,
@@ -124,7 +126,8 @@ class Backbone:
         backbone = cls(model.to(loading.pick_device(device)), tokenizer, str(name), has_untrained_head=untrained)
         if quantize is not None:
             _ = backbone.fingerprint  # of the weights as they were, by which its prompts know it
-            quantization.quantize(backbone.model, quantize)
+            head = backbone.head.parts if backbone.classifies else ()
+            quantization.quantize(backbone.model, quantize, keep=[model.get_submodule(part) for part in head])
             backbone.quantized = quantize
         return backbone
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softprompt.backbones.adapters import computed_weights
-from softprompt.errors import ArtefactError
+from softprompt.errors import ArtefactError, UnsupportedError
 
 __all__ = ["Fingerprint", "fingerprint"]
 
@@ -81,10 +81,20 @@ class Fingerprint:
 
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> Fingerprint:
-    """Compute a model's fingerprint; costs a few values of every parameter."""
+    """Compute a model's fingerprint; costs a few values of every parameter.
+
+    Raises:
+        UnsupportedError: If its weights were quantised by another.
+    """
     config = model.config.get_text_config()
     heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
-    sampled = [_sample(weight) for weight in computed_weights(model)]
+    try:
+        sampled = [_sample(weight) for weight in computed_weights(model)]
+    except NotImplementedError as error:  # of a tensor that is none of torch's own
+        raise UnsupportedError(
+            f"{type(model).__name__} keeps its weights in a form that tells nothing of the model that they were; load "
+            "it by Backbone.from_pretrained(…, quantize=…)."
+        ) from error
     shapes = [shape for shape, _ in sampled]  # not their names, which releases change
     architecture = json.dumps([model.config.model_type, heads, shapes])
     values = torch.cat([values for _, values in sampled]).to(torch.bfloat16)

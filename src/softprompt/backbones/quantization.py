@@ -1,22 +1,22 @@
 """Frozen weights in fewer bits: prompts are trained and used through them, and the weights themselves never change.
 
-torchao keeps them and computes with them; activations, embeddings, the output head and prompts stay as they are, and
+torchao keeps them and computes with them; activations, embeddings, heads and prompts stay as they are, and
 gradients pass through to the prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from collections.abc import Collection
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from softprompt.config import choose
 from softprompt.errors import MissingDependencyError, UnsupportedError
 
-__all__ = ["Quantization", "held_bytes", "quantize"]
+__all__ = ["Quantization", "check_quantization", "quantize"]
 
 Quantization = Literal["int8", "nf4"]
 """`int8`: a scale for each output of a layer; `nf4`: 4 bits and a scale for 64 weights (Dettmers et al. 2023, §3)."""
@@ -24,8 +24,20 @@ Quantization = Literal["int8", "nf4"]
 _NF4_BLOCK, _NF4_SCALES = 64, 256
 
 
+def check_quantization(kind: str) -> None:
+    """Refuse what cannot be done before a model is loaded for it.
+
+    Raises:
+        ConfigError: If the kind is unknown.
+        MissingDependencyError: Without torchao.
+    """
+    if kind not in get_args(Quantization):
+        raise choose("quantisation", kind, get_args(Quantization))
+    _torchao()
+
+
 @torch.no_grad()
-def quantize(model: PreTrainedModel, kind: str) -> None:
+def quantize(model: PreTrainedModel, kind: str, *, keep: Collection[nn.Module] = ()) -> None:
     """Replace the weights of a model's linear layers, but for its output head.
 
     Layers whose weights cannot be cut into whole blocks stay as they are.
@@ -33,16 +45,17 @@ def quantize(model: PreTrainedModel, kind: str) -> None:
     Args:
         model: The model, on its device.
         kind: How the weights are kept, a `Quantization`.
+        keep: Further modules that stay as they are, with all that is in them.
 
     Raises:
         ConfigError: If the kind is unknown.
         MissingDependencyError: Without torchao.
         UnsupportedError: If the model has no linear layers that can be quantised.
     """
-    if kind not in get_args(Quantization):
-        raise choose("quantisation", kind, get_args(Quantization))
+    check_quantization(kind)
     torchao = _torchao()
-    layers = list(_layers(model, kind))
+    kept = {module for one in (model.get_output_embeddings(), *keep) if one is not None for module in one.modules()}
+    layers = [module for module in model.modules() if module not in kept and _fits(module, kind)]
     if not layers:
         raise UnsupportedError(
             f"{type(model).__name__} has no linear layers that could be kept in {kind} (GPT-2's are convolutions); "
@@ -56,25 +69,10 @@ def quantize(model: PreTrainedModel, kind: str) -> None:
             layer.weight = nn.Parameter(held, requires_grad=False)
 
 
-def held_bytes(model: nn.Module) -> int:
-    """Bytes that a model's parameters take up, those inside quantised ones among them; shared ones count once."""
-    return sum(_bytes(parameter) for parameter in model.parameters())
-
-
-def _bytes(tensor: Tensor) -> int:
-    if hasattr(tensor, "__tensor_flatten__"):
-        parts, _ = tensor.__tensor_flatten__()
-        return sum(_bytes(getattr(tensor, name)) for name in parts)
-    return tensor.numel() * tensor.element_size()
-
-
-def _layers(model: PreTrainedModel, kind: str) -> Iterator[nn.Linear]:
-    head = model.get_output_embeddings()
-    for module in model.modules():
-        if type(module) is nn.Linear and module is not head:
-            whole_blocks = module.weight.numel() % (_NF4_BLOCK * _NF4_SCALES) == 0
-            if kind == "int8" or whole_blocks:
-                yield module
+def _fits(module: nn.Module, kind: str) -> TypeGuard[nn.Linear]:
+    if type(module) is not nn.Linear:
+        return False
+    return kind == "int8" or module.weight.numel() % (_NF4_BLOCK * _NF4_SCALES) == 0
 
 
 def _torchao() -> Any:

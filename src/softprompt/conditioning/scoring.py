@@ -17,7 +17,7 @@ from softprompt.conditioning.forward import decoder_start, only_kept
 from softprompt.conditioning.input_cache import InputCache, keeps_all
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
-from softprompt.conditioning.padding import pad_rows
+from softprompt.conditioning.padding import pad_rows, repad
 from softprompt.conditioning.texts import RenderedInput, encode_targets, follows_directly
 
 __all__ = ["encode", "judge", "score"]
@@ -105,6 +105,8 @@ def _candidate_logits(
     labels = ids.where(mask, IGNORED)
     if backbone.spec.kind == "encoder-decoder":
         return _score_targets(backbone, prompts, rows, labels, most), ids, mask
+    if not splitting.divides(backbone):
+        return _score_each(backbone, prompts, rows, labels, most), ids, mask
     return _score_continuations(backbone, prompts, rows, labels, most, known), ids, mask
 
 
@@ -142,6 +144,26 @@ def _score_targets(
     return torch.cat([logits, following], dim=1)
 
 
+def _score_each(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
+) -> Tensor:
+    """A decoder-only model whose text cannot be read in parts: each candidate from its row's start."""
+    real = labels != IGNORED
+    ids = torch.cat([rows.ids.repeat_interleave(repeats, dim=0), labels.clamp(min=0)], dim=1)
+    mask = torch.cat([rows.mask.repeat_interleave(repeats, dim=0), real], dim=1)
+    ids, mask, places = repad(ids, mask, side="right")
+    index, inputs, marks = (part.repeat_interleave(repeats, dim=0) for part in (rows.index, rows.inputs, rows.marks))
+    joined = join(backbone, prompts, Rows(ids=ids, mask=mask, index=index, inputs=inputs, marks=marks))
+    row_of, token = real.nonzero(as_tuple=True)
+    column = joined.columns[row_of, places[row_of, rows.ids.shape[1] + token]]
+    kept = torch.zeros_like(joined.mask)
+    kept[row_of, column - 1] = True
+    load = Carried(injection=joined.injection, kept=kept if backbone.head_is_separable else None)
+    chosen = only_kept(backbone.call(load, use_cache=False, **joined.model_inputs).logits, kept)  # [real, vocab]
+    spread = chosen.new_zeros(labels.numel(), chosen.shape[1])
+    return spread.index_copy(0, row_of * labels.shape[1] + token, chosen).view(*labels.shape, -1)
+
+
 def _score_continuations(
     backbone: Backbone,
     prompts: Sequence[Applied],
@@ -167,7 +189,7 @@ def _score_continuations(
         return logits
     past = first.past_key_values
     packed = int((labels != IGNORED)[:, 1:].reshape(-1, repeats * (labels.shape[1] - 1)).sum(-1).max())
-    if repeats > 1 and packed <= _MOST_PACKED and keeps_all(past) and splitting.divides(backbone):
+    if repeats > 1 and packed <= _MOST_PACKED and keeps_all(past):
         following = _score_branches(backbone, joined, mask, past, labels)
         return torch.cat([logits, following], dim=1)
     past.batch_repeat_interleave(repeats)

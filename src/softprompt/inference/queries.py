@@ -93,7 +93,7 @@ class EncodedQuery:
     @property
     def passes(self) -> int:
         """How many times the model is called for it: for every token that is generated, or for input and candidates."""
-        return 2 if self.targets else max(1, self.room)
+        return min(self.room, 2) if self.targets else max(1, self.room)
 
 
 def make_queries(
@@ -225,7 +225,7 @@ def _encode(
         EncodedQuery(
             input=row,
             prompt=query.prompt,
-            tokens=(len(row.ids) + _length(model, query.prompt) + room) * max(1, len(found)),
+            tokens=columns(model, len(row.ids), query.prompt, found, room),
             room=room,
             targets=found,
             candidates=query.candidates,
@@ -254,6 +254,25 @@ def _check_tokens(model: Prompted, one: RenderedInput, row: EncodedInput) -> Non
 def _most_tokens(model: Prompted, query: Query, room: int) -> int | None:
     bounds = (model.longest_input(query.prompt, room=room), query.max_input_tokens)
     return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def columns(model: Prompted, inputs: int, prompt: str | None, targets: Sequence[list[int]], room: int) -> int:
+    """Tokens that a query takes up in a batch.
+
+    In a decoder-only model its candidates stand side by side behind the input; in an encoder-decoder each reads what
+    the encoder made of the input.
+
+    Args:
+        model: The backbone with its prompts.
+        inputs: Tokens of its input.
+        prompt: Its prompt's name.
+        targets: Token ids of its candidates.
+        room: Most tokens behind its input.
+    """
+    own = inputs + _length(model, prompt)
+    if model.backbone.spec.kind == "decoder-only":
+        return own + (sum(map(len, targets)) if targets else room)
+    return (own + room) * max(1, len(targets))
 
 
 def _length(model: Prompted, name: str | None) -> int:

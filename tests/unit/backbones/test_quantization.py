@@ -7,10 +7,17 @@ import sys
 import pytest
 import torch
 from tests.families import zoo
-from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import softprompt as sp
-from softprompt.backbones.quantization import held_bytes, quantize
+from softprompt.backbones.quantization import quantize
 from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
 
 WIDTH = 128
@@ -33,6 +40,17 @@ def fresh(kind: str) -> torch.nn.Module:
 def folder(request, tmp_path):
     fresh(request.param).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+def held_bytes(model: torch.nn.Module) -> int:
+    """Bytes of a model's parameters, those inside quantised ones among them."""
+
+    def size(tensor: torch.Tensor) -> int:
+        if hasattr(tensor, "__tensor_flatten__"):
+            return sum(size(getattr(tensor, part)) for part in tensor.__tensor_flatten__()[0])
+        return tensor.numel() * tensor.element_size()
+
+    return sum(map(size, model.parameters()))
 
 
 def learned(backbone: sp.Backbone, prompt: sp.SoftPrompt) -> tuple[float, torch.Tensor]:
@@ -88,6 +106,21 @@ def test_embeddings_and_head_stay_as_they_are():
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         assert type(module.weight) is torch.nn.Parameter
     assert type(model.model.layers[0].mlp.up_proj.weight) is not torch.nn.Parameter
+
+
+def test_an_encoders_head_stays_as_it_is(tmp_path):
+    shape = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4}
+    BertForSequenceClassification(BertConfig(vocab_size=64, **shape)).save_pretrained(tmp_path)
+    model = sp.Backbone.from_pretrained(tmp_path, quantize="int8").model
+    assert type(model.classifier.weight) is torch.nn.Parameter
+    assert type(model.bert.encoder.layer[0].output.dense.weight) is not torch.nn.Parameter
+
+
+def test_weights_that_another_quantised_are_refused(tmp_path):
+    fresh("decoder-only").save_pretrained(tmp_path)
+    other = sp.Backbone.from_model(sp.Backbone.from_pretrained(tmp_path, quantize="int8").model)
+    with pytest.raises(UnsupportedError, match="LlamaForCausalLM keeps its weights in a form that tells nothing"):
+        _ = other.fingerprint
 
 
 def test_weights_that_are_quantised_cannot_be_trained(tmp_path):

@@ -41,7 +41,7 @@ def test_what_a_row_takes_up_in_a_batch(model):
     (generated,) = encode_to_generate(model, [Query(input="good film", prompt="rows", max_new_tokens=8)])
     assert (generated.tokens, generated.room, generated.targets) == (2 + 3 + 8, 8, [])
     (ranked,) = encode_to_rank(model, [Query(input="good film", prompt=None, candidates=("bad", "city centre"))])
-    assert (ranked.tokens, ranked.room) == ((2 + 3) * 2, 3)
+    assert (ranked.tokens, ranked.room) == (2 + 2 + 3, 3)
     assert [len(target) for target in ranked.targets] == [2, 3]
 
 
