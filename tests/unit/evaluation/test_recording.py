@@ -73,7 +73,8 @@ def approximately(evaluation):
     class Close:
         def __eq__(self, other):
             return dict(other) == dict(evaluation) and [
-                (row.input, row.prediction, pytest.approx(row.probabilities)) for row in evaluation.predictions
+                (row.input, row.prediction, pytest.approx(row.probabilities, rel=1e-5))
+                for row in evaluation.predictions
             ] == [(row.input, row.prediction, row.probabilities) for row in other.predictions]
 
     return Close()
