@@ -101,7 +101,18 @@ def test_slopes_are_fitted_and_plotted(tmp_path):
 @pytest.mark.slow
 def test_every_case_runs(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--output", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "--quick",
+            "--rounds",
+            "1",
+            "--shapes",
+            "small",
+            "--output",
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         timeout=900,
