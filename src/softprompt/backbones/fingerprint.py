@@ -88,8 +88,9 @@ def fingerprint(model: PreTrainedModel) -> Fingerprint:
     """
     config = model.config.get_text_config()
     heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
+    weights = list(computed_weights(model))  # which has refusals of its own
     try:
-        sampled = [_sample(weight) for weight in computed_weights(model)]
+        sampled = [_sample(weight) for weight in weights]
     except NotImplementedError as error:  # of a tensor that is none of torch's own
         raise UnsupportedError(
             f"{type(model).__name__} keeps its weights in a form that tells nothing of the model that they were; load "

@@ -140,9 +140,8 @@ def _kept_logits(
     backbone: Backbone, injection: Any, kept: Tensor, inputs: dict[str, Any], checkpointing: bool
 ) -> Tensor:
     """Logits `[kept, vocab]` of the wanted positions; the output head runs on no others where it can be told so."""
-    return only_kept(
-        _call(backbone, injection, kept if backbone.head_is_separable else None, inputs, checkpointing), kept
-    )
+    told = kept if backbone.head_is_separable else None
+    return only_kept(_call(backbone, injection, told, inputs, checkpointing), kept)
 
 
 def only_kept(logits: Tensor, kept: Bool[Tensor, "batch seq"]) -> Float[Tensor, "kept vocab"]:

@@ -36,7 +36,9 @@ class Held:
         wanted = [name for name in dict.fromkeys(names) if name is not None]
         for name in wanted:
             if name not in self._applied:
-                raise ConfigError(f"The prompt {name!r} is not held (any more); name it in hold, and pass rows inside.")
+                raise ConfigError(
+                    f"The prompt {name!r} is not held (any more); name it in hold, and run its rows inside the block."
+                )
         return [self._applied[name] for name in wanted]
 
     def release(self) -> None:
