@@ -80,8 +80,8 @@ class Carried:
         recorder: Where to note each layer's own keys and values, if anywhere.
         kept: True at the positions whose logits are wanted, `[batch, seq]`; None wants all. The output head
             then sees `[1, kept, hidden]`.
-        branches: Which of several continuations of one text each position of the call belongs to, `[batch, seq]`;
-            continuations do not see each other. None where there is but one.
+        branches: Which of several continuations of one text each position of the call belongs to, from 1, or 0 for the
+            text that they continue, `[batch, seq]`; continuations do not see each other. None where there is but one.
         trace: Where to note the sites that read their injection, and each windowed mask function.
     """
 

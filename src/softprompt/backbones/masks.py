@@ -65,7 +65,8 @@ def joint_mask(
 def _apart(own: Bool[Tensor, "batch 1 seq total"], branches: Int[Tensor, "batch seq"]) -> Tensor:
     """Hide the last positions, those of this call, from those of another branch."""
     before = own.shape[-1] - branches.shape[1]
-    same = (branches[:, :, None] == branches[:, None, :])[:, None]
+    keys = branches[:, None, :]
+    same = ((branches[:, :, None] == keys) | (keys == 0))[:, None]
     return torch.cat([own[..., :before].expand(same.shape[0], -1, -1, -1), own[..., before:] & same], dim=-1)
 
 

@@ -60,6 +60,8 @@ class Rows:
         index: Which of the batch's distinct prompts each row takes; -1 for none.
         inputs: How many of a row's tokens are input rather than target, `[batch]`.
         marks: Token indices of the template's marks, -1 where a row has fewer, `[batch, marks]`.
+        branches: For several targets of one input, in a decoder-only model: which of them a token belongs to, from 1,
+            or 0 for the input; each target's tokens stand together. None where a row has one target or none.
     """
 
     ids: Int[Tensor, "batch seq"]
@@ -67,6 +69,7 @@ class Rows:
     index: Int[Tensor, " batch"]
     inputs: Int[Tensor, " batch"]
     marks: Int[Tensor, "batch marks"]
+    branches: Int[Tensor, "batch seq"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ class Joined:
         mask: True where a joined column is real, `[batch, joined]`.
         columns: In which joined column each column of the batch stands, `[batch, seq]`; -1 for padding.
         fixed: How many of a row's first tokens depend on no prompt in a causal model, and predict no target, `[batch]`.
+        branches: Which of several targets of one input a column belongs to, as in `Rows`.
     """
 
     model_inputs: dict[str, Any]
@@ -86,6 +90,7 @@ class Joined:
     mask: Bool[Tensor, "batch joined"]
     columns: Int[Tensor, "batch seq"]
     fixed: Int[Tensor, " batch"]
+    branches: Int[Tensor, "batch joined"] | None = None
 
 
 def join(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, *, side: Side = "right", room: int = 0) -> Joined:
@@ -116,14 +121,17 @@ def join(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, *, side: Si
         model_inputs = {"input_ids": ids}
     model_inputs["attention_mask"] = mask.long()
     injection = _inject(backbone, injected, rows) if any(injected) else None
+    branches = None if rows.branches is None else _moved(rows.branches, columns, mask.shape[1])
     if backbone.takes_positions and backbone.spec.kind == "decoder-only":
-        positions = token_columns(mask)
+        positions = token_columns(mask) if branches is None else _branched_positions(mask, branches)
         if injection is not None:
             lengths = injection.columns.sum(-1, keepdim=True)
             positions = positions + lengths * (positions >= injection.starts[:, None])
         model_inputs["position_ids"] = positions
     fixed = _fixed(inserted, injection, rows)
-    return Joined(model_inputs=model_inputs, injection=injection, mask=mask, columns=columns, fixed=fixed)
+    return Joined(
+        model_inputs=model_inputs, injection=injection, mask=mask, columns=columns, fixed=fixed, branches=branches
+    )
 
 
 def record_rows(backbone: Backbone, prompts: Sequence[Tensor], *, checkpointing: bool = False) -> list[KeysValues]:
@@ -163,6 +171,24 @@ def _where(mask: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
     return torch.arange(mask.shape[1], device=mask.device).expand_as(mask).where(mask, -1)
 
 
+def _moved(
+    values: Int[Tensor, "batch seq"], columns: Int[Tensor, "batch seq"], width: int
+) -> Int[Tensor, "batch joined"]:
+    """What belongs to each column of the batch, in the joined columns; 0 in those of prompts."""
+    spread = values.new_zeros(len(values), width + 1)
+    return spread.scatter(1, columns.where(columns >= 0, width), values)[:, :width]
+
+
+def _branched_positions(
+    mask: Bool[Tensor, "batch joined"], branches: Int[Tensor, "batch joined"]
+) -> Int[Tensor, "batch joined"]:
+    """Positions of real columns: every branch goes on where what they share ends."""
+    places = token_columns(mask)
+    starts = places.where(branches != branches.roll(1, dims=1), 0).cummax(dim=1).values
+    shared = (mask & (branches == 0)).sum(-1, keepdim=True)
+    return places.where(branches == 0, shared + places - starts)
+
+
 def _check_room(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, room: int) -> None:
     limit = backbone.spec.max_positions
     if limit is None:
@@ -172,11 +198,14 @@ def _check_room(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, room
         inserted = torch.tensor([*(p.rows is not None for p in prompts), False], device=rows.index.device)
         lengths = lengths * inserted[rows.index]
         room = 0
-    total = rows.mask.sum(-1) + lengths  # [batch]
+    tokens = rows.mask
+    if rows.branches is not None:  # of which a row has as many positions as the longest needs
+        tokens = rows.mask & (rows.branches == 0)
+    total = tokens.sum(-1) + lengths  # [batch]
     worst = int(total.argmax()) if len(total) else 0
     if len(total) and int(total[worst]) + room > limit:
         raise LengthError(
-            f"Row {worst} has {int(rows.mask[worst].sum())} tokens and a prompt of {int(lengths[worst])}"
+            f"Row {worst} has {int(tokens[worst].sum())} tokens and a prompt of {int(lengths[worst])}"
             + (f", and {room} more are to be generated" if room else "")
             + f", but {backbone.name} has {limit} positions; shorten the input, or pass truncate=True."
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -41,10 +40,19 @@ def token_losses(
 
 
 def candidate_scores(
-    logits: Float[Tensor, "candidates seq vocab"],
+    logits: Float[Tensor, "places vocab"],
+    at: Int[Tensor, "candidates seq"],
     targets: Int[Tensor, "candidates seq"],
     mask: Bool[Tensor, "candidates seq"],
 ) -> Float[Tensor, " candidates"]:
-    """Log-probability of each candidate: the sum over its real tokens, in nats."""
-    chosen = torch.log_softmax(logits.float(), dim=-1).gather(2, targets[:, :, None])[:, :, 0]
-    return (chosen * mask).sum(-1)
+    """Log-probability of each candidate: the sum over its real tokens, in nats.
+
+    Args:
+        logits: What the model says, wherever a token of a candidate is predicted.
+        at: At which of these places each token is; candidates that begin alike share one.
+        targets: Token ids.
+        mask: True where a token is real.
+    """
+    logits = logits.float()
+    chosen = logits[at, targets] - logits.logsumexp(-1)[at]
+    return chosen.masked_fill(~mask, 0).sum(-1)

@@ -38,10 +38,13 @@ class Verdict:
     Attributes:
         shared: Why the shared-prompt pass is not, or None if it is.
         prefix: Why keys and values cannot be injected, or None if they can.
+        window: How many columns a layer with the shortest window sees, or None if every layer sees all; known only
+            where the shared-prompt pass is exact.
     """
 
     shared: str | None
     prefix: str | None
+    window: int | None = None
 
 
 def probe(backbone: Backbone) -> Verdict:
@@ -64,18 +67,19 @@ def probe(backbone: Backbone) -> Verdict:
 def _find_out(backbone: Backbone) -> Verdict:
     if not backbone.sites:
         return Verdict(shared=backbone.spec.no_prefix, prefix=backbone.spec.no_prefix)
+    trace = Trace()
     try:
         prefix = backbone.spec.no_prefix or _reads(backbone)
         if backbone.spec.kind != "decoder-only":
             return Verdict(shared="its input is read in both directions", prefix=prefix)
-        shared = _compare(backbone)
+        shared = _compare(backbone, trace)
     except (SoftpromptError, RuntimeError, ValueError, IndexError, TypeError) as error:
         if should_reduce_batch_size(error):
             raise
         shared = prefix = f"it fails in the probe: {error}"
     if shared is not None and backbone.spec.no_prefix is None:
         prefix = shared  # a prefix goes the same way through masks, windows and positions
-    return Verdict(shared=shared, prefix=prefix)
+    return Verdict(shared=shared, prefix=prefix, window=min((size for size, _ in trace.windows), default=None))
 
 
 def _rows(backbone: Backbone, *, left: bool) -> Rows:
@@ -87,9 +91,9 @@ def _rows(backbone: Backbone, *, left: bool) -> Rows:
     mask = torch.arange(width) < torch.tensor(_INPUTS)[:, None]
     index = torch.tensor([i if length else -1 for i, length in enumerate(_LENGTHS)])
     index = index.where(index < 1, 1)  # prompts 0 and 1; the row between them has none
-    rows = Rows(ids=ids, mask=mask.flip(1) if left else mask, index=index, inputs=torch.tensor(_INPUTS),
-                marks=torch.full((len(_INPUTS), 1), -1))  # fmt: skip
-    return Rows(**{name: value.to(backbone.device) for name, value in vars(rows).items()})
+    fields = {"ids": ids, "mask": mask.flip(1) if left else mask, "index": index, "inputs": torch.tensor(_INPUTS),
+                  "marks": torch.full((len(_INPUTS), 1), -1)}  # fmt: skip
+    return Rows(**{name: value.to(backbone.device) for name, value in fields.items()})
 
 
 def _prompts(backbone: Backbone) -> list[Tensor]:
@@ -121,8 +125,8 @@ def _reads(backbone: Backbone) -> str | None:
     return None
 
 
-def _compare(backbone: Backbone) -> str | None:
-    """Compare both passes on a decoder-only model."""
+def _compare(backbone: Backbone, trace: Trace) -> str | None:
+    """Compare both passes on a decoder-only model; the shared-prompt pass leaves its trace."""
     rows_of_prompts = _prompts(backbone)
     recorded = record_rows(backbone, rows_of_prompts)
     shared = [
@@ -131,7 +135,6 @@ def _compare(backbone: Backbone) -> str | None:
     ]
     inserted = [Applied(length=len(rows), placement="prepend", rows=rows) for rows in rows_of_prompts]
     moved = [Applied(length=len(rows), placement="prepend", rows=rows.roll(1, 0)) for rows in rows_of_prompts]
-    trace = Trace()
     for left in (False, True):
         batch = _rows(backbone, left=left)
         want = _scores(backbone, inserted, batch)

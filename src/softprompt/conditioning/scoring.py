@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried
 from softprompt.conditioning import generation, splitting
 from softprompt.conditioning.forward import decoder_start, only_kept
-from softprompt.conditioning.input_cache import InputCache, keeps_all
-from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
+from softprompt.conditioning.input_cache import InputCache
+from softprompt.conditioning.joining import Applied, Rows, check_target, join
 from softprompt.conditioning.losses import IGNORED, candidate_scores
 from softprompt.conditioning.padding import pad_rows, repad
+from softprompt.conditioning.probe import probe
 from softprompt.conditioning.texts import RenderedInput, encode_targets, follows_directly
 
 __all__ = ["encode", "judge", "score"]
@@ -43,6 +45,19 @@ def encode(backbone: Backbone, inputs: Sequence[RenderedInput], candidates: Sequ
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What a model says wherever a token of a candidate is predicted.
+
+    Attributes:
+        logits: `[places, vocab]`.
+        at: At which of these places each candidate's tokens are predicted, `[candidates, target]`; any at padding.
+    """
+
+    logits: Float[Tensor, "places vocab"]
+    at: Int[Tensor, "candidates target"]
+
+
 def score(
     backbone: Backbone,
     prompts: Sequence[Applied],
@@ -60,8 +75,8 @@ def score(
         known: Inputs that were read before, if what stands before prompts is kept.
     """
     distinct, places = _distinct(targets, backbone.device)
-    logits, ids, mask = _candidate_logits(backbone, prompts, rows, distinct, known)
-    scores = candidate_scores(logits, ids, mask).view(len(targets), -1).gather(1, places)
+    said, ids, mask = _predict(backbone, prompts, rows, distinct, known)
+    scores = candidate_scores(said.logits, said.at, ids, mask).view(len(targets), -1).gather(1, places)
     return scores.masked_fill(~_real(targets, scores), float("-inf"))
 
 
@@ -70,9 +85,9 @@ def judge(
 ) -> tuple[Float[Tensor, "batch candidates"], Bool[Tensor, "batch candidates"]]:
     """`score`, and whether each candidate is what the model would say by itself: its likeliest token at every place."""
     distinct, places = _distinct(targets, backbone.device)
-    logits, ids, mask = _candidate_logits(backbone, prompts, rows, distinct)
-    scores = candidate_scores(logits, ids, mask).view(len(targets), -1).gather(1, places)
-    greedy = ((logits.argmax(-1) == ids) | ~mask).all(-1).view(len(targets), -1).gather(1, places)
+    said, ids, mask = _predict(backbone, prompts, rows, distinct)
+    scores = candidate_scores(said.logits, said.at, ids, mask).view(len(targets), -1).gather(1, places)
+    greedy = ((said.logits.argmax(-1)[said.at] == ids) | ~mask).all(-1).view(len(targets), -1).gather(1, places)
     real = _real(targets, scores)
     return scores.masked_fill(~real, float("-inf")), greedy & real
 
@@ -92,11 +107,9 @@ def _real(targets: Targets, scores: Float[Tensor, "batch candidates"]) -> Bool[T
     return torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
 
 
-def _candidate_logits(
+def _predict(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets, known: InputCache | None = None
-) -> tuple[
-    Float[Tensor, "candidates target vocab"], Int[Tensor, "candidates target"], Bool[Tensor, "candidates target"]
-]:
+) -> tuple[_Said, Int[Tensor, "candidates target"], Bool[Tensor, "candidates target"]]:
     """What the model says at each candidate's tokens, their ids and mask; short lists repeat their first candidate."""
     most = max(len(row) for row in targets)
     filled = [[*row, *[row[0]] * (most - len(row))] for row in targets]
@@ -107,12 +120,25 @@ def _candidate_logits(
         return _score_targets(backbone, prompts, rows, labels, most), ids, mask
     if not splitting.divides(backbone):
         return _score_each(backbone, prompts, rows, labels, most), ids, mask
-    return _score_continuations(backbone, prompts, rows, labels, most, known), ids, mask
+    if most == 1 or _fit_side_by_side(backbone, rows, prompts, labels):
+        return _score_side_by_side(backbone, prompts, rows, labels, known), ids, mask
+    return _score_continuations(backbone, prompts, rows, labels, most), ids, mask
+
+
+def _apart(first: Float[Tensor, "batch vocab"], following: Float[Tensor, "candidates others vocab"]) -> _Said:
+    """A row's candidates begin at one place, and each goes on at places of its own."""
+    batch, (candidates, others) = len(first), following.shape[:2]
+    row_of = torch.arange(batch, device=first.device).repeat_interleave(candidates // batch)
+    own = torch.arange(candidates * others, device=first.device).view(candidates, others) + batch
+    return _Said(
+        logits=torch.cat([first, following.flatten(0, 1)]) if others else first,
+        at=torch.cat([row_of[:, None], own], dim=1),
+    )
 
 
 def _score_targets(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
-) -> Tensor:
+) -> _Said:
     """An encoder-decoder: the encoder runs once per row, and so does what the decoder makes of its output."""
     check_target(backbone, labels.shape[1])
     joined = join(backbone, prompts, rows)
@@ -133,20 +159,19 @@ def _score_targets(
     first = ids[::repeats, :1]  # [batch, 1]
     if repeats == 1 or not torch.equal(ids[:, :1], first.repeat_interleave(repeats, dim=0)):
         whole: Tensor = decode(ids, repeats, None, cached=False).logits
-        return whole
+        return _Said(logits=whole.flatten(0, 1), at=torch.arange(labels.numel(), device=labels.device).view_as(labels))
     begun = decode(first, 1, None, cached=True)
-    logits: Tensor = begun.logits.repeat_interleave(repeats, dim=0)  # [candidates, 1, vocab]
+    said: Tensor = begun.logits[:, 0]  # [batch, vocab]
     if labels.shape[1] == 1:
-        return logits
+        return _apart(said, said.new_zeros(len(labels), 0, said.shape[1]))
     past = begun.past_key_values
     past.batch_repeat_interleave(repeats)
-    following = decode(ids[:, 1:], repeats, past, cached=True).logits  # [candidates, target-1, vocab]
-    return torch.cat([logits, following], dim=1)
+    return _apart(said, decode(ids[:, 1:], repeats, past, cached=True).logits)
 
 
 def _score_each(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
-) -> Tensor:
+) -> _Said:
     """A decoder-only model whose text cannot be read in parts: each candidate from its row's start."""
     real = labels != IGNORED
     ids = torch.cat([rows.ids.repeat_interleave(repeats, dim=0), labels.clamp(min=0)], dim=1)
@@ -160,84 +185,77 @@ def _score_each(
     kept[row_of, column - 1] = True
     load = Carried(injection=joined.injection, kept=kept if backbone.head_is_separable else None)
     chosen = only_kept(backbone.call(load, use_cache=False, **joined.model_inputs).logits, kept)  # [real, vocab]
-    spread = chosen.new_zeros(labels.numel(), chosen.shape[1])
-    return spread.index_copy(0, row_of * labels.shape[1] + token, chosen).view(*labels.shape, -1)
+    at = torch.zeros_like(labels).masked_scatter(real, torch.arange(len(row_of), device=labels.device))
+    return _Said(logits=chosen, at=at)
 
 
-def _score_continuations(
+def _fit_side_by_side(
+    backbone: Backbone, rows: Rows, prompts: Sequence[Applied], labels: Int[Tensor, "candidates target"]
+) -> bool:
+    """Whether candidates may stand side by side: a window would count their columns, of which there are more than
+    positions, and of very many each would be masked from all others."""
+    packed = int((labels != IGNORED)[:, 1:].reshape(len(rows.ids), -1).sum(-1).max())
+    longest = rows.ids.shape[1] + max((prompt.length for prompt in prompts), default=0) + packed
+    window = probe(backbone).window
+    return packed <= _MOST_PACKED and (window is None or longest <= window)
+
+
+def _score_side_by_side(
     backbone: Backbone,
     prompts: Sequence[Applied],
     rows: Rows,
     labels: Int[Tensor, "candidates target"],
-    repeats: int,
     known: InputCache | None,
-) -> Tensor:
-    """A decoder-only model: the input runs once per row, and its cache serves all candidates."""
+) -> _Said:
+    """A decoder-only model, in one pass: behind each input its candidates, which do not see each other."""
+    batch, width = len(rows.ids), labels.shape[1] - 1
+    real = (labels != IGNORED)[:, 1:].reshape(batch, -1)  # [batch, candidates*(target-1)]: what has a successor
+    order = real.long().argsort(dim=1, descending=True, stable=True)[:, : int(real.sum(-1).max())]  # [batch, packed]
+    ids = labels.clamp(min=0)[:, :-1].reshape(batch, -1).gather(1, order)
+    packed = real.gather(1, order)
+    branches = torch.cat([torch.zeros_like(rows.ids), order // max(width, 1) + 1], dim=1)
+    ids, mask = torch.cat([rows.ids, ids], dim=1), torch.cat([rows.mask, packed], dim=1)
+    ids, mask, places = repad(ids, mask, side="right")
+    branches = torch.zeros_like(ids).scatter(1, places.clamp(min=0), branches.masked_fill(places < 0, 0))
+    whole = replace(rows, ids=ids, mask=mask, branches=branches)
+    joined = join(backbone, prompts, whole, room=labels.shape[1])
+    columns = joined.columns.gather(1, places[:, rows.ids.shape[1] :].clamp(min=0))  # [batch, packed]
+    last = joined.mask.sum(-1, keepdim=True) - packed.sum(-1, keepdim=True) - 1  # [batch, 1]: of what all continue
+    columns = torch.cat([last, columns.where(packed, last)], dim=1)  # [batch, 1+packed]
+    kept = torch.zeros_like(joined.mask).scatter(1, columns, value=True)
+    if splitting.pays(backbone, joined):
+        output, wanted = splitting.read_in_two_parts(backbone, joined, rows, kept, known)
+    else:
+        told = kept if backbone.head_is_separable else None
+        load = Carried(injection=joined.injection, kept=told, branches=joined.branches)
+        output, wanted = backbone.call(load, use_cache=False, **joined.model_inputs), kept
+    rank = (kept.flatten().cumsum(0) - 1).view_as(kept).gather(1, columns)  # [batch, 1+packed]
+    following = torch.zeros_like(real, dtype=torch.long).scatter(1, order, rank[:, 1:]).view(len(labels), width)
+    first = rank[:, :1].repeat_interleave(len(labels) // batch, dim=0)
+    return _Said(logits=only_kept(output.logits, wanted), at=torch.cat([first, following], dim=1))
+
+
+def _score_continuations(
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"], repeats: int
+) -> _Said:
+    """A decoder-only model: the input runs once per row, and a copy of its cache serves each candidate."""
     joined = join(backbone, prompts, rows, side="left", room=labels.shape[1])
     last = torch.zeros_like(joined.mask)
     last[:, -1] = True
-    mask = joined.mask
-    if splitting.pays(backbone, joined) and splitting.ends_alike(joined):
-        first, last = splitting.read_in_two_parts(backbone, joined, rows, last, known)
-        mask = mask[:, -int(mask.sum(-1).max()) :]  # which leaves out columns that are padding in every row
-    else:
-        kept = last if backbone.head_is_separable else None
-        first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
-    seen = only_kept(first.logits, last)  # [batch, vocab]
-    logits = seen.repeat_interleave(repeats, dim=0)[:, None]  # [candidates, 1, vocab]
-    if labels.shape[1] == 1:
-        return logits
-    past = first.past_key_values
-    packed = int((labels != IGNORED)[:, 1:].reshape(-1, repeats * (labels.shape[1] - 1)).sum(-1).max())
-    if repeats > 1 and packed <= _MOST_PACKED and keeps_all(past):
-        following = _score_branches(backbone, joined, mask, past, labels)
-        return torch.cat([logits, following], dim=1)
-    past.batch_repeat_interleave(repeats)
+    kept = last if backbone.head_is_separable else None
+    first = backbone.call(Carried(injection=joined.injection, kept=kept), use_cache=True, **joined.model_inputs)
+    said = only_kept(first.logits, last)  # [batch, vocab]
     ids, real = labels.clamp(min=0)[:, :-1], (labels != IGNORED)[:, :-1]
+    if not ids.shape[1]:
+        return _apart(said, said.new_zeros(len(labels), 0, said.shape[1]))
+    past = first.past_key_values
+    past.batch_repeat_interleave(repeats)
     inputs: dict[str, Any] = {
         "input_ids": ids,
-        "attention_mask": torch.cat([mask.repeat_interleave(repeats, dim=0), real], dim=1).long(),
+        "attention_mask": torch.cat([joined.mask.repeat_interleave(repeats, dim=0), real], dim=1).long(),
         "past_key_values": past,
     }
     if "position_ids" in joined.model_inputs:
         ends = joined.model_inputs["position_ids"][:, -1:].repeat_interleave(repeats, dim=0)
         inputs["position_ids"] = ends + 1 + torch.arange(ids.shape[1], device=ids.device)
-    following = backbone.call(Carried(injection=joined.injection), use_cache=True, **inputs).logits
-    return torch.cat([logits, following], dim=1)
-
-
-def _score_branches(
-    backbone: Backbone,
-    joined: Joined,
-    mask: Bool[Tensor, "batch joined"],
-    past: Any,
-    labels: Int[Tensor, "candidates target"],
-) -> Tensor:
-    """Logits `[candidates, target-1, vocab]` behind all but each candidate's last token; no cache is copied.
-
-    A row's candidates stand side by side behind what was read, and do not see each other. A window would count their
-    columns, of which there are more than positions.
-    """
-    batch = joined.mask.shape[0]
-    read = (labels != IGNORED)[:, 1:].reshape(batch, -1)  # [batch, candidates*(target-1)]: what has a successor
-    width = labels.shape[1] - 1
-    order = read.long().argsort(dim=1, descending=True, stable=True)[:, : int(read.sum(-1).max())]  # [batch, packed]
-    real = read.gather(1, order)
-    ends = joined.model_inputs["position_ids"][:, -1:]
-    output = backbone.call(
-        Carried(
-            injection=joined.injection,
-            kept=real if backbone.head_is_separable else None,
-            branches=(order // width).where(real, -1),
-        ),
-        use_cache=True,
-        input_ids=labels.clamp(min=0)[:, :-1].reshape(batch, -1).gather(1, order),
-        position_ids=ends + 1 + order % width,
-        attention_mask=torch.cat([mask, real], dim=1).long(),
-        past_key_values=past,
-    )
-    chosen = only_kept(output.logits, real)  # [real, vocab]
-    row_of, place = real.nonzero(as_tuple=True)
-    spread = chosen.new_zeros(batch * read.shape[1], chosen.shape[1])
-    spread = spread.index_copy(0, row_of * read.shape[1] + order[row_of, place], chosen)
-    return spread.view(len(labels), width, -1)
+    return _apart(said, backbone.call(Carried(injection=joined.injection), use_cache=True, **inputs).logits)

@@ -18,7 +18,7 @@ from softprompt.conditioning.input_cache import InputCache, first_tokens
 from softprompt.conditioning.joining import Joined, Rows
 from softprompt.conditioning.probe import probe
 
-__all__ = ["divides", "ends_alike", "pays", "read_in_two_parts", "start_cost"]
+__all__ = ["divides", "pays", "read_in_two_parts", "start_cost"]
 
 _STARTS = {"cpu": 64}
 _LAUNCHED = 2048
@@ -45,12 +45,6 @@ def pays(backbone: Backbone, joined: Joined) -> bool:
         return False
     fixed = joined.fixed
     return int(fixed.min()) >= 1 and int(fixed.sum()) >= start_cost(backbone.device) and divides(backbone)
-
-
-def ends_alike(joined: Joined) -> bool:
-    """Whether the second part is as long in every row: a cache of both then has padding on the left alone."""
-    behind = joined.mask.sum(-1) - joined.fixed
-    return bool((behind == behind[0]).all())
 
 
 def read_in_two_parts(
@@ -96,7 +90,11 @@ def read_in_two_parts(
             known.keep(inputs, past)
     wanted = kept.gather(1, at_second) & following
     output = backbone.call(
-        Carried(injection=joined.injection, kept=wanted if backbone.head_is_separable else None),
+        Carried(
+            injection=joined.injection,
+            kept=wanted if backbone.head_is_separable else None,
+            branches=None if joined.branches is None else joined.branches.gather(1, at_second),
+        ),
         use_cache=True,
         past_key_values=past,
         **_taken(joined.model_inputs, at_second),
