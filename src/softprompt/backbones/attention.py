@@ -21,6 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from softprompt.backbones.carrying import Carried, carried, repeat_rows
 from softprompt.backbones.masks import additive_mask, joint_mask
+from softprompt.backbones.prompt_cache import bank_rows
 from softprompt.errors import UnsupportedError
 
 __all__ = ["KERNELS", "keep_positions", "wrapped"]
@@ -35,11 +36,16 @@ def wrapped(kernel: str) -> str:
 
 
 def keep_positions(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook of an output head: let only the wanted positions through, as one row."""
+    """Forward pre-hook of an output head: let only the wanted positions through, as one row.
+
+    The last column alone, as generation reads a batch, is a view that torch would multiply row by row: it is copied.
+    """
     load = carried()
-    if load is None or load.kept is None:
+    if load is None:
         return None
     hidden, *rest = args  # [batch, seq, hidden]
+    if load.kept is None:
+        return None if hidden.is_contiguous() else (hidden.contiguous(), *rest)
     return (hidden[load.kept.to(hidden.device)].unsqueeze(0), *rest)  # [1, kept, hidden]
 
 
@@ -76,7 +82,8 @@ def _inject(
     assert injection is not None
     site = injection.sites.get(module)
     prompt = injection.columns.shape[1]
-    own = key.shape[2]
+    stored = injection.stored and mask is not None and key.shape[2] == mask.shape[-1]  # not in every layer of a cache
+    own = key.shape[2] - (prompt if stored else 0)
     if mask is None or site is None or mask.shape[-1] < prompt + own:
         raise UnsupportedError(
             f"{type(module).__name__} does not take its mask from transformers' mask functions (expected "
@@ -84,10 +91,11 @@ def _inject(
         )
     if site not in injection.keys:
         return key, value, mask[..., prompt:], options
-    rows = repeat_rows(injection.rows, key.shape[0]).to(key.device)
-    bank_keys, bank_values = injection.keys[site].to(key), injection.values[site].to(value)
-    key = torch.cat([_gather(bank_keys, rows), key], dim=2)  # [batch, kv_heads, prompt+seq, head_dim]
-    value = torch.cat([_gather(bank_values, rows), value], dim=2)
+    if not stored:
+        rows = repeat_rows(injection.rows, key.shape[0]).to(key.device)
+        bank_keys, bank_values = injection.keys[site].to(key), injection.values[site].to(value)
+        key = torch.cat([bank_rows(bank_keys, rows), key], dim=2)  # [batch, kv_heads, prompt+seq, head_dim]
+        value = torch.cat([bank_rows(bank_values, rows), value], dim=2)
     if site in injection.hidden:
         columns = repeat_rows(injection.hidden[site], key.shape[0]).to(mask.device)
         mask = _hide(mask, columns[:, None, None, :])
@@ -97,11 +105,6 @@ def _inject(
     if load.trace is not None:
         load.trace.reads.append(site)
     return key, value, mask, options
-
-
-def _gather(bank: Tensor, rows: Tensor) -> Tensor:
-    """Each row's prompt; one prompt for all rows is not copied before the concatenation."""
-    return bank.expand(rows.shape[0], -1, -1, -1) if bank.shape[0] == 1 else bank.index_select(0, rows)
 
 
 def _hide(mask: Tensor, columns: Bool[Tensor, "batch 1 1 prompt"]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,15 +14,22 @@ from transformers import DynamicCache, EncoderDecoderCache, RepetitionPenaltyLog
 from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.carrying import Carried, carrying
+from softprompt.backbones.carrying import Carried, Injection, carrying
+from softprompt.backbones.prompt_cache import prompt_cache
 from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
+from softprompt.conditioning.probe import probe
 from softprompt.errors import LengthError
 
 __all__ = ["decode", "encode", "generate", "room_for"]
 
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
+_CACHE_INPUTS, _CACHE_SETTINGS = (
+    ("past_key_values", "assistant_model"),
+    ("cache_implementation", "prompt_lookup_num_tokens"),
+)
+"""For which transformers has a cache of another kind, or takes back what it wrote to it."""
 _UNASKED = 20
 """New tokens where neither options nor model say how many, as in transformers."""
 
@@ -53,7 +61,8 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
     inputs = {**joined.model_inputs, "input_ids": ids.where(mask, backbone.pad_id)}
     if "inputs_embeds" in inputs:
         options = _with_penalty(backbone, options, mask)
-    with carrying(Carried(injection=joined.injection)):
+    options, load = _with_cache(backbone, joined.injection, options)
+    with carrying(load):
         return backbone.model.generate(**inputs, **options)
 
 
@@ -134,6 +143,19 @@ def _with_penalty(backbone: Backbone, options: Mapping[str, Any], mask: Bool[Ten
     padding = (~mask).sum(-1).repeat_interleave(copies)
     penalty = RepetitionPenaltyLogitsProcessor(strength, prompt_ignore_length=padding)
     return {**options, "logits_processor": [*(options.get("logits_processor") or ()), penalty]}
+
+
+def _with_cache(
+    backbone: Backbone, injection: Injection | None, options: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Carried]:
+    """Keep prompts in the cache, where nobody asks for another one; and what the call carries."""
+    other = any(options.get(name) is not None for name in _CACHE_INPUTS)
+    other |= any(_asked(backbone, options, name) is not None for name in _CACHE_SETTINGS)
+    other |= _asked(backbone, options, "use_cache") is False
+    if injection is None or other or not probe(backbone).stored:
+        return options, Carried(injection=injection)
+    options = {**options, "past_key_values": prompt_cache(backbone.model.config, injection)}
+    return options, Carried(injection=replace(injection, stored=True))
 
 
 def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: Mapping[str, Any]) -> Any:

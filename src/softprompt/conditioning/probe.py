@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried, Trace
+from softprompt.backbones.prompt_cache import prompt_cache
 from softprompt.conditioning.joining import Applied, Joined, Rows, given, join, record_rows
 from softprompt.conditioning.padding import last_column_before_next
 from softprompt.errors import SoftpromptError
@@ -40,11 +41,13 @@ class Verdict:
         prefix: Why keys and values cannot be injected, or None if they can.
         window: How many columns a layer with the shortest window sees, or None if every layer sees all; known only
             where the shared-prompt pass is exact.
+        stored: Whether a cache may hold prompts' keys and values (see `prompt_cache`).
     """
 
     shared: str | None
     prefix: str | None
     window: int | None = None
+    stored: bool = False
 
 
 def probe(backbone: Backbone) -> Verdict:
@@ -79,7 +82,8 @@ def _find_out(backbone: Backbone) -> Verdict:
         shared = prefix = f"it fails in the probe: {error}"
     if shared is not None and backbone.spec.no_prefix is None:
         prefix = shared  # a prefix goes the same way through masks, windows and positions
-    return Verdict(shared=shared, prefix=prefix, window=min((size for size, _ in trace.windows), default=None))
+    window = min((size for size, _ in trace.windows), default=None)
+    return Verdict(shared=shared, prefix=prefix, window=window, stored=shared is None and _stores(backbone))
 
 
 def _rows(backbone: Backbone, *, left: bool) -> Rows:
@@ -128,11 +132,7 @@ def _reads(backbone: Backbone) -> str | None:
 def _compare(backbone: Backbone, trace: Trace) -> str | None:
     """Compare both passes on a decoder-only model; the shared-prompt pass leaves its trace."""
     rows_of_prompts = _prompts(backbone)
-    recorded = record_rows(backbone, rows_of_prompts)
-    shared = [
-        Applied(length=len(rows), placement="prepend", keys_values=kv)
-        for rows, kv in zip(rows_of_prompts, recorded, strict=True)
-    ]
+    shared = _recorded(backbone, rows_of_prompts)
     inserted = [Applied(length=len(rows), placement="prepend", rows=rows) for rows in rows_of_prompts]
     moved = [Applied(length=len(rows), placement="prepend", rows=rows.roll(1, 0)) for rows in rows_of_prompts]
     for left in (False, True):
@@ -153,6 +153,28 @@ def _compare(backbone: Backbone, trace: Trace) -> str | None:
     return None
 
 
+def _stores(backbone: Backbone) -> bool:
+    """Whether a cache that holds prompts decodes as one without."""
+    prompts = _prompts(backbone)
+    shared, moved = (_recorded(backbone, rows) for rows in (prompts, [rows.roll(1, 0) for rows in prompts]))
+    try:
+        got = _decode(backbone, shared, stored=True)
+    except (SoftpromptError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+        if should_reduce_batch_size(error):
+            raise
+        return False
+    want = _decode(backbone, shared)
+    effect = (_decode(backbone, moved) - want).abs().max()
+    return bool((got - want).abs().max() <= _TOLERANCE * effect)
+
+
+def _recorded(backbone: Backbone, prompts: list[Tensor]) -> list[Applied]:
+    return [
+        Applied(length=len(rows), placement="prepend", keys_values=given)
+        for rows, given in zip(prompts, record_rows(backbone, prompts), strict=True)
+    ]
+
+
 def _run(backbone: Backbone, joined: Joined, trace: Trace | None = None, **inputs: Any) -> Any:
     if backbone.spec.kind == "encoder-decoder":
         inputs["decoder_input_ids"] = joined.model_inputs["input_ids"][:, :2]
@@ -169,11 +191,15 @@ def _scores(backbone: Backbone, prompts: list[Applied], rows: Rows, trace: Trace
     return logits.gather(1, read[:, :, None].expand(-1, -1, logits.shape[2])) * rows.mask[:, :, None]
 
 
-def _decode(backbone: Backbone, prompts: list[Applied]) -> Tensor:
-    """Logits of one cached step after a left-padded batch, `[batch, vocab]`."""
+def _decode(backbone: Backbone, prompts: list[Applied], *, stored: bool = False) -> Tensor:
+    """Logits of one cached step after a left-padded batch, `[batch, vocab]`; prompts may be stored in the cache."""
     rows = _rows(backbone, left=True)
     joined = join(backbone, prompts, rows, side="left")
-    past = _run(backbone, joined, use_cache=True).past_key_values
+    begun: dict[str, Any] = {"use_cache": True}
+    if stored and joined.injection is not None:
+        begun["past_key_values"] = prompt_cache(backbone.model.config, joined.injection)
+        joined = replace(joined, injection=replace(joined.injection, stored=True))
+    past = _run(backbone, joined, **begun).past_key_values
     mask = joined.model_inputs["attention_mask"]
     step: dict[str, Any] = {
         "input_ids": rows.ids[:, :1],
