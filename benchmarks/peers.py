@@ -78,9 +78,9 @@ class Ours:
         ids, mask, marks = collate_inputs(self.backbone, inputs)
         return self.model.score_ids(ids, mask, [list(labels)] * len(inputs), prompts=prompts, marks=marks)
 
-    def answer(self, rows: Sequence[TrainRow], labels: Sequence[list[int]]) -> list[Tensor]:
-        """Log-probabilities of labels, in the batches that inference makes of requests."""
-        limits, start = BatchLimits(), start_cost(self.backbone.device)
+    def answer(self, rows: Sequence[TrainRow], labels: Sequence[list[int]], *, batch: int = 64) -> list[Tensor]:
+        """Log-probabilities of labels, in the batches that inference makes of requests, of at most `batch` rows."""
+        limits, start = BatchLimits(rows=batch), start_cost(self.backbone.device)
         return run_batches(
             [self._request(row, labels) for row in rows],
             lambda batch: list(self._score([one.input for one in batch], [one.prompt for one in batch], labels)),

@@ -43,7 +43,9 @@ def _line(plan: Plan, shape: str, case: str, labels: int) -> Line:
     shuffled = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
     ordered = sorted(rows, key=lambda row: len(row.input))
     grouped = [ordered[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-    ways: dict[str, Callable[[], object]] = {OURS: lambda: [ours.score(one, said).argmax(-1) for one in grouped]}
+    ways: dict[str, Callable[[], object]] = {
+        OURS: lambda: [scores.argmax(-1) for scores in ours.answer(rows, said, batch=_BATCH)]
+    }
     if plan.peers:
         theirs = Peft(shape, ours.model.prompts[TASK])
         check_alike("scores", ours.score(grouped[0], said), theirs.score(grouped[0], said, best=False))
