@@ -12,6 +12,7 @@ _HOMES = {
     "BackboneSpec": "backbones",
     "ConfigError": "errors",
     "DataError": "errors",
+    "Ensemble": "inference",
     "IA3": "training",
     "LengthError": "errors",
     "LoRA": "training",

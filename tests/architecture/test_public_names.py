@@ -17,6 +17,7 @@ PUBLIC = [
     "BackboneSpec",
     "ConfigError",
     "DataError",
+    "Ensemble",
     "IA3",
     "LengthError",
     "LoRA",

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Any] = {
         "_help": "Look at prompts, and exchange them with other libraries and the hub.",
         "list": prompts.list_prompts,
         "show": prompts.show,
+        "combine": prompts.combine_prompts,
         "import": prompts.import_prompt,
         "export": prompts.export,
         "push": prompts.push,

@@ -62,14 +62,14 @@ def evaluate_prompt(
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
-        prompt: The prompt's folder; or the folder of a run that trained one for each task.
+        prompt: The folder of a prompt or an ensemble; or of a run that trained one for each task.
         text_prompt: Words to put before each input instead of a prompt.
         shots: So many training rows with their targets to put before each input instead of a prompt, behind the words
             of --text_prompt if there are any.
         shots_seed: Of their draw.
         majority: Score the most frequent training target instead of a model.
-        against: What to compare with on the same rows, by a paired test: a prompt's folder, bare (the backbone by
-            itself), majority, or the output file of another evaluation.
+        against: What to compare with on the same rows, by a paired test: the folder of a prompt or an ensemble, bare
+            (the backbone by itself), majority, or the output file of another evaluation.
         task: A task's name (see `softprompt tasks list`), or several in brackets, e.g. "[sst2, subj]"; or give files or
             a data set.
         data_dir: Folder with the original files of all tasks that bring none along, or one for each, e.g.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from softprompt.errors import ConfigError
-from softprompt.prompts import SoftPrompt
+from softprompt.prompts import Members, SoftPrompt
 from softprompt.tasks.rows import NOT_UTF8, existing, json_rows, numbered_lines, read_rows, row_format
 
 __all__ = ["STANDARD_INPUT", "Input", "check_template", "count_inputs", "read_inputs"]
@@ -72,7 +72,7 @@ def _lines(place: str) -> Iterable[tuple[int, bytes]]:
     return enumerate(sys.stdin.buffer, 1) if place == STANDARD_INPUT else numbered_lines(existing(Path(place)))
 
 
-def check_template(prompt: SoftPrompt) -> None:
+def check_template(prompt: SoftPrompt | Members) -> None:
     """Refuse to guess how inputs become text, where a prompt learned tasks that differ in it.
 
     Raises:

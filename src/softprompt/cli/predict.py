@@ -43,7 +43,7 @@ def predict(
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
-        prompt: The prompt's folder; the bare backbone without one.
+        prompt: The folder of a prompt or an ensemble; the bare backbone without one.
         input: File to read, - for standard input.
         output: File to write, - for standard output.
         format: Whether the input is lines of text, or rows with the columns of the prompt's template: JSONL, CSV, TSV
@@ -68,11 +68,13 @@ def predict(
     from softprompt.cli.answers import answer_all
     from softprompt.cli.inputs import check_template, count_inputs, read_inputs
     from softprompt.cli.resuming import skip_answered
-    from softprompt.inference import BatchLimits, Query
+    from softprompt.cli.scoring import on_backbone, read_prompt
+    from softprompt.inference import BatchLimits, Query, Together
     from softprompt.linefile import LineFile, as_line
     from softprompt.loop.progress import Progress
+    from softprompt.prompts import Members
 
-    soft = sp.SoftPrompt.load(prompt) if prompt else None
+    soft = read_prompt(prompt) if prompt else None
     if soft and not raw:
         check_template(soft)
     form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
@@ -86,9 +88,17 @@ def predict(
         revision=revision,
         trust_remote_code=trust_remote_code,
     )
+    asked: str | Together | None = None
+    if isinstance(soft, Members):
+        ensemble = on_backbone(loaded, soft)
+        model, asked = ensemble.model, ensemble.prompt
+    elif soft:
+        model, asked = sp.Prompted(loaded, {"prompt": soft}), "prompt"
+    else:
+        model = sp.Prompted(loaded, {})
     question = Query(
         input="",
-        prompt="prompt" if soft else None,
+        prompt=asked,
         form=None if raw else form,
         candidates=labels,
         max_new_tokens=max_new_tokens,
@@ -106,7 +116,7 @@ def predict(
     refused = 0
     with contextlib.nullcontext(sys.stdout) if kept is None else kept.open() as file, Progress() as progress:
         answers = answer_all(
-            sp.Prompted(loaded, {"prompt": soft} if soft else {}),
+            model,
             inputs,
             question,
             skip=on_bad_row == "skip",

@@ -7,16 +7,16 @@ from typing import Literal
 
 from softprompt.cli.tables import print_table
 
-__all__ = ["export", "import_prompt", "list_prompts", "pull", "push", "show"]
+__all__ = ["combine_prompts", "export", "import_prompt", "list_prompts", "pull", "push", "show"]
 
 Format = Literal["peft", "npy"]
 
 
 def list_prompts(*, folder: str = "prompts") -> None:
-    """List the prompts in a folder.
+    """List the prompts and ensembles in a folder.
 
     Args:
-        folder: A folder of prompt folders.
+        folder: A folder of their folders.
     """
     from softprompt.artefact import read_metadata
     from softprompt.errors import ArtefactError
@@ -32,19 +32,45 @@ def list_prompts(*, folder: str = "prompts") -> None:
                 (path.name, facts.get("task"), method.get("name"), method.get("length"), facts.get("parameters"),
                  facts.get("backbone"))
             )  # fmt: skip
+        elif (path / "ensemble.json").is_file():
+            facts = read_metadata(path, "ensemble")
+            members = facts.get("members", [])
+            lengths = sum(one.get("method", {}).get("length", 0) for one in members)
+            rows.append(
+                (path.name, facts.get("task"), f"{facts.get('combine')} of {len(members)}", lengths,
+                 facts.get("parameters"), facts.get("backbone"))
+            )  # fmt: skip
     print_table(("prompt", "task", "method", "length", "parameters", "backbone"), rows)
 
 
 def show(*, path: str) -> None:
-    """Show a prompt's card.
+    """Show the card of a prompt or an ensemble.
 
     Args:
-        path: The prompt's folder.
+        path: Its folder.
     """
     from softprompt.artefact import read_metadata
     from softprompt.prompts import card
 
-    print(card.render(Path(path).name, read_metadata(path, "prompt")))
+    if Path(path, "ensemble.json").is_file():
+        print(card.render_ensemble(Path(path).name, read_metadata(path, "ensemble")))
+    else:
+        print(card.render(Path(path).name, read_metadata(path, "prompt")))
+
+
+def combine_prompts(*, prompts: list[str], output: str, by: Literal["vote", "mean"] = "vote") -> None:
+    """Make an ensemble of prompts that learned the same task: they answer together, in one forward pass.
+
+    Args:
+        prompts: The prompts' folders, e.g. "[runs/a/prompts/seed0, runs/a/prompts/seed1]".
+        output: Folder for the ensemble.
+        by: What most of them say (vote), or what is most probable by the mean of their probabilities (mean).
+    """
+    from softprompt.prompts import Members, SoftPrompt
+
+    members = Members([SoftPrompt.load(path) for path in prompts], by)
+    values = sum(prompt.num_parameters() for prompt in members.prompts)
+    print(f"{members.save(output)}: {by} of {len(members.prompts)} prompts, {values:,} values")
 
 
 def import_prompt(*, source: str, output: str, backbone: str, format: Format = "peft", task: int | None = None) -> None:

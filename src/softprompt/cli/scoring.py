@@ -15,9 +15,19 @@ from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
 from softprompt.evaluation import Evaluation, TextPrompt, compare, evaluate_majority, read_evaluation
 from softprompt.loop.progress import Progress
+from softprompt.prompts import Members
 from softprompt.tasks import Task, get_scorer
 
-__all__ = ["Scores", "pick_splits", "print_evaluations", "read_prompts", "read_texts", "scores_against"]
+__all__ = [
+    "Scores",
+    "on_backbone",
+    "pick_splits",
+    "print_evaluations",
+    "read_prompt",
+    "read_prompts",
+    "read_texts",
+    "scores_against",
+]
 
 Asked: TypeAlias = Sequence[tuple[Task, str]]
 Found: TypeAlias = dict[tuple[str, str], Evaluation]
@@ -42,11 +52,20 @@ def pick_splits(task: Task, wanted: str | Sequence[str]) -> list[str]:
     return there
 
 
-def read_prompts(path: str, tasks: Sequence[str]) -> dict[str, sp.SoftPrompt]:
+def read_prompt(path: str | Path) -> sp.SoftPrompt | Members:
+    """A prompt, or the prompts of an ensemble.
+
+    Raises:
+        ArtefactError: If it is missing or damaged.
+    """
+    return Members.load(path) if Path(path, "ensemble.json").exists() else sp.SoftPrompt.load(path)
+
+
+def read_prompts(path: str, tasks: Sequence[str]) -> dict[str, sp.SoftPrompt | Members]:
     """Prompts by the names of the tasks that they are for: one for all, or what a run on several tasks left.
 
     Args:
-        path: A prompt's folder, or a folder that has one in a folder of its name for each of the tasks.
+        path: A prompt's or an ensemble's folder, or one that has a prompt in a folder of its name for each task.
         tasks: The names.
 
     Raises:
@@ -55,7 +74,12 @@ def read_prompts(path: str, tasks: Sequence[str]) -> dict[str, sp.SoftPrompt]:
     inner = {name: Path(path, name) for name in tasks}
     if not Path(path, "prompt.json").exists() and any(Path(one, "prompt.json").exists() for one in inner.values()):
         return {name: sp.SoftPrompt.load(folder) for name, folder in inner.items()}
-    return dict.fromkeys(tasks, sp.SoftPrompt.load(path))
+    return dict.fromkeys(tasks, read_prompt(path))
+
+
+def on_backbone(backbone: sp.Backbone, members: Members) -> sp.Ensemble:
+    """An ensemble that was read, ready to answer."""
+    return sp.Ensemble(backbone, members.prompts, combine=members.combine)
 
 
 def read_texts(
@@ -99,7 +123,7 @@ class Scores:
         """The frozen model."""
         return self.load()
 
-    def of_prompts(self, asked: Asked, prompts: Mapping[str, sp.SoftPrompt], output: str | None) -> Found:
+    def of_prompts(self, asked: Asked, prompts: Mapping[str, sp.SoftPrompt | Members], output: str | None) -> Found:
         """Of soft prompts, by the names of their tasks; one that goes by no task's name is for files."""
         return self._of([(task, split, prompts.get(task.name, prompts.get(""))) for task, split in asked], output)
 
@@ -117,9 +141,12 @@ class Scores:
         """Of predictions that were made before."""
         return {(task.name, split): read_evaluation(path, task, split, rows=self.rows) for task, split in asked}
 
-    def _of(self, asked: Sequence[tuple[Task, str, sp.SoftPrompt | TextPrompt | None]], output: str | None) -> Found:
+    def _of(
+        self, asked: Sequence[tuple[Task, str, sp.SoftPrompt | Members | TextPrompt | None]], output: str | None
+    ) -> Found:
         found = {}
-        for task, split, prompt in asked:
+        for task, split, given in asked:
+            prompt = on_backbone(self.backbone, given) if isinstance(given, Members) else given
             count = len(task.examples(split))
             bar = self.progress.add(f"{task.name} {split}", total=min(self.rows or count, count))
             found[task.name, split] = sp.evaluate(

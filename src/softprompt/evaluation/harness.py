@@ -20,7 +20,7 @@ from softprompt.conditioning.texts import EncodedInput
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError
 from softprompt.inference import BatchLimits
 from softprompt.inference.batching import run_batches
-from softprompt.inference.queries import EncodedQuery, collate
+from softprompt.inference.queries import EncodedQuery, collate, prompts_of
 from softprompt.prompts import SoftPrompt
 
 try:
@@ -148,7 +148,7 @@ class HarnessModel(_models.TemplateLM):  # type: ignore[name-defined]
             made = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                prompts=[row.prompt for row in batch],
+                prompts=prompts_of(batch),
                 marks=marks,
                 max_new_tokens=room,
                 **options,
@@ -161,8 +161,7 @@ class HarnessModel(_models.TemplateLM):  # type: ignore[name-defined]
     def _judge(self, batch: Sequence[EncodedQuery]) -> list[tuple[float, bool]]:
         ids, mask, marks = collate(self._model, batch)
         targets = [row.targets for row in batch]
-        names = [row.prompt for row in batch]
-        scores, greedy = self._model.judge_ids(ids, mask, targets, prompts=names, marks=marks)
+        scores, greedy = self._model.judge_ids(ids, mask, targets, prompts=prompts_of(batch), marks=marks)
         return list(zip(scores[:, 0].tolist(), greedy[:, 0].tolist(), strict=True))
 
     def _run(self, rows: Sequence[EncodedQuery], call: Callable[[Sequence[EncodedQuery]], list[R]]) -> list[R]:

@@ -19,8 +19,17 @@ from softprompt.evaluation.baselines import TextPrompt
 from softprompt.evaluation.recording import PredictionFile, Said
 from softprompt.evaluation.result import Evaluation, draw_rows, measure
 from softprompt.evaluation.ways import By, choose_way
-from softprompt.inference import BatchLimits, Choice, Query, calibrated, classify, predict_texts
-from softprompt.prompts import SoftPrompt
+from softprompt.inference import (
+    BatchLimits,
+    Choice,
+    Ensemble,
+    Query,
+    Together,
+    calibrated,
+    classify,
+    predict_texts,
+)
+from softprompt.prompts import Members, SoftPrompt
 from softprompt.tasks import Example, FilledText, Task
 
 __all__ = ["Job", "evaluate", "evaluate_many"]
@@ -43,7 +52,7 @@ class Job:
     Attributes:
         task: What to evaluate on; its own format applies, whatever a prompt has stored.
         split: Which of its splits.
-        prompt: The prompt's name; None for the bare backbone.
+        prompt: The prompt's name, or those of several that answer together; None for the bare backbone.
         text: Words before the input.
         by: `generate` scores text that is generated, or that a head over tokens reads off the input; `rank` chooses the
             most probable of the task's labels; None ranks if the task has labels.
@@ -64,7 +73,7 @@ class Job:
 
     task: Task
     split: str = "validation"
-    prompt: str | None = None
+    prompt: str | Together | None = None
     text: TextPrompt | None = None
     by: By | None = None
     rows: int | None = None
@@ -131,7 +140,7 @@ class Job:
 
 def evaluate(
     backbone: Backbone,
-    prompt: SoftPrompt | TextPrompt | None,
+    prompt: SoftPrompt | Ensemble | TextPrompt | None,
     task: Task,
     split: str = "validation",
     by: By | None = None,
@@ -151,7 +160,7 @@ def evaluate(
 
     Args:
         backbone: The frozen model.
-        prompt: A soft prompt, a text prompt, or None for the bare backbone.
+        prompt: A soft prompt, an ensemble on the same backbone, a text prompt, or None for the bare backbone.
         task: What to evaluate on; its own format applies, whatever the prompt has stored.
         split: Which of its splits.
         by: `generate` scores text that is generated, or that an encoder's head over tokens reads off the input; `rank`
@@ -178,24 +187,27 @@ def evaluate(
         LengthError: If an input is too long and may not be cut.
         MismatchError: If the prompt was made for another backbone.
     """
-    prompts: dict[str, SoftPrompt] = {}
+    prompts: Mapping[str, SoftPrompt] = {}
+    asked: str | Together | None = None
     text: TextPrompt | None = None
     match prompt:
         case None:
             pass
         case SoftPrompt():
-            prompts["prompt"] = prompt
+            asked, prompts = "prompt", {"prompt": prompt}
+        case Ensemble():
+            asked, prompts = prompt.prompt, prompt.model.prompts
         case TextPrompt():
             text = prompt
         case _:
             raise ConfigError(
-                "evaluate takes a SoftPrompt, a TextPrompt, or None for the bare backbone, but got "
+                "evaluate takes a SoftPrompt, an Ensemble, a TextPrompt, or None for the bare backbone, but got "
                 f"{type(prompt).__name__}; load a folder with SoftPrompt.load(path), take a trained run's .prompt."
             )
     job = Job(
         task=task,
         split=split,
-        prompt=next(iter(prompts), None),
+        prompt=asked,
         text=text,
         by=by,
         rows=rows,
@@ -257,7 +269,7 @@ def _evaluate_into(
     examples = job.examples()
     made_with = {
         **model.backbone.identity,
-        "prompt": None if job.prompt is None else model.prompts[job.prompt].digest(),
+        "prompt": _digest(model, job.prompt),
         "text": None if job.text is None else job.text.text,
         "by": job.evaluates_by,
         "format": job.task.format.to_mapping(),
@@ -273,6 +285,12 @@ def _evaluate_into(
         file.add(job.task, job.split, chunk, answers)
         said += answers
     return _measured(job, examples, said, time.perf_counter() - start)
+
+
+def _digest(model: Prompted, asked: str | Together | None) -> str | None:
+    if isinstance(asked, Together):
+        return Members([model.prompts[name] for name in asked.names], asked.combine).digest()
+    return None if asked is None else model.prompts[asked].digest()
 
 
 def _answer(

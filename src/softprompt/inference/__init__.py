@@ -1,8 +1,20 @@
 """Batched prediction: many inputs, any prompts, in batches that waste little; results in the inputs' order."""
 
 from softprompt.inference.batching import BatchLimits
+from softprompt.inference.ensembles import Ensemble
 from softprompt.inference.generating import predict_texts
 from softprompt.inference.queries import Query, make_queries
 from softprompt.inference.ranking import Choice, calibrated, classify
+from softprompt.inference.together import Together
 
-__all__ = ["BatchLimits", "Choice", "Query", "calibrated", "classify", "make_queries", "predict_texts"]
+__all__ = [
+    "BatchLimits",
+    "Choice",
+    "Ensemble",
+    "Query",
+    "Together",
+    "calibrated",
+    "classify",
+    "make_queries",
+    "predict_texts",
+]

@@ -32,7 +32,7 @@ class BatchLimits:
     """How large a batch may be; a single row may be larger.
 
     Attributes:
-        rows: Most rows.
+        rows: Most rows; what several prompts answer together has one for each.
         tokens: Most tokens, padding included: those of the inputs and prompts, and those to generate or score.
 
     Raises:
@@ -67,7 +67,8 @@ def plan_batches(
     for _, alike in itertools.groupby(order, key=lambda index: rows[index].group):
         some = list(alike)
         cost = start * rows[some[0]].passes
-        sizes = divide([(rows[index].tokens, 0) for index in some], tokens=limits.tokens, rows=limits.rows, cost=cost)
+        most = max(1, limits.rows // len(rows[some[0]].names))
+        sizes = divide([(rows[index].tokens, 0) for index in some], tokens=limits.tokens, rows=most, cost=cost)
         left = iter(some)
         batches += [list(itertools.islice(left, size)) for size in sizes]
     return batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from softprompt.conditioning import Prompted, generation
 from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
-from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate
+from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate, prompts_of
+from softprompt.inference.together import MeanOfMembers, Together, majority
 
 __all__ = ["predict_texts"]
 
@@ -29,8 +31,9 @@ def predict_texts(
     """Generate a text for each query.
 
     Greedy unless the options say otherwise, whatever the model's own settings. A query's text does not depend on
-    which others stand in its batch. An encoder generates none: a prompt's head over tokens says the tags of the input's
-    words, with blanks between them, or the words of its context that are the answer.
+    which others stand in its batch. Prompts that answer together vote on the text, or choose each token by the mean of
+    their probabilities. An encoder generates none: a prompt's head over tokens says the tags of the input's words, with
+    blanks between them, or the words of its context that are the answer.
 
     Args:
         model: The backbone with its prompts.
@@ -54,6 +57,8 @@ def predict_texts(
         raise ConfigError("num_return_sequences gives several texts per input; one text per input is predicted here.")
     reads = model.backbone.spec.kind == "encoder-only"
     settings = {"do_sample": False, "num_beams": 1, **options}
+    if settings["do_sample"]:
+        queries = map(_with_one_prompt, queries)
     call = functools.partial(_read, model) if reads else functools.partial(_generate, model, settings)
     encode = functools.partial(encode_to_generate, model)
     start = start_cost(model.backbone.device)
@@ -62,29 +67,42 @@ def predict_texts(
 
 def _generate(model: Prompted, options: dict[str, Any], rows: Sequence[EncodedQuery]) -> list[str]:
     ids, mask, marks = collate(model, rows)
+    if rows[0].combine == "mean":  # rows of a batch have this in common
+        group = torch.arange(len(rows), device=model.backbone.device).repeat_interleave(len(rows[0].names))
+        options = {**options, "logits_processor": [*(options.get("logits_processor") or ()), MeanOfMembers(group)]}
     made = model.generate(
         input_ids=ids,
         attention_mask=mask,
-        prompts=[row.prompt for row in rows],
+        prompts=prompts_of(rows),
         marks=marks,
         max_new_tokens=rows[0].room,
         **options,
     )
-    return generation.decode(model.backbone, made, ids.shape[1])
+    texts = iter(generation.decode(model.backbone, made, ids.shape[1]))
+    return [majority(list(itertools.islice(texts, len(row.names)))) for row in rows]
+
+
+def _with_one_prompt(query: Query) -> Query:
+    if isinstance(query.prompt, Together):
+        raise ConfigError(
+            "do_sample draws another text for each prompt of an ensemble; leave it out, or ask one prompt."
+        )
+    return query
 
 
 @torch.no_grad()
 def _read(model: Prompted, rows: Sequence[EncodedQuery]) -> list[str]:
     ids, mask, marks = collate(model, rows)
-    logits = model(ids, mask, prompts=[row.prompt for row in rows], marks=marks).logits  # [batch, seq, outputs]
+    logits = model(ids, mask, prompts=prompts_of(rows), marks=marks).logits  # [batch, seq, outputs]
     assert logits is not None
-    said = []
-    for row, own in zip(rows, logits.float().cpu(), strict=True):
-        assert row.places is not None
-        if bool(own.isnan().any()):
+    for name, bad in zip(prompts_of(rows), logits.isnan().flatten(1).any(1).tolist(), strict=True):
+        if bad:
             raise NonFiniteError(
-                f"The logits that {model.backbone.name} gives with the prompt {row.prompt!r} are NaN; the prompt has "
+                f"The logits that {model.backbone.name} gives with the prompt {name!r} are NaN; the prompt has "
                 "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
             )
-        said.append(row.places.text_of(own))
+    said = []
+    for row, own in zip(rows, logits.float().cpu().split([len(row.names) for row in rows]), strict=True):
+        assert row.places is not None
+        said.append(majority([row.places.text_of(one) for one in own]))
     return said

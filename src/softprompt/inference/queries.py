@@ -22,10 +22,20 @@ from softprompt.conditioning.texts import (
 )
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
-from softprompt.prompts import SoftPrompt
+from softprompt.inference.together import Together
+from softprompt.prompts import Combine, SoftPrompt
 from softprompt.tasks import TextFormat
 
-__all__ = ["EncodedQuery", "Query", "collate", "encode_to_generate", "encode_to_rank", "make_queries"]
+__all__ = [
+    "EncodedQuery",
+    "Query",
+    "collate",
+    "encode_to_generate",
+    "encode_to_rank",
+    "make_queries",
+    "names_of",
+    "prompts_of",
+]
 
 
 @final
@@ -35,7 +45,7 @@ class Query:
 
     Attributes:
         input: A text, or the columns of a row by name.
-        prompt: The name of the prompt that answers it; None for the bare backbone.
+        prompt: The name of the prompt that answers it, or of several that answer together; None for the bare backbone.
         form: How the input becomes text; None takes a text as it is.
         candidates: What to choose from, when it is classified.
         max_new_tokens: Longest answer, when text is generated or found.
@@ -48,7 +58,7 @@ class Query:
     """
 
     input: str | Mapping[str, Any]
-    prompt: str | None
+    prompt: str | Together | None
     form: TextFormat | None = None
     candidates: tuple[str, ...] = ()
     max_new_tokens: int = 128
@@ -69,8 +79,8 @@ class EncodedQuery:
 
     Attributes:
         input: Its token ids and its template's marks.
-        prompt: The prompt's name; None for the bare backbone.
-        tokens: Tokens that it takes up in a batch: input, prompt, and what is generated or scored.
+        prompt: As in `Query`.
+        tokens: Tokens that it takes up in a batch: input, prompt, and what is generated or scored, for each prompt.
         room: Tokens behind the input: most to generate, or those of the longest candidate.
         targets: Token ids of each candidate; empty when text is generated.
         candidates: The candidates.
@@ -78,7 +88,7 @@ class EncodedQuery:
     """
 
     input: EncodedInput
-    prompt: str | None
+    prompt: str | Together | None
     tokens: int
     room: int
     targets: Sequence[list[int]]
@@ -86,19 +96,29 @@ class EncodedQuery:
     places: Places | None = None
 
     @property
-    def group(self) -> tuple[int, int]:
-        """What rows of a batch must share, so that a row gets in it what it would get alone."""
-        return self.room, len(self.targets)
+    def names(self) -> tuple[str | None, ...]:
+        """Each row of a batch that it needs: by its prompt."""
+        return names_of(self.prompt)
+
+    @property
+    def combine(self) -> Combine:
+        """How several prompts become one answer."""
+        return self.prompt.combine if isinstance(self.prompt, Together) else "vote"
+
+    @property
+    def group(self) -> tuple[int, int, int, str]:
+        """What queries of a batch must share, so that each gets in it what it would get alone, or waste no room."""
+        return self.room, len(self.targets), len(self.names), self.combine
 
     @property
     def passes(self) -> int:
-        """How many times the model is called for it: for every token that is generated, or for input and candidates."""
+        """How many times the model is called for it at most: for every token generated, or for input and candidates."""
         return min(self.room, 2) if self.targets else max(1, self.room)
 
 
 def make_queries(
     model: Prompted,
-    asked: Iterable[tuple[str | Mapping[str, Any], str | None]],
+    asked: Iterable[tuple[str | Mapping[str, Any], str | Together | None]],
     *,
     raw: bool = False,
     **settings: Any,
@@ -107,7 +127,8 @@ def make_queries(
 
     Args:
         model: The backbone with its prompts.
-        asked: Each input with its prompt's name, None for the bare backbone; read one by one.
+        asked: Each input with its prompt, as in `Query`; read one by one. Of several prompts the first one's template
+            counts.
         raw: Whether texts are taken as they are, without template.
         **settings: Further fields of `Query`, the same for all.
 
@@ -115,10 +136,16 @@ def make_queries(
         ConfigError: If there is no prompt of a name.
     """
     forms: dict[str | None, TextFormat | None] = {None: None}
-    for value, name in asked:
+    for value, prompt in asked:
+        name = names_of(prompt)[0]
         if name is not None and name not in forms:
             forms[name] = _stored_format(model, name)
-        yield Query(input=value, prompt=name, form=None if raw else forms[name], **settings)
+        yield Query(input=value, prompt=prompt, form=None if raw else forms[name], **settings)
+
+
+def names_of(prompt: str | Together | None) -> tuple[str | None, ...]:
+    """The prompts of a query, each of which has a row."""
+    return prompt.names if isinstance(prompt, Together) else (prompt,)
 
 
 def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
@@ -138,24 +165,35 @@ def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[Encode
 
 @torch.no_grad()
 def _encode_to_read(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
-    names = dict.fromkeys(query.prompt for query in queries)
-    heads = {name: _token_head(model, name) for name in names}
-    for name, tags in dict.fromkeys((query.prompt, _tags(query.form)) for query in queries):
+    asked = [(name, query) for query in queries for name in names_of(query.prompt)]
+    heads = {name: _token_head(model, name) for name in dict.fromkeys(name for name, _ in asked)}
+    for name, tags in dict.fromkeys((name, _tags(query.form)) for name, query in asked):
         _check_tags(model, name, tags)
     inputs = _bounded(model, queries, [_render(model, query) for query in queries], [0] * len(queries))
     encoded = encode_inputs(model.backbone, inputs, offsets=True)
     rows = []
     for query, one, row in zip(queries, inputs, encoded, strict=True):
         _check_tokens(model, one, row)
-        kind, outputs = heads[query.prompt]
+        kind, outputs = _same_head(query, heads)
         places = find_places(kind, query.form, one, row, outputs=outputs, longest=query.max_new_tokens)
-        tokens = len(row.ids) + _length(model, query.prompt)
+        tokens = sum(len(row.ids) + _length(model, name) for name in names_of(query.prompt))
         rows.append(
             EncodedQuery(
                 input=row, prompt=query.prompt, tokens=tokens, room=0, targets=(), candidates=(), places=places
             )
         )
     return rows
+
+
+def _same_head(query: Query, heads: Mapping[str | None, tuple[TokenHead, int]]) -> tuple[TokenHead, int]:
+    """What the heads of a query's prompts read, which must be the same; their outputs are not averaged."""
+    found = {heads[name] for name in names_of(query.prompt)}
+    if len(found) > 1 or (isinstance(query.prompt, Together) and query.prompt.combine != "vote"):
+        raise ConfigError(
+            f"The heads over tokens of {', '.join(map(str, names_of(query.prompt)))} answer together by combine='vote',"
+            " if they read the same of an input."
+        )
+    return found.pop()
 
 
 def _check_tags(model: Prompted, name: str | None, tags: tuple[str, ...] | None) -> None:
@@ -206,8 +244,16 @@ def encode_to_rank(model: Prompted, queries: Sequence[Query]) -> list[EncodedQue
 def collate(
     model: Prompted, rows: Sequence[EncodedQuery]
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"], Int[Tensor, "batch marks"]]:
-    """Token ids of a batch, padded on the right; their mask; and the token indices of the marks."""
-    return collate_inputs(model.backbone, [row.input for row in rows])
+    """Token ids of a batch, padded on the right; their mask; and the token indices of the marks.
+
+    A query has a row for each of its prompts (`prompts_of`).
+    """
+    return collate_inputs(model.backbone, [row.input for row in rows for _ in row.names])
+
+
+def prompts_of(rows: Sequence[EncodedQuery]) -> list[str | None]:
+    """The prompt of each row of a batch."""
+    return [name for row in rows for name in row.names]
 
 
 def _encode(
@@ -225,7 +271,7 @@ def _encode(
         EncodedQuery(
             input=row,
             prompt=query.prompt,
-            tokens=columns(model, len(row.ids), query.prompt, found, room),
+            tokens=sum(columns(model, len(row.ids), name, found, room) for name in names_of(query.prompt)),
             room=room,
             targets=found,
             candidates=query.candidates,
@@ -252,7 +298,10 @@ def _check_tokens(model: Prompted, one: RenderedInput, row: EncodedInput) -> Non
 
 
 def _most_tokens(model: Prompted, query: Query, room: int) -> int | None:
-    bounds = (model.longest_input(query.prompt, room=room), query.max_input_tokens)
+    bounds = (
+        *(model.longest_input(name, room=room) for name in names_of(query.prompt)),
+        query.max_input_tokens,
+    )
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
@@ -280,8 +329,9 @@ def _length(model: Prompted, name: str | None) -> int:
 
 
 def _render(model: Prompted, query: Query) -> RenderedInput:
-    if query.prompt is not None:
-        _known(model, query.prompt)
+    for name in names_of(query.prompt):
+        if name is not None:
+            _known(model, name)
     return render_input(model.backbone, query.form, query.input)
 
 

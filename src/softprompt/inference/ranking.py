@@ -16,7 +16,8 @@ from softprompt.conditioning import Prompted
 from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
-from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank
+from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank, prompts_of
+from softprompt.inference.together import combine_probabilities
 
 __all__ = ["Choice", "calibrated", "classify"]
 
@@ -28,7 +29,7 @@ class Choice:
 
     Attributes:
         label: The most probable candidate; the first of several that are equally so.
-        probabilities: Of each candidate, in their order; they add up to 1.
+        probabilities: Of each candidate, in their order; they add up to 1. Of prompts that vote, shares of the votes.
     """
 
     label: str
@@ -47,6 +48,7 @@ def classify(
 
     A model that generates text ranks candidates by their log-probabilities as targets, summed over tokens; their
     softmax gives the probabilities. An encoder-only model has its classes in its head: class i is candidate i.
+    Prompts that answer together vote, or have the mean of their probabilities.
 
     Args:
         model: The backbone with its prompts.
@@ -94,37 +96,37 @@ def calibrated(choice: Choice, without_content: Sequence[Choice]) -> Choice:
 def _choose(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
     one_pass = _class_scores if model.backbone.spec.kind == "encoder-only" else _candidate_scores
     scores = one_pass(model, rows)
-    for row, bad in zip(rows, scores.isnan().any(-1).tolist(), strict=True):
+    for name, bad in zip(prompts_of(rows), scores.isnan().any(-1).tolist(), strict=True):
         if bad:
             raise NonFiniteError(
-                f"The scores that {model.backbone.name} gives with the prompt {row.prompt!r} are NaN; the prompt has "
+                f"The scores that {model.backbone.name} gives with the prompt {name!r} are NaN; the prompt has "
                 "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
             )
-    best = scores.argmax(-1).tolist()
-    probabilities = scores.double().softmax(-1).tolist()
-    return [
-        Choice(row.candidates[index], dict(zip(row.candidates, shares[: len(row.candidates)], strict=True)))
-        for row, index, shares in zip(rows, best, probabilities, strict=True)
-    ]
+    probabilities = scores.double().softmax(-1).cpu().split([len(row.names) for row in rows])
+    choices = []
+    for row, members in zip(rows, probabilities, strict=True):
+        best, shares = combine_probabilities(members[:, : len(row.candidates)], row.combine)
+        choices.append(Choice(row.candidates[best], dict(zip(row.candidates, shares.tolist(), strict=True))))
+    return choices
 
 
 @torch.no_grad()
 def _candidate_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor, "batch candidates"]:
     ids, mask, marks = collate(model, rows)
-    names = [row.prompt for row in rows]
-    return model.score_ids(ids, mask, [row.targets for row in rows], prompts=names, marks=marks)
+    targets = [row.targets for row in rows for _ in row.names]
+    return model.score_ids(ids, mask, targets, prompts=prompts_of(rows), marks=marks)
 
 
 @torch.no_grad()
 def _class_scores(model: Prompted, rows: Sequence[EncodedQuery]) -> Float[Tensor, "batch classes"]:
     ids, mask, marks = collate(model, rows)
-    logits = model(ids, mask, prompts=[row.prompt for row in rows], marks=marks).logits
+    logits = model(ids, mask, prompts=prompts_of(rows), marks=marks).logits
     assert logits is not None
     known = (logits != -torch.inf).sum(-1).tolist()  # each row has the classes of its prompt's head
-    for row, classes in zip(rows, known, strict=True):
-        if len(row.candidates) != classes:
+    for candidates, classes in zip([row.candidates for row in rows for _ in row.names], known, strict=True):
+        if len(candidates) != classes:
             raise ConfigError(
-                f"{model.backbone.name} has {classes} classes, but there are {len(row.candidates)} candidates "
-                f"({', '.join(row.candidates)}); name as many, in the head's order, or train a prompt with head=True."
+                f"{model.backbone.name} has {classes} classes, but there are {len(candidates)} candidates "
+                f"({', '.join(candidates)}); name as many, in the head's order, or train a prompt with head=True."
             )
     return logits.float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["render"]
+__all__ = ["render", "render_ensemble"]
 
 
 def render(name: str, metadata: Mapping[str, Any]) -> str:
@@ -54,6 +54,44 @@ def render(name: str, metadata: Mapping[str, Any]) -> str:
         f'backbone = sp.Backbone.from_pretrained("{metadata["backbone"]}")',
         f'model = sp.Prompted(backbone, {{"{name}": sp.SoftPrompt.load("{name}")}})',
         'print(model.generate(["an input"], prompts=' + f'"{name}"))',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def render_ensemble(name: str, metadata: Mapping[str, Any]) -> str:
+    """Markdown that says what an ensemble is made of and how to use it.
+
+    Args:
+        name: The ensemble's name.
+        metadata: What `ensemble.json` holds.
+    """
+    how = {"vote": "the majority of their votes", "mean": "the mean of their probabilities"}[metadata["combine"]]
+    facts = {
+        "combined by": how,
+        "backbone": f"`{metadata['backbone']}`",
+        "parameters": f"{metadata['parameters']:,}",
+        "task": metadata["task"] or "none",
+    }
+    lines = [
+        f"# {name}",
+        "",
+        f"{len(metadata['members'])} soft prompts that answer together, made with softprompt.",
+        "",
+    ]
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
+    lines += ["| member | method | virtual tokens | seed |", "|---|---|---|---|"]
+    for place, member in enumerate(metadata["members"]):
+        method, run = member["method"], member["run"] or {}
+        lines.append(f"| {place} | {method['name']} | {method['length']} | {run.get('seed', '')} |")
+    lines += [
+        "",
+        "```python",
+        "import softprompt as sp",
+        "",
+        f'backbone = sp.Backbone.from_pretrained("{metadata["backbone"]}")',
+        f'print(sp.Ensemble.load(backbone, "{name}").generate(["an input"]))',
         "```",
         "",
     ]

@@ -132,17 +132,26 @@ class SoftPrompt(nn.Module):
         Raises:
             ArtefactError: If something else is there, or a value is NaN or infinite.
         """
+        tensors, metadata = self.to_parts()
+        return write_folder(path, _NAME, tensors, metadata, {"README.md": card.render(Path(path).name, metadata)})
+
+    def to_parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a folder holds of it: tensors by name, and plain values.
+
+        Raises:
+            ArtefactError: If a value is NaN or infinite.
+        """
         tensors = self().named()
         for name, value in tensors.items():
             if not value.isfinite().all():
-                raise ArtefactError(f"The prompt's {name} holds NaN or infinite values; it is not saved to {path}.")
+                raise ArtefactError(f"The prompt's {name} holds NaN or infinite values; it is not saved.")
         metadata = {
             "schema_version": SCHEMA_VERSION,
             "method": {"name": registry.name_of(self.method), **to_mapping(self.method)},
             "parameters": self.num_parameters(),
             **to_mapping(self.info),
         }
-        return write_folder(path, _NAME, tensors, metadata, {"README.md": card.render(Path(path).name, metadata)})
+        return tensors, metadata
 
     @classmethod
     def load(cls, path: str | Path) -> SoftPrompt:
@@ -151,7 +160,23 @@ class SoftPrompt(nn.Module):
         Raises:
             ArtefactError: If the folder is missing, damaged, foreign, or of a newer schema.
         """
-        tensors, metadata = read_folder(path, _NAME)
+        return cls.from_parts(*read_folder(path, _NAME), path)
+
+    @classmethod
+    def from_parts(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: str | Path, told_by: str = "prompt.json"
+    ) -> SoftPrompt:
+        """A prompt of what `to_parts` gave.
+
+        Args:
+            tensors: The tensors by name.
+            metadata: The plain values.
+            path: The folder that they are from, for errors to name.
+            told_by: Where in it the plain values stand.
+
+        Raises:
+            ArtefactError: If the two do not belong together, or are of a newer schema.
+        """
         version = metadata.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ArtefactError(
@@ -164,11 +189,11 @@ class SoftPrompt(nn.Module):
             values = {key: value for key, value in metadata.items() if key in known}
             info = PromptInfo(**{**values, "lineage": tuple(values.get("lineage", ()))})
         except (KeyError, TypeError, AttributeError) as error:
-            raise ArtefactError(f"{path}/prompt.json is incomplete ({error!r}); copy the folder again.") from None
+            raise ArtefactError(f"{path}/{told_by} is incomplete ({error!r}); copy the folder again.") from None
         prompt = cls(_direct(tensors, path), method, info)
         if prompt().length != method.length:
             raise ArtefactError(
-                f"{path} holds {prompt().length} virtual tokens, but its prompt.json says {method.length}; the two "
+                f"{path} holds {prompt().length} virtual tokens, but its {told_by} says {method.length}; the two "
                 "files are of different prompts."
             )
         return prompt

@@ -68,7 +68,7 @@ def test_a_prompt_that_is_not_finite_is_not_stored(tmp_path):
     prompt = PromptTuning(length=3, init="vocab").build(SMALL)
     with torch.no_grad():
         prompt.parametrization.rows[1, 1] = float("inf")
-    with pytest.raises(ArtefactError, match="The prompt's rows holds NaN or infinite values; it is not saved to"):
+    with pytest.raises(ArtefactError, match="The prompt's rows holds NaN or infinite values; it is not saved"):
         prompt.save(tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
