@@ -36,6 +36,7 @@ _HOMES = {
     "TextPrompt": "evaluation",
     "TrainConfig": "training",
     "TrainingInterrupted": "errors",
+    "UnknownPromptError": "errors",
     "UnsupportedError": "errors",
     "bind": "store",
     "evaluate": "evaluation",

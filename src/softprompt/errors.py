@@ -18,6 +18,7 @@ __all__ = [
     "ShapeError",
     "SoftpromptError",
     "TrainingInterrupted",
+    "UnknownPromptError",
     "UnsupportedError",
 ]
 
@@ -36,6 +37,10 @@ class ShapeError(SoftpromptError, ValueError):
 
 class LengthError(SoftpromptError, ValueError):
     """Prompt, input and target together are longer than the backbone's positions."""
+
+
+class UnknownPromptError(ConfigError):
+    """There is no prompt of a name."""
 
 
 class DataError(SoftpromptError, ValueError):

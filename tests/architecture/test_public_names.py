@@ -41,6 +41,7 @@ PUBLIC = [
     "TextPrompt",
     "TrainConfig",
     "TrainingInterrupted",
+    "UnknownPromptError",
     "UnsupportedError",
     "bind",
     "evaluate",

@@ -16,7 +16,7 @@ from softprompt.backbones.fitting import check_fit
 from softprompt.conditioning.joining import Applied, KeysValues, given, record_rows
 from softprompt.conditioning.probe import Verdict, probe
 from softprompt.config import choose
-from softprompt.errors import MismatchError, UnsupportedError
+from softprompt.errors import MismatchError, NonFiniteError, UnsupportedError
 from softprompt.prompts import PromptTensors, SoftPrompt
 
 __all__ = ["Conditioning", "PassTaken", "PromptCollection"]
@@ -149,6 +149,22 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             known[name] = applied
             self._keep(name, chosen[name], _Compiled(values[name], applied))
         return [known[name] for name in chosen]
+
+    def compile(self, names: Sequence[str]) -> int:
+        """Compute prompts, and look at what comes out; see `Prompted.compile`."""
+        size = 0
+        for name, applied in zip(dict.fromkeys(names), self.applied(names, checkpointing=False), strict=True):
+            made = [*(applied.head.values()), *(part for pair in (applied.keys_values or {}).values() for part in pair)]
+            made += [] if applied.rows is None else [applied.rows]
+            if not all(bool(tensor.isfinite().all()) for tensor in made):
+                raise NonFiniteError(
+                    f"the prompt {name!r} is NaN or infinite in {self._backbone.dtype}, or makes a layer so; train it "
+                    "again with a lower rate, or load the backbone in float32."
+                )
+            values = [*self._entries[name].prompt.parameters()]
+            copied = 2 * sum(tensor.nbytes for tensor in values)  # their values when they were compiled are kept too
+            size += copied + sum(tensor.nbytes for tensor in made)
+        return size
 
     def _keep(self, name: str, entry: _Entry, compiled: _Compiled) -> None:
         """Keep what was compiled, unless the prompt was replaced or removed in the meantime."""

@@ -104,16 +104,20 @@ class Prompted:
         return self._prompts.pass_of(name)
 
     @torch.no_grad()
-    def compile(self, prompts: Sequence[str] | None = None) -> None:
+    def compile(self, prompts: Sequence[str] | None = None) -> int:
         """Compute prompts now; without this, the first batch that takes a prompt waits for it.
 
         Args:
             prompts: Their names; all if None.
 
+        Returns:
+            Bytes that they take up: their values, and what was computed of them.
+
         Raises:
             ConfigError: If there is none of a name.
+            NonFiniteError: If one has NaN or infinite values in the backbone's dtype, or gives such to a layer.
         """
-        self._prompts.applied(list(self._prompts) if prompts is None else prompts, checkpointing=False)
+        return self._prompts.compile(list(self._prompts) if prompts is None else prompts)
 
     @contextlib.contextmanager
     def hold(self, prompts: Sequence[str | None]) -> Iterator[Prompted]:

@@ -1,0 +1,386 @@
+"""A folder of prompts for one backbone, of which those that were used last are in memory, ready to answer.
+
+A task comes and goes as a folder of a few hundred kilobytes. It is read when it is first asked for, checked after the
+cast to the backbone's dtype, and kept until others need its room; what requests in flight hold is never taken away. A
+prompt that is replaced goes on answering the requests that began with it, under a version of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import re
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, final
+
+from softprompt.artefact import read_metadata
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
+from softprompt.errors import ArtefactError, ConfigError, NonFiniteError, UnknownPromptError
+from softprompt.inference.together import Together
+from softprompt.prompts import Members, PromptInfo, SoftPrompt
+
+__all__ = ["FolderCounts", "Lease", "PromptFolder"]
+
+Kind = Literal["prompt", "ensemble"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_MARKERS: dict[Kind, str] = {"prompt": "prompt.json", "ensemble": "ensemble.json"}
+_VERSION_DIGITS = 12
+_READS = 5
+"""How often a folder is read that is replaced at the same moment."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """One version of a prompt in memory.
+
+    Attributes:
+        version: Digest of its files' contents.
+        asked: What a query names to be answered by it.
+        info: What is known of it.
+        size: Bytes of its values and of what was computed of them.
+    """
+
+    version: str
+    asked: str | Together
+    info: PromptInfo
+    size: int
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A version with the number of leases that hold it."""
+
+    loaded: _Loaded
+    leases: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Lease:
+    """A prompt that stays in memory as long as this is held.
+
+    Attributes:
+        name: Its name in the folder.
+        version: Digest of its files' contents, 12 hexadecimal digits.
+        prompt: What `Query.prompt` has to be.
+        info: What is known of it: task, format, metrics.
+    """
+
+    name: str
+    version: str
+    prompt: str | Together
+    info: PromptInfo
+    _entry: _Entry = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FolderCounts:
+    """What a folder has done and holds.
+
+    Attributes:
+        loaded: Prompts in memory, those that were replaced but are still in use among them.
+        bytes: Of these.
+        hits: How often a prompt was in memory when it was asked for.
+        misses: How often it had to be read.
+        evictions: How often one made room.
+        load_seconds: Spent on reading, checking and computing prompts.
+    """
+
+    loaded: int
+    bytes: int
+    hits: int
+    misses: int
+    evictions: int
+    load_seconds: float
+
+
+@final
+class PromptFolder:
+    """Prompts and ensembles by the names of their folders. Threads may share it.
+
+    Args:
+        backbone: The frozen model.
+        path: The folder that holds theirs.
+        cache_bytes: Most bytes of prompts in memory; those in use may exceed it.
+        prompt_bytes: Largest file of a prompt that is read.
+
+    Raises:
+        ArtefactError: If there is no such folder.
+        ConfigError: If a number of bytes is below 1.
+    """
+
+    def __init__(
+        self, backbone: Backbone, path: str | Path, *, cache_bytes: int = 2**30, prompt_bytes: int = 2**30
+    ) -> None:
+        if not Path(path).is_dir():
+            raise ArtefactError(f"No folder at {path}; give one that holds prompts.")
+        for name, value in (("cache_bytes", cache_bytes), ("prompt_bytes", prompt_bytes)):
+            if value < 1:
+                raise ConfigError(f"{name}={value}: expected at least 1.")
+        self.model = Prompted(backbone)
+        self.path = Path(path).resolve()
+        self._cache_bytes, self._prompt_bytes = cache_bytes, prompt_bytes
+        self._lock = threading.Lock()
+        self._current: OrderedDict[str, _Entry] = OrderedDict()  # by name, the one used last at the end
+        self._replaced: list[_Entry] = []  # still in use
+        self._loading: dict[str, threading.Lock] = {}
+        self._serial = itertools.count()
+        self._hits = self._misses = self._evictions = 0
+        self._seconds = 0.0
+
+    def names(self) -> list[str]:
+        """The names of all prompts and ensembles there are, sorted."""
+        found = (entry.name for entry in self.path.iterdir() if _NAME.fullmatch(entry.name))
+        return sorted(name for name in found if self._kind_of(name) is not None)
+
+    def card(self, name: str) -> dict[str, Any]:
+        """What is known of a prompt or an ensemble: its `prompt.json` or `ensemble.json`.
+
+        Raises:
+            UnknownPromptError: If there is none of that name.
+            ArtefactError: If it is damaged.
+        """
+        kind = self._need(name)
+        return read_metadata(self.path / name, kind)
+
+    @contextlib.contextmanager
+    def lease(self, name: str) -> Iterator[Lease]:
+        """Hold a prompt for a block; see `acquire`."""
+        held = self.acquire(name)
+        try:
+            yield held
+        finally:
+            self.release(held)
+
+    def acquire(self, name: str) -> Lease:
+        """Load a prompt, or find it in memory, and hold it until it is released.
+
+        Raises:
+            UnknownPromptError: If there is none of that name.
+            ArtefactError: If it is damaged, too large, or was made for another backbone.
+            NonFiniteError: If it is NaN or infinite in the backbone's dtype.
+            UnsupportedError: If it cannot be exact on this backbone.
+        """
+        entry = self._found(name)
+        if entry is None:
+            self._need(name)
+            with self._lock:
+                alone = self._loading.setdefault(name, threading.Lock())
+            with alone:  # whoever waited finds what another thread has loaded
+                entry = self._found(name) or self._load(name)
+        return Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
+
+    def release(self, lease: Lease) -> None:
+        """Give a prompt back, which must have been acquired and not been given back yet."""
+        with self._lock:
+            lease._entry.leases -= 1
+            self._make_room()
+
+    def reload(self, name: str | None = None) -> list[str]:
+        """Forget what is in memory of prompts whose folders have changed or are gone; the next request reads them.
+
+        Args:
+            name: Of this one alone; of all that are in memory if None.
+
+        Returns:
+            The names of those.
+        """
+        with self._lock:
+            held = {one: entry.loaded.version for one, entry in self._current.items() if name in (None, one)}
+        changed = [one for one, version in held.items() if self._version_of(one) != version]
+        for one in changed:
+            self.unload(one)
+        return changed
+
+    def unload(self, name: str) -> bool:
+        """Forget a prompt that is in memory; requests that hold it go on with it. False if it was not there."""
+        with self._lock:
+            entry = self._current.pop(name, None)
+            if entry is not None:
+                self._replaced.append(entry)
+                self._make_room()
+        return entry is not None
+
+    def replace(self, name: str, prompt: SoftPrompt | Members) -> str:
+        """Write a prompt under a name, atomically; requests from now on are answered by it.
+
+        It is tried before: one that this backbone cannot take does not replace one that answers.
+
+        Returns:
+            Its version.
+
+        Raises:
+            ConfigError: If the name cannot be a prompt's.
+            ArtefactError: If it was made for another backbone, cannot be written, or something else has that name.
+            NonFiniteError: If it is NaN or infinite in the backbone's dtype.
+            UnsupportedError: If it cannot be exact on this backbone.
+        """
+        _check_name(name)
+        target = self.path / name
+        if target.is_symlink():
+            raise ArtefactError(f"{name} is a link, which may lead out of the folder; remove it, or take another name.")
+        self._forget(self._add(name, "trial", prompt).asked)
+        other = {"prompt": "ensemble", "ensemble": "prompt"}
+        kind: Kind = "ensemble" if isinstance(prompt, Members) else "prompt"
+        if (target / f"{other[kind]}.json").exists():
+            raise ArtefactError(f"{name} is of another kind; remove it first, or take another name.")
+        prompt.save(target)
+        self.unload(name)
+        return self._version_of(name) or ""
+
+    def remove(self, name: str) -> None:
+        """Delete a prompt's folder; requests that hold it are still answered.
+
+        Raises:
+            UnknownPromptError: If there is none of that name.
+        """
+        self._need(name)
+        gone = self.path / f".{name}.removed.{next(self._serial)}"
+        (self.path / name).rename(gone)  # at once, so that nobody reads half of it
+        shutil.rmtree(gone)
+        self.unload(name)
+
+    def counts(self) -> FolderCounts:
+        """What was done since the beginning, and what is in memory now."""
+        with self._lock:
+            entries = [*self._current.values(), *self._replaced]
+            return FolderCounts(
+                loaded=len(entries),
+                bytes=sum(entry.loaded.size for entry in entries),
+                hits=self._hits,
+                misses=self._misses,
+                evictions=self._evictions,
+                load_seconds=self._seconds,
+            )
+
+    def _found(self, name: str) -> _Entry | None:
+        with self._lock:
+            entry = self._current.get(name)
+            if entry is not None:
+                self._current.move_to_end(name)
+                entry.leases += 1
+                self._hits += 1
+        return entry
+
+    def _load(self, name: str) -> _Entry:
+        start = time.perf_counter()
+        version, prompt = self._read(name)
+        entry = _Entry(self._add(name, version, prompt), leases=1)
+        with self._lock:
+            self._loading.pop(name, None)
+            before = self._current.pop(name, None)
+            if before is not None:
+                self._replaced.append(before)
+            self._current[name] = entry
+            self._misses += 1
+            self._seconds += time.perf_counter() - start
+            self._make_room()
+        return entry
+
+    def _read(self, name: str) -> tuple[str, SoftPrompt | Members]:
+        """A prompt and the digest of its files, which belong together although another may be put in its place."""
+        for _ in range(_READS):
+            version = self._version_of(name)
+            kind = self._kind_of(name)
+            if version is None or kind is None:
+                time.sleep(0.01)
+                continue
+            path = self.path / name
+            try:
+                prompt = Members.load(path) if kind == "ensemble" else SoftPrompt.load(path)
+            except ArtefactError:
+                if self._version_of(name) == version:
+                    raise
+                continue
+            if self._version_of(name) == version:
+                return version, prompt
+        self._need(name)
+        raise ArtefactError(f"The prompt {name!r} was replaced again and again while it was read; try again.")
+
+    def _version_of(self, name: str) -> str | None:
+        """Digest of the contents of a prompt's files; None if it is not there."""
+        kind = self._kind_of(name)
+        if kind is None:
+            return None
+        digest = hashlib.sha256()
+        try:
+            for file in (f"{kind}.json", f"{kind}.safetensors"):
+                path = self.path / name / file
+                if path.stat().st_size > self._prompt_bytes:
+                    raise ArtefactError(f"The prompt {name!r} has a file of more than {self._prompt_bytes} bytes.")
+                digest.update(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        return digest.hexdigest()[:_VERSION_DIGITS]
+
+    def _add(self, name: str, version: str, prompt: SoftPrompt | Members) -> _Loaded:
+        """Check a prompt against the backbone, compute what it gives to the layers, and put it among the others."""
+        members = prompt.prompts if isinstance(prompt, Members) else (prompt,)
+        serial = next(self._serial)
+        keys = tuple(f"{name}@{version}.{serial}.{place}" for place in range(len(members)))
+        try:
+            for key, member in zip(keys, members, strict=True):
+                self.model.add(key, member.fold())
+            size = self.model.compile(keys)
+        except BaseException as error:
+            self._forget(Together(keys))
+            if isinstance(error, NonFiniteError):
+                raise NonFiniteError(f"The prompt {name!r} cannot answer: {error}") from None
+            raise
+        asked = Together(keys, prompt.combine) if isinstance(prompt, Members) else keys[0]
+        return _Loaded(version, asked, prompt.info, size)
+
+    def _forget(self, asked: str | Together) -> None:
+        for key in asked.names if isinstance(asked, Together) else (asked,):
+            if key in self.model.prompts:
+                self.model.remove(key)
+
+    def _make_room(self) -> None:
+        """Drop what was replaced and is no longer in use, and what was used longest ago; the lock is held."""
+        for entry in [entry for entry in self._replaced if not entry.leases]:
+            self._replaced.remove(entry)
+            self._forget(entry.loaded.asked)
+        total = sum(entry.loaded.size for entry in (*self._current.values(), *self._replaced))
+        for name, entry in list(self._current.items()):
+            if total <= self._cache_bytes:
+                return
+            if not entry.leases:
+                del self._current[name]
+                self._forget(entry.loaded.asked)
+                self._evictions += 1
+                total -= entry.loaded.size
+
+    def _need(self, name: str) -> Kind:
+        kind = self._kind_of(name) if _NAME.fullmatch(name) else None
+        if kind is None:
+            raise UnknownPromptError(f"There is no prompt {name[:128]!r}.")
+        return kind
+
+    def _kind_of(self, name: str) -> Kind | None:
+        """What a folder holds; None if it is no prompt's, or leads elsewhere."""
+        path = self.path / name
+        if path.is_symlink() or not path.is_dir():
+            return None
+        for kind, marker in _MARKERS.items():
+            files = (path / marker, path / f"{kind}.safetensors")
+            if all(file.is_file() and not file.is_symlink() for file in files):
+                return kind
+        return None
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name[:128]!r} cannot be a prompt's name; take letters, digits, dots, dashes and underscores, at most 128"
+            " and a letter or a digit first."
+        )

@@ -1,0 +1,260 @@
+"""A folder of prompts: named strictly, bounded in memory, replaced while others ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+
+import pytest
+import torch
+from tests.models import tiny_backbone
+from tests.unit.inference.test_generating import TEXTS
+
+from softprompt.errors import (
+    ArtefactError,
+    ConfigError,
+    MismatchError,
+    NonFiniteError,
+    UnknownPromptError,
+)
+from softprompt.inference import Query, classify
+from softprompt.inference.prompt_folder import PromptFolder
+from softprompt.inference.together import Together
+from softprompt.prompts import Members, PrefixTuning, PromptTuning, SoftPrompt
+
+BACKBONE = tiny_backbone("decoder-only")
+CANDIDATES = ("good", "bad")
+
+
+def prompt(seed=0, length=4, method=PromptTuning) -> SoftPrompt:
+    settings = {"hidden": None} if method is PrefixTuning else {}
+    return method(length=length, init="vocab", **settings).build(BACKBONE, seed=seed)
+
+
+@pytest.fixture
+def path(tmp_path):
+    for index, name in enumerate(("a", "b", "c")):
+        prompt(index, method=(PromptTuning, PrefixTuning)[index % 2]).save(tmp_path / name)
+    Members([prompt(7), prompt(8)], "mean").save(tmp_path / "both")
+    return tmp_path
+
+
+def said(folder, lease, text=TEXTS[0]):
+    (choice,) = classify(folder.model, [Query(input=text, prompt=lease.prompt, candidates=CANDIDATES)])
+    return choice.probabilities["good"]
+
+
+def alone(one, text=TEXTS[0]):
+    from softprompt.conditioning import Prompted
+
+    (choice,) = classify(Prompted(BACKBONE, {"p": one}), [Query(input=text, prompt="p", candidates=CANDIDATES)])
+    return choice.probabilities["good"]
+
+
+def test_prompts_and_ensembles_are_found_by_name_and_answer_as_from_memory(path):
+    folder = PromptFolder(BACKBONE, path)
+    assert folder.names() == ["a", "b", "both", "c"]
+    assert folder.card("a")["method"]["length"] == 4
+    assert folder.card("both")["combine"] == "mean"
+    for index, name in enumerate(("a", "b", "c")):
+        with folder.lease(name) as lease:
+            assert said(folder, lease) == pytest.approx(alone(SoftPrompt.load(path / name)), abs=1e-6)
+            assert len(lease.version) == 12
+        assert folder.counts().loaded == index + 1
+    with folder.lease("both") as lease:
+        assert isinstance(lease.prompt, Together)
+        mean = (alone(prompt(7)) + alone(prompt(8))) / 2
+        assert said(folder, lease) == pytest.approx(mean, abs=1e-6)
+    with folder.lease("a"):
+        pass
+    counts = folder.counts()
+    assert (counts.hits, counts.misses, counts.evictions) == (1, 4, 0)
+    assert counts.load_seconds > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".", "../a", "a/../b", "/a", "a/", "-a", ".hidden", "a\n", "é", "a" * 129, "nothing", "a b"]
+)
+def test_a_name_leads_nowhere_else(path, name):
+    folder = PromptFolder(BACKBONE, path)
+    with pytest.raises(UnknownPromptError, match="There is no prompt"):
+        folder.acquire(name)
+    if name != "nothing":
+        with pytest.raises(ConfigError, match="cannot be a prompt's name"):
+            folder.replace(name, prompt())
+
+
+def test_links_are_not_followed(path, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    prompt(3).save(outside / "secret")
+    (path / "link").symlink_to(outside / "secret")
+    (path / "half").mkdir()
+    shutil.copy(path / "a" / "prompt.json", path / "half")
+    (path / "half" / "prompt.safetensors").symlink_to(outside / "secret" / "prompt.safetensors")
+    folder = PromptFolder(BACKBONE, path)
+    assert not {"link", "half"} & set(folder.names())
+    for name in ("link", "half"):
+        with pytest.raises(UnknownPromptError):
+            folder.acquire(name)
+    with pytest.raises(ArtefactError, match="is a link"):
+        folder.replace("link", prompt())
+
+
+def test_what_was_used_longest_ago_makes_room_and_what_is_held_does_not(path):
+    size = PromptFolder(BACKBONE, path)
+    with size.lease("a"):
+        room = size.counts().bytes
+    folder = PromptFolder(BACKBONE, path, cache_bytes=2 * room)
+    first = folder.acquire("a")
+    for name in ("c", "b", "c"):
+        with folder.lease(name):
+            assert folder.counts().loaded <= 3
+    assert folder.counts().evictions >= 1
+    assert said(folder, first) == pytest.approx(alone(SoftPrompt.load(path / "a")), abs=1e-6)
+    folder.release(first)
+    counts = folder.counts()
+    assert counts.bytes <= 2 * room
+    assert len(folder.model.prompts) == counts.loaded  # a prompt has one key, and none is left behind
+    tiny = PromptFolder(BACKBONE, path, cache_bytes=1)
+    with tiny.lease("a") as lease:
+        assert said(tiny, lease) > 0
+    assert (tiny.counts().loaded, tiny.counts().bytes, len(tiny.model.prompts)) == (0, 0, 0)
+
+
+def test_a_replaced_prompt_goes_on_answering_what_began_with_it(path):
+    folder = PromptFolder(BACKBONE, path)
+    old = folder.acquire("a")
+    before = said(folder, old)
+    version = folder.replace("a", prompt(11, length=6))
+    new = folder.acquire("a")
+    assert new.version == version != old.version
+    assert said(folder, new) == pytest.approx(alone(prompt(11, length=6)), abs=1e-6)
+    assert said(folder, old) == before
+    assert folder.counts().loaded == 2
+    folder.release(old)
+    assert folder.counts().loaded == 1
+    folder.release(new)
+    folder.replace("new", prompt(12))
+    assert "new" in folder.names()
+
+
+def test_what_changed_on_disk_is_read_again_when_asked(path):
+    folder = PromptFolder(BACKBONE, path)
+    for name in ("a", "b"):
+        with folder.lease(name):
+            pass
+    assert folder.reload() == []
+    prompt(21).save(path / "a")
+    shutil.rmtree(path / "b")
+    with folder.lease("a") as lease:
+        assert said(folder, lease) == pytest.approx(alone(prompt(0)), abs=1e-6)
+    assert sorted(folder.reload()) == ["a", "b"]
+    with folder.lease("a") as lease:
+        assert said(folder, lease) == pytest.approx(alone(prompt(21)), abs=1e-6)
+    with pytest.raises(UnknownPromptError):
+        folder.acquire("b")
+    assert folder.unload("a")
+    assert not folder.unload("a")
+    folder.remove("c")
+    assert folder.names() == ["a", "both"]
+    assert not [file for file in os.listdir(path) if file.startswith(".")]
+
+
+def test_what_cannot_answer_is_refused_and_leaves_nothing(path):
+    other = PromptTuning(length=3, init="vocab").build(tiny_backbone("encoder-decoder"), seed=0)
+    other.save(path / "foreign")
+    (path / "cut").mkdir()
+    for file in ("prompt.json", "prompt.safetensors"):
+        (path / "cut" / file).write_bytes((path / "a" / file).read_bytes()[:100])
+    folder = PromptFolder(BACKBONE, path, prompt_bytes=10_000)
+    prompt(5, length=40, method=PrefixTuning).save(path / "large")
+    for name, error in (("foreign", MismatchError), ("cut", ArtefactError), ("large", ArtefactError)):
+        with pytest.raises(error):
+            folder.acquire(name)
+    wild = prompt(6)
+    with torch.no_grad():
+        wild.parametrization.rows.fill_(1e38)
+    wild.save(path / "wild")
+    with pytest.raises(NonFiniteError, match="'wild' cannot answer"):
+        folder.acquire("wild")
+    with pytest.raises(NonFiniteError):
+        folder.replace("a", wild)
+    assert (folder.counts().loaded, len(folder.model.prompts)) == (0, 0)
+    with folder.lease("a") as lease:
+        assert said(folder, lease) == pytest.approx(alone(prompt(0)), abs=1e-6)
+
+
+def test_another_kind_does_not_take_a_name(path):
+    folder = PromptFolder(BACKBONE, path)
+    with pytest.raises(ArtefactError, match="of another kind"):
+        folder.replace("both", prompt())
+    with pytest.raises(ArtefactError, match="of another kind"):
+        folder.replace("a", Members([prompt()]))
+    assert folder.replace("both", Members([prompt(1)])) != ""
+
+
+def test_threads_never_get_a_mixture_while_a_prompt_is_replaced(path):
+    """Readers hold versions; each answers as one of the prompts that were written, and by the version it names."""
+    folder = PromptFolder(BACKBONE, path, cache_bytes=1)  # every request reads
+    made = [prompt(seed, length=3 + seed % 3) for seed in range(4)]
+    want = {}
+    for one in made:
+        want[folder.replace("a", one)] = alone(one)
+    wrong: list[object] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                with folder.lease("a") as lease:
+                    got = said(folder, lease)
+                    if abs(got - want[lease.version]) > 1e-6:
+                        wrong.append((lease.version, got))
+            except ArtefactError as error:
+                if "again and again" not in str(error):
+                    wrong.append(error)
+            except Exception as error:
+                wrong.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for turn in range(40):
+        made[turn % 4].save(path / "a")
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong
+    assert len(folder.model.prompts) == 0
+
+
+def test_one_read_serves_all_who_wait_for_it(path):
+    folder = PromptFolder(BACKBONE, path)
+    start = threading.Barrier(6)
+    leases = []
+
+    def ask() -> None:
+        start.wait()
+        leases.append(folder.acquire("b"))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert folder.counts().misses == 1
+    assert len({lease.prompt for lease in leases}) == 1
+    for lease in leases:
+        folder.release(lease)
+
+
+def test_settings_that_make_no_sense_are_refused(path):
+    with pytest.raises(ArtefactError, match="No folder at"):
+        PromptFolder(BACKBONE, path / "nowhere")
+    with pytest.raises(ConfigError, match="cache_bytes=0"):
+        PromptFolder(BACKBONE, path, cache_bytes=0)
+    (path / "a" / "prompt.json").write_text(json.dumps({"schema_version": 99}))
+    with pytest.raises(ArtefactError, match="schema version 99"):
+        PromptFolder(BACKBONE, path).acquire("a")
