@@ -20,9 +20,9 @@ from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
 from softprompt.conditioning.probe import probe
-from softprompt.errors import LengthError
+from softprompt.errors import LengthError, UnsupportedError
 
-__all__ = ["decode", "encode", "generate", "room_for"]
+__all__ = ["decode", "decoder_start_id", "encode", "generate", "room_for"]
 
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 _CACHE_INPUTS, _CACHE_SETTINGS = (
@@ -179,6 +179,20 @@ def encode(backbone: Backbone, joined: Joined) -> BaseModelOutput:
     with carrying(Carried(injection=joined.injection)):
         output = backbone.model.get_encoder()(**joined.model_inputs)
     return BaseModelOutput(last_hidden_state=output.last_hidden_state)
+
+
+def decoder_start_id(backbone: Backbone) -> int:
+    """The token that an encoder-decoder's targets begin behind.
+
+    Raises:
+        UnsupportedError: If the model does not say.
+    """
+    model = backbone.model
+    found = (getattr(config, "decoder_start_token_id", None) for config in (model.generation_config, model.config))
+    start = next((one for one in found if one is not None), model.generation_config.bos_token_id)
+    if not isinstance(start, int):
+        raise UnsupportedError(f"{backbone.name} does not say how its targets start; set decoder_start_token_id.")
+    return start
 
 
 def decode(backbone: Backbone, made: Any, width: int) -> list[str]:

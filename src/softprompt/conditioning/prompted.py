@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from softprompt.backbones import Backbone
 from softprompt.conditioning import encoders, forward, generation, scoring
 from softprompt.conditioning.collection import Conditioning, PassTaken, PromptCollection
+from softprompt.conditioning.decoding import Decoding, may_join
 from softprompt.conditioning.holding import Held
 from softprompt.conditioning.input_cache import InputCache
 from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
@@ -320,6 +321,37 @@ class Prompted:
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask, None, marks)
         return scoring.judge(self.backbone, self._applied(names, checkpointing=False), rows, targets)
+
+    def may_join(self, prompts: Sequence[str | None]) -> bool:
+        """Whether rows with these prompts may come into a batch that runs already; see `JoiningDecoding`."""
+        names = [name for name in dict.fromkeys(prompts) if name is not None]
+        return may_join(self.backbone, self._applied(names, checkpointing=False))
+
+    @torch.no_grad()
+    def admit(
+        self,
+        decoding: Decoding,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Tensor,
+        *,
+        prompts: Sequence[str | None],
+        marks: Int[Tensor, "batch marks"] | None = None,
+    ) -> Float[Tensor, "batch vocab"]:
+        """Read inputs into a batch that generates step by step.
+
+        Args:
+            decoding: The running batch.
+            input_ids: Token ids of the inputs.
+            attention_mask: 1 or True where a token of `input_ids` is real.
+            prompts: As in a forward pass.
+            marks: As in a forward pass.
+
+        Returns:
+            Logits of the first token behind each input.
+        """
+        names = self._names(prompts, input_ids.shape[0])
+        rows = self._rows(names, input_ids, attention_mask, None, marks)
+        return decoding.admit(self._applied(names, checkpointing=False), rows)
 
     def encode(
         self,
