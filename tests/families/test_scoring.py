@@ -187,3 +187,46 @@ def test_a_head_that_nobody_can_tell_is_seen():
     for texts in (TEXTS[:1], TEXTS):
         want = Prompted(zoo.backbone("gpt2"), prompts).score(texts, CANDIDATES)
         assert Prompted(backbone, prompts).score(texts, CANDIDATES).allclose(want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", [None, "dynamic", "longrope"])
+def test_padding_beside_many_candidates_takes_no_positions(scaling):
+    """All candidates together are longer than the model's positions, and rows differ in length; a padded column behind
+    them stood at a position that no token has."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+             "num_attention_heads": 4, "pad_token_id": 0, "eos_token_id": 1}  # fmt: skip
+    if scaling is None:
+        model = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=4, eos_token_id=1)
+        )
+    elif scaling == "dynamic":
+        rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+        model = transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(**sizes, max_position_embeddings=48, rope_parameters=rope)
+        )
+    else:
+        rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10000.0,
+                "original_max_position_embeddings": 48}  # fmt: skip
+        model = transformers.Phi3ForCausalLM(
+            transformers.Phi3Config(**sizes, max_position_embeddings=96, original_max_position_embeddings=48,
+                                    rope_parameters=rope)
+        )  # fmt: skip
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    prompted = Prompted(Backbone.from_model(model.eval()), {})
+    draw = torch.Generator().manual_seed(1)
+    lengths = (20, 18)
+    rows = [torch.randint(3, 60, (length,), generator=draw) for length in lengths]
+    candidates = [torch.randint(3, 60, (6,), generator=draw).tolist() for _ in range(12)]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = torch.arange(20) < torch.tensor(lengths)[:, None]
+    with torch.no_grad():
+        got = prompted.score_ids(ids, mask, [candidates] * 2, prompts=[None, None])
+        for row, given in enumerate(rows):
+            for place, candidate in enumerate(candidates):
+                whole = torch.cat([given, torch.tensor(candidate)])[None]
+                said = model(input_ids=whole, use_cache=False).logits[0, len(given) - 1 : -1].log_softmax(-1)
+                want = said[torch.arange(6), torch.tensor(candidate)].sum()
+                assert got[row, place].allclose(want, rtol=1e-4, atol=1e-4)

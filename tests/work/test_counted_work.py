@@ -174,6 +174,18 @@ def test_scores_read_the_input_once_and_no_prompt(name):
     assert seen["head"] == rows + further
 
 
+def test_a_short_list_of_candidates_is_not_filled_up_with_work():
+    model = model_of("gpt2")
+    ids = torch.full((2, 10), 8)
+    targets = [[[7] * 10, [9] * 10], [[2 + index] for index in range(10)]]
+    with torch.no_grad():
+        model.compile()
+        with watched(model.backbone) as seen:
+            model.score_ids(ids, torch.ones_like(ids), targets, prompts="p0")
+    assert seen["layers"] == 2 * (10 + 2 * 9)
+    assert seen["head"] == 2 + 2 * 9
+
+
 def test_generation_reads_no_prompt():
     model = model_of("gpt2")
     ids, mask, _ = collate_inputs(model.backbone, [EncodedInput([8] * before, ()) for before in INPUTS])

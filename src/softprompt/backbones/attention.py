@@ -24,7 +24,7 @@ from softprompt.backbones.masks import additive_mask, joint_mask
 from softprompt.backbones.prompt_cache import bank_rows
 from softprompt.errors import UnsupportedError
 
-__all__ = ["KERNELS", "keep_positions", "wrapped"]
+__all__ = ["KERNELS", "prepare_head", "wrapped"]
 
 KERNELS = ("sdpa", "eager")
 """The stock kernels that take a mask of any shape, which injection needs."""
@@ -35,13 +35,14 @@ def wrapped(kernel: str) -> str:
     return f"softprompt_{kernel}"
 
 
-def keep_positions(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def prepare_head(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """Forward pre-hook of an output head: let only the wanted positions through, as one row.
 
-    The last column alone, as generation reads a batch, is a view that torch would multiply row by row: it is copied.
+    Where all are wanted, a view of some columns is copied, as torch would multiply it row by row: generation wants a
+    batch's last one.
     """
     load = carried()
-    if load is None:
+    if load is None or not args:
         return None
     hidden, *rest = args  # [batch, seq, hidden]
     if load.kept is None:
@@ -82,12 +83,17 @@ def _inject(
     assert injection is not None
     site = injection.sites.get(module)
     prompt = injection.columns.shape[1]
-    stored = injection.stored and mask is not None and key.shape[2] == mask.shape[-1]  # not in every layer of a cache
+    # a call may have further caches, of an assistant or without guidance, which hold no prompts
+    in_front = bool(injection.stored) and mask is not None and key.shape[2] == mask.shape[-1]
+    stored = in_front and site in injection.stored
+    if in_front and not stored:  # borrowed from another layer, whose cache begins with what its own prompt gives
+        key, value = key[:, :, prompt:], value[:, :, prompt:]
     own = key.shape[2] - (prompt if stored else 0)
     if mask is None or site is None or mask.shape[-1] < prompt + own:
         raise UnsupportedError(
-            f"{type(module).__name__} does not take its mask from transformers' mask functions (expected "
-            f"{prompt + own} columns, got {None if mask is None else mask.shape[-1]}); use the concatenation pass."
+            f"{type(module).__name__} does not take its mask from transformers' mask functions, or its cache is of"
+            f" another call (expected {prompt + own} columns, got {None if mask is None else mask.shape[-1]}); use the"
+            " concatenation pass."
         )
     if site not in injection.keys:
         return key, value, mask[..., prompt:], options

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.backbones import adapters, loading, quantization
-from softprompt.backbones.attention import KERNELS, keep_positions, wrapped
+from softprompt.backbones.attention import KERNELS, prepare_head, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
 from softprompt.backbones.fingerprint import Fingerprint, fingerprint
@@ -71,8 +71,8 @@ class Backbone:
         self._target_factor = seen.target_scale / seen.embedding_scale
         head = model.get_output_embeddings()
         self.head_is_separable = head is not None
-        if head is not None and keep_positions not in head._forward_pre_hooks.values():
-            head.register_forward_pre_hook(keep_positions)
+        if head is not None and prepare_head not in head._forward_pre_hooks.values():
+            head.register_forward_pre_hook(prepare_head)
 
     @classmethod
     def from_pretrained(

@@ -52,7 +52,7 @@ class Injection:
             it do not see it.
         causal: Whether the layers are a causal decoder's, in which prompts have positions and windows count.
         sites: Which site a module of the model is.
-        stored: Whether the call's cache holds what is injected (see `prompt_cache`).
+        stored: Sites whose keys and values the call's cache holds already (see `prompt_cache`).
     """
 
     keys: Mapping[Site, Float[Tensor, "prompts kv_heads prompt head_dim"]]
@@ -63,7 +63,7 @@ class Injection:
     starts: Int[Tensor, " batch"]
     causal: bool
     sites: Mapping[nn.Module, Site]
-    stored: bool = False
+    stored: frozenset[Site] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ tokens, and says after each step which rows go on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -62,8 +61,9 @@ def may_join(backbone: Backbone, prompts: Sequence[Applied]) -> bool:
     if backbone.spec.kind != "decoder-only":
         return False
     verdict = probe(backbone)
+    layers = DynamicCache(config=backbone.model.config).layers  # fewer than there are, where some share theirs
     whole = all(p.keys_values is None or set(p.keys_values) == set(backbone.sites.values()) for p in prompts)
-    return verdict.stored and verdict.window is None and whole
+    return verdict.stored and verdict.window is None and len(layers) == len(backbone.sites) and whole
 
 
 @final
@@ -244,11 +244,13 @@ def _read(
     joined = join(backbone, prompts, rows, side="left")
     injection = joined.injection
     config = backbone.model.config
-    past = DynamicCache(config=config) if injection is None else prompt_cache(config, injection)
+    past = DynamicCache(config=config)
+    if injection is not None:
+        past, injection = prompt_cache(config, injection)
     last = torch.zeros_like(joined.mask)
     last[:, -1] = True
     load = Carried(
-        injection=None if injection is None else replace(injection, stored=True),
+        injection=injection,
         kept=last if backbone.head_is_separable else None,
     )
     out = backbone.call(load, use_cache=True, past_key_values=past, **joined.model_inputs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried, Injection, carrying
-from softprompt.backbones.prompt_cache import prompt_cache
+from softprompt.backbones.prompt_cache import prompt_cache, with_stored
 from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
@@ -61,7 +60,7 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
     inputs = {**joined.model_inputs, "input_ids": ids.where(mask, backbone.pad_id)}
     if "inputs_embeds" in inputs:
         options = _with_penalty(backbone, options, mask)
-    options, load = _with_cache(backbone, joined.injection, options)
+    options, load = _with_cache(backbone, joined.injection, options, most)
     with carrying(load):
         return backbone.model.generate(**inputs, **options)
 
@@ -146,16 +145,21 @@ def _with_penalty(backbone: Backbone, options: Mapping[str, Any], mask: Bool[Ten
 
 
 def _with_cache(
-    backbone: Backbone, injection: Injection | None, options: Mapping[str, Any]
+    backbone: Backbone, injection: Injection | None, options: Mapping[str, Any], most: int
 ) -> tuple[Mapping[str, Any], Carried]:
-    """Keep prompts in the cache, where nobody asks for another one; and what the call carries."""
+    """Keep prompts in the cache, where nobody asks for another one; and what the call carries.
+
+    A cache that an earlier call returned holds its prompts already, which must be those of this call.
+    """
+    if injection is not None and options.get("past_key_values") is not None:
+        return options, Carried(injection=with_stored(options["past_key_values"], injection))
     other = any(options.get(name) is not None for name in _CACHE_INPUTS)
     other |= any(_asked(backbone, options, name) is not None for name in _CACHE_SETTINGS)
     other |= _asked(backbone, options, "use_cache") is False
     if injection is None or other or not probe(backbone).stored:
         return options, Carried(injection=injection)
-    options = {**options, "past_key_values": prompt_cache(backbone.model.config, injection)}
-    return options, Carried(injection=replace(injection, stored=True))
+    cache, injection = prompt_cache(backbone.model.config, injection, room=most)
+    return {**options, "past_key_values": cache}, Carried(injection=injection)
 
 
 def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options: Mapping[str, Any]) -> Any:

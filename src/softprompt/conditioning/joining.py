@@ -182,11 +182,11 @@ def _moved(
 def _branched_positions(
     mask: Bool[Tensor, "batch joined"], branches: Int[Tensor, "batch joined"]
 ) -> Int[Tensor, "batch joined"]:
-    """Positions of real columns: every branch goes on where what they share ends."""
+    """Positions of real columns, 0 in padding: every branch goes on where what they share ends."""
     places = token_columns(mask)
     starts = places.where(branches != branches.roll(1, dims=1), 0).cummax(dim=1).values
     shared = (mask & (branches == 0)).sum(-1, keepdim=True)
-    return places.where(branches == 0, shared + places - starts)
+    return places.where(branches == 0, shared + places - starts).masked_fill(~mask, 0)
 
 
 def _check_room(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, room: int) -> None:

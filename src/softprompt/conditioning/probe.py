@@ -110,17 +110,7 @@ def _prompts(backbone: Backbone) -> list[Tensor]:
 
 def _reads(backbone: Backbone) -> str | None:
     """Whether every layer reads a prefix, and what it gives changes the outcome."""
-    generator = torch.Generator().manual_seed(2)
-    stacks = backbone.spec.stacks
-    tensors = PromptTensors(
-        keys_values={
-            name: torch.randn(s.layers, 2, s.kv_heads, 4, s.head_dim, generator=generator).to(
-                backbone.device, backbone.dtype
-            )
-            for name, s in stacks.items()
-        }
-    )
-    applied = Applied(length=4, placement="prepend", keys_values=given(backbone, tensors))
+    applied = _prefix(backbone, 2)
     rows = _rows(backbone, left=False)
     trace = Trace()
     _run(backbone, join(backbone, [applied, applied], rows), trace)
@@ -154,24 +144,45 @@ def _compare(backbone: Backbone, trace: Trace) -> str | None:
 
 
 def _stores(backbone: Backbone) -> bool:
-    """Whether a cache that holds prompts decodes as one without."""
+    """Whether a cache that holds prompts decodes as one without.
+
+    Layers that share keys and values have equal ones of a prompt of rows, but not of a prefix.
+    """
     prompts = _prompts(backbone)
-    shared, moved = (_recorded(backbone, rows) for rows in (prompts, [rows.roll(1, 0) for rows in prompts]))
-    try:
-        got = _decode(backbone, shared, stored=True)
-    except (SoftpromptError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
-        if should_reduce_batch_size(error):
-            raise
-        return False
-    want = _decode(backbone, shared)
-    effect = (_decode(backbone, moved) - want).abs().max()
-    return bool((got - want).abs().max() <= _TOLERANCE * effect)
+    rows, moved = (_recorded(backbone, rows) for rows in (prompts, [rows.roll(1, 0) for rows in prompts]))
+    prefix = [_prefix(backbone, seed) for seed in (3, 4)]
+    for prompt, other in ((rows, moved), (prefix, prefix[::-1])):
+        try:
+            got = _decode(backbone, prompt, stored=True)
+        except (SoftpromptError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+            if should_reduce_batch_size(error):
+                raise
+            return False
+        want = _decode(backbone, prompt)
+        effect = (_decode(backbone, other) - want).abs().max()
+        if not (got - want).abs().max() <= _TOLERANCE * effect:
+            return False
+    return True
+
+
+def _prefix(backbone: Backbone, seed: int) -> Applied:
+    """A random prefix of every layer."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = PromptTensors(
+        keys_values={
+            name: torch.randn(s.layers, 2, s.kv_heads, 4, s.head_dim, generator=generator).to(
+                backbone.device, backbone.dtype
+            )
+            for name, s in backbone.spec.stacks.items()
+        }
+    )
+    return Applied(length=4, placement="prepend", keys_values=given(backbone, tensors))
 
 
 def _recorded(backbone: Backbone, prompts: list[Tensor]) -> list[Applied]:
     return [
-        Applied(length=len(rows), placement="prepend", keys_values=given)
-        for rows, given in zip(prompts, record_rows(backbone, prompts), strict=True)
+        Applied(length=len(rows), placement="prepend", keys_values=kv)
+        for rows, kv in zip(prompts, record_rows(backbone, prompts), strict=True)
     ]
 
 
@@ -197,8 +208,8 @@ def _decode(backbone: Backbone, prompts: list[Applied], *, stored: bool = False)
     joined = join(backbone, prompts, rows, side="left")
     begun: dict[str, Any] = {"use_cache": True}
     if stored and joined.injection is not None:
-        begun["past_key_values"] = prompt_cache(backbone.model.config, joined.injection)
-        joined = replace(joined, injection=replace(joined.injection, stored=True))
+        begun["past_key_values"], injection = prompt_cache(backbone.model.config, joined.injection)
+        joined = replace(joined, injection=injection)
     past = _run(backbone, joined, **begun).past_key_values
     mask = joined.model_inputs["attention_mask"]
     step: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Log-probabilities of candidate targets: prompt and input once per row, candidates batched after."""
+"""Log-probabilities of candidate targets: prompt and input once per row, beside all of its candidates."""
 
 from __future__ import annotations
 
@@ -110,9 +110,14 @@ def _real(targets: Targets, scores: Float[Tensor, "batch candidates"]) -> Bool[T
 def _predict(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows, targets: Targets, known: InputCache | None = None
 ) -> tuple[_Said, Int[Tensor, "candidates target"], Bool[Tensor, "candidates target"]]:
-    """What the model says at each candidate's tokens, their ids and mask; short lists repeat their first candidate."""
+    """What the model says at each candidate's tokens, their ids and mask.
+
+    Short lists are filled up: in an encoder-decoder, whose targets may begin with their last token, by their shortest
+    candidate; elsewhere by what has no tokens.
+    """
     most = max(len(row) for row in targets)
-    filled = [[*row, *[row[0]] * (most - len(row))] for row in targets]
+    alike = backbone.spec.kind == "encoder-decoder"
+    filled = [[*row, *[min(row, key=len) if alike else []] * (most - len(row))] for row in targets]
     ids, mask = pad_rows([candidate for row in filled for candidate in row], fill=backbone.pad_id)
     ids, mask = ids.to(backbone.device), mask.to(backbone.device)  # [batch*candidates, target]
     labels = ids.where(mask, IGNORED)
@@ -120,12 +125,12 @@ def _predict(
         return _score_targets(backbone, prompts, rows, labels, most), ids, mask
     if not splitting.divides(backbone):
         return _score_each(backbone, prompts, rows, labels, most), ids, mask
-    if most == 1 or _fit_side_by_side(backbone, rows, prompts, labels):
+    if most == 1 or _fit_side_by_side(backbone, prompts, rows, labels):
         return _score_side_by_side(backbone, prompts, rows, labels, known), ids, mask
     return _score_continuations(backbone, prompts, rows, labels, most), ids, mask
 
 
-def _apart(first: Float[Tensor, "batch vocab"], following: Float[Tensor, "candidates others vocab"]) -> _Said:
+def _sharing_starts(first: Float[Tensor, "batch vocab"], following: Float[Tensor, "candidates others vocab"]) -> _Said:
     """A row's candidates begin at one place, and each goes on at places of its own."""
     batch, (candidates, others) = len(first), following.shape[:2]
     row_of = torch.arange(batch, device=first.device).repeat_interleave(candidates // batch)
@@ -163,10 +168,10 @@ def _score_targets(
     begun = decode(first, 1, None, cached=True)
     said: Tensor = begun.logits[:, 0]  # [batch, vocab]
     if labels.shape[1] == 1:
-        return _apart(said, said.new_zeros(len(labels), 0, said.shape[1]))
+        return _sharing_starts(said, said.new_zeros(len(labels), 0, said.shape[1]))
     past = begun.past_key_values
     past.batch_repeat_interleave(repeats)
-    return _apart(said, decode(ids[:, 1:], repeats, past, cached=True).logits)
+    return _sharing_starts(said, decode(ids[:, 1:], repeats, past, cached=True).logits)
 
 
 def _score_each(
@@ -190,10 +195,13 @@ def _score_each(
 
 
 def _fit_side_by_side(
-    backbone: Backbone, rows: Rows, prompts: Sequence[Applied], labels: Int[Tensor, "candidates target"]
+    backbone: Backbone, prompts: Sequence[Applied], rows: Rows, labels: Int[Tensor, "candidates target"]
 ) -> bool:
-    """Whether candidates may stand side by side: a window would count their columns, of which there are more than
-    positions, and of very many each would be masked from all others."""
+    """Whether candidates may stand side by side.
+
+    A window would count their columns, of which there are more than positions; and of very many each would be masked
+    from all others.
+    """
     packed = int((labels != IGNORED)[:, 1:].reshape(len(rows.ids), -1).sum(-1).max())
     longest = rows.ids.shape[1] + max((prompt.length for prompt in prompts), default=0) + packed
     window = probe(backbone).window
@@ -247,7 +255,7 @@ def _score_continuations(
     said = only_kept(first.logits, last)  # [batch, vocab]
     ids, real = labels.clamp(min=0)[:, :-1], (labels != IGNORED)[:, :-1]
     if not ids.shape[1]:
-        return _apart(said, said.new_zeros(len(labels), 0, said.shape[1]))
+        return _sharing_starts(said, said.new_zeros(len(labels), 0, said.shape[1]))
     past = first.past_key_values
     past.batch_repeat_interleave(repeats)
     inputs: dict[str, Any] = {
@@ -258,4 +266,4 @@ def _score_continuations(
     if "position_ids" in joined.model_inputs:
         ends = joined.model_inputs["position_ids"][:, -1:].repeat_interleave(repeats, dim=0)
         inputs["position_ids"] = ends + 1 + torch.arange(ids.shape[1], device=ids.device)
-    return _apart(said, backbone.call(Carried(injection=joined.injection), use_cache=True, **inputs).logits)
+    return _sharing_starts(said, backbone.call(Carried(injection=joined.injection), use_cache=True, **inputs).logits)

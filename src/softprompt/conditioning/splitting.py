@@ -54,7 +54,7 @@ def read_in_two_parts(
     kept: Bool[Tensor, "batch joined"],
     known: InputCache | None = None,
 ) -> tuple[Any, Bool[Tensor, "batch second"]]:
-    """The second part's outputs, with a cache of both parts, and where in it the wanted positions are.
+    """The second part's outputs, and where in it the wanted positions are.
 
     Args:
         backbone: A decoder-only model.
