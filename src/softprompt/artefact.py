@@ -118,8 +118,10 @@ def read_metadata(path: str | Path, name: str) -> dict[str, Any]:
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtefactError(f"{path} is not a {name} folder: it has no {file.name}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(
+            f"{path} is not a{'n' * (name[0] in 'aeiou')} {name} folder: it has no {file.name}."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{file} is not valid JSON ({error}); copy the folder again.") from None
     if not isinstance(metadata, dict):
         raise ArtefactError(f"{file} should hold a mapping, but holds {type(metadata).__name__}.")

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from softprompt.backbones import Backbone, Fingerprint
 from softprompt.conditioning import Prompted
-from softprompt.errors import ArtefactError, ConfigError, MismatchError
+from softprompt.errors import ArtefactError, MismatchError
 from softprompt.prompts import PrefixTuning, PromptInfo, PromptTuning, SoftPrompt
 
 STORED = Path(__file__).parent / "prompts"
@@ -172,7 +172,7 @@ def test_incomplete(copy, key):
 
 def test_a_method_of_a_package_that_is_not_here(copy):
     change(copy, method={"name": "hypertuning", "length": 3})
-    with pytest.raises(ConfigError, match="Unknown method 'hypertuning'"):
+    with pytest.raises(ArtefactError, match="Unknown method 'hypertuning'"):
         SoftPrompt.load(copy)
 
 

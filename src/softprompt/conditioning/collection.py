@@ -145,9 +145,9 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         }
         missing = [name for name in chosen if name not in known]
         values = {name: tuple(p.detach().clone() for p in chosen[name].prompt.parameters()) for name in missing}
-        for name, applied in zip(missing, self._apply([chosen[name] for name in missing]), strict=True):
-            known[name] = applied
-            self._keep(name, chosen[name], _Compiled(values[name], applied))
+        for name, made in zip(missing, self._apply([chosen[name] for name in missing]), strict=True):
+            known[name] = _owning(made)
+            self._keep(name, chosen[name], _Compiled(values[name], known[name]))
         return [known[name] for name in chosen]
 
     def compile(self, names: Sequence[str]) -> int:
@@ -158,7 +158,7 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             made += [] if applied.rows is None else [applied.rows]
             if not all(bool(tensor.isfinite().all()) for tensor in made):
                 raise NonFiniteError(
-                    f"the prompt {name!r} is NaN or infinite in {self._backbone.dtype}, or makes a layer so; train it "
+                    f"The prompt {name!r} is NaN or infinite in {self._backbone.dtype}, or makes a layer so; train it "
                     "again with a lower rate, or load the backbone in float32."
                 )
             values = [*self._entries[name].prompt.parameters()]
@@ -241,6 +241,14 @@ class PromptCollection(Mapping[str, SoftPrompt]):
                 "texts will not be to it what they were; load the tokenizer that it was made with.",
                 stacklevel=4,  # at whoever made or changed a `Prompted`
             )
+
+
+def _owning(applied: Applied) -> Applied:
+    """The same, without the memory of the batch that it was recorded in."""
+    if applied.keys_values is None:
+        return applied
+    kept = {site: (keys.clone(), values.clone()) for site, (keys, values) in applied.keys_values.items()}
+    return replace(applied, keys_values=kept)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

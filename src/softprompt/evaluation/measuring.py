@@ -95,6 +95,8 @@ class Job:
             raise ConfigError(f"rows={self.rows}: expected at least 1, or None for all.")
         if self.calibrate and self.evaluates_by != "rank":
             raise ConfigError("calibrate=True corrects probabilities of labels; say by='rank', for a task with labels.")
+        if self.calibrate and isinstance(self.prompt, Together) and self.prompt.combine == "vote":
+            raise ConfigError("calibrate=True corrects probabilities, and votes have none; combine prompts by 'mean'.")
 
     @property
     def evaluates_by(self) -> By:

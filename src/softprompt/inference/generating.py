@@ -78,7 +78,10 @@ def _generate(model: Prompted, options: dict[str, Any], rows: Sequence[EncodedQu
         max_new_tokens=rows[0].room,
         **options,
     )
-    texts = iter(generation.decode(model.backbone, made, ids.shape[1]))
+    decoded = generation.decode(model.backbone, made, ids.shape[1])
+    if len(decoded) != len(ids):
+        raise ConfigError("num_return_sequences gives several texts per input; one text per input is predicted here.")
+    texts = iter(decoded)
     return [majority(list(itertools.islice(texts, len(row.names)))) for row in rows]
 
 

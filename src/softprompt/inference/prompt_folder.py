@@ -8,13 +8,17 @@ prompt that is replaced goes on answering the requests that began with it, under
 from __future__ import annotations
 
 import contextlib
+import functools
+import glob
 import hashlib
 import itertools
+import os
 import re
 import shutil
+import tempfile
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +27,17 @@ from typing import Any, Literal, final
 from softprompt.artefact import read_metadata
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ArtefactError, ConfigError, NonFiniteError, UnknownPromptError
+from softprompt.errors import ArtefactError, ConfigError, SoftpromptError, UnknownPromptError
 from softprompt.inference.together import Together
 from softprompt.prompts import Members, PromptInfo, SoftPrompt
+from softprompt.tasks import TextFormat
 
 __all__ = ["FolderCounts", "Lease", "PromptFolder"]
 
 Kind = Literal["prompt", "ensemble"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_MARKERS: dict[Kind, str] = {"prompt": "prompt.json", "ensemble": "ensemble.json"}
+_KINDS: tuple[Kind, ...] = ("prompt", "ensemble")
 _VERSION_DIGITS = 12
 _READS = 5
 """How often a folder is read that is replaced at the same moment."""
@@ -57,14 +62,14 @@ class _Loaded:
 
 @dataclass(eq=False)
 class _Entry:
-    """A version with the number of leases that hold it."""
+    """A version with the leases that hold it."""
 
     loaded: _Loaded
-    leases: int = 0
+    leases: list[Lease] = field(default_factory=list)
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lease:
     """A prompt that stays in memory as long as this is held.
 
@@ -134,13 +139,17 @@ class PromptFolder:
         self._current: OrderedDict[str, _Entry] = OrderedDict()  # by name, the one used last at the end
         self._replaced: list[_Entry] = []  # still in use
         self._loading: dict[str, threading.Lock] = {}
+        self._changes: Counter[str] = Counter()  # by name, how often what was read before stopped to count
+        self._writing = threading.RLock()
+        self._bytes = 0
         self._serial = itertools.count()
         self._hits = self._misses = self._evictions = 0
         self._seconds = 0.0
 
     def names(self) -> list[str]:
         """The names of all prompts and ensembles there are, sorted."""
-        found = (entry.name for entry in self.path.iterdir() if _NAME.fullmatch(entry.name))
+        with os.scandir(self.path) as entries:
+            found = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
         return sorted(name for name in found if self._kind_of(name) is not None)
 
     def card(self, name: str) -> dict[str, Any]:
@@ -151,6 +160,7 @@ class PromptFolder:
             ArtefactError: If it is damaged.
         """
         kind = self._need(name)
+        self._check_size(name, self.path / name / f"{kind}.json")
         return read_metadata(self.path / name, kind)
 
     @contextlib.contextmanager
@@ -167,24 +177,25 @@ class PromptFolder:
 
         Raises:
             UnknownPromptError: If there is none of that name.
-            ArtefactError: If it is damaged, too large, or was made for another backbone.
+            ArtefactError: If it is damaged, too large, or was made for another backbone (then a `MismatchError`).
             NonFiniteError: If it is NaN or infinite in the backbone's dtype.
             UnsupportedError: If it cannot be exact on this backbone.
         """
-        entry = self._found(name)
-        if entry is None:
+        found = self._found(name)
+        if found is None:
             self._need(name)
             with self._lock:
                 alone = self._loading.setdefault(name, threading.Lock())
             with alone:  # whoever waited finds what another thread has loaded
-                entry = self._found(name) or self._load(name)
-        return Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
+                found = self._found(name) or self._load(name)
+        return found
 
     def release(self, lease: Lease) -> None:
-        """Give a prompt back, which must have been acquired and not been given back yet."""
+        """Give a prompt back; a second time does nothing."""
         with self._lock:
-            lease._entry.leases -= 1
-            self._make_room()
+            if lease in lease._entry.leases:
+                lease._entry.leases.remove(lease)
+                self._make_room()
 
     def reload(self, name: str | None = None) -> list[str]:
         """Forget what is in memory of prompts whose folders have changed or are gone; the next request reads them.
@@ -197,7 +208,8 @@ class PromptFolder:
         """
         with self._lock:
             held = {one: entry.loaded.version for one, entry in self._current.items() if name in (None, one)}
-        changed = [one for one, version in held.items() if self._version_of(one) != version]
+            self._changes.update(one for one in self._loading if name in (None, one))
+        changed = [one for one, version in held.items() if self._now(one) != version]
         for one in changed:
             self.unload(one)
         return changed
@@ -205,6 +217,7 @@ class PromptFolder:
     def unload(self, name: str) -> bool:
         """Forget a prompt that is in memory; requests that hold it go on with it. False if it was not there."""
         with self._lock:
+            self._changes[name] += 1
             entry = self._current.pop(name, None)
             if entry is not None:
                 self._replaced.append(entry)
@@ -234,9 +247,10 @@ class PromptFolder:
         kind: Kind = "ensemble" if isinstance(prompt, Members) else "prompt"
         if (target / f"{other[kind]}.json").exists():
             raise ArtefactError(f"{name} is of another kind; remove it first, or take another name.")
-        prompt.save(target)
-        self.unload(name)
-        return self._version_of(name) or ""
+        with self._writing:
+            prompt.save(target)
+            self.unload(name)
+            return self._version_of(name) or ""
 
     def remove(self, name: str) -> None:
         """Delete a prompt's folder; requests that hold it are still answered.
@@ -244,48 +258,55 @@ class PromptFolder:
         Raises:
             UnknownPromptError: If there is none of that name.
         """
-        self._need(name)
-        gone = self.path / f".{name}.removed.{next(self._serial)}"
-        (self.path / name).rename(gone)  # at once, so that nobody reads half of it
+        with self._writing:
+            self._need(name)
+            gone = Path(tempfile.mkdtemp(prefix=f".{name}.removed.", dir=self.path))
+            (self.path / name).rename(gone / name)  # at once, so that nobody reads half of it
+            self.unload(name)
         shutil.rmtree(gone)
-        self.unload(name)
 
     def counts(self) -> FolderCounts:
         """What was done since the beginning, and what is in memory now."""
         with self._lock:
-            entries = [*self._current.values(), *self._replaced]
             return FolderCounts(
-                loaded=len(entries),
-                bytes=sum(entry.loaded.size for entry in entries),
+                loaded=len(self._current) + len(self._replaced),
+                bytes=self._bytes,
                 hits=self._hits,
                 misses=self._misses,
                 evictions=self._evictions,
                 load_seconds=self._seconds,
             )
 
-    def _found(self, name: str) -> _Entry | None:
+    def _found(self, name: str) -> Lease | None:
         with self._lock:
             entry = self._current.get(name)
-            if entry is not None:
-                self._current.move_to_end(name)
-                entry.leases += 1
-                self._hits += 1
-        return entry
+            if entry is None:
+                return None
+            self._current.move_to_end(name)
+            self._hits += 1
+            return _leased(name, entry)
 
-    def _load(self, name: str) -> _Entry:
+    def _load(self, name: str) -> Lease:
         start = time.perf_counter()
-        version, prompt = self._read(name)
-        entry = _Entry(self._add(name, version, prompt), leases=1)
         with self._lock:
-            self._loading.pop(name, None)
-            before = self._current.pop(name, None)
-            if before is not None:
-                self._replaced.append(before)
-            self._current[name] = entry
+            before = self._changes[name]
             self._misses += 1
-            self._seconds += time.perf_counter() - start
+        try:
+            version, prompt = self._read(name)
+            entry = _Entry(self._add(name, version, prompt))
+        finally:
+            with self._lock:
+                self._seconds += time.perf_counter() - start
+                self._loading.pop(name, None)
+        with self._lock:
+            lease = _leased(name, entry)
+            self._bytes += entry.loaded.size
+            if self._changes[name] == before:
+                self._current[name] = entry
+            else:  # replaced or removed in the meantime: it answers who asked before, and nobody after
+                self._replaced.append(entry)
             self._make_room()
-        return entry
+        return lease
 
     def _read(self, name: str) -> tuple[str, SoftPrompt | Members]:
         """A prompt and the digest of its files, which belong together although another may be put in its place."""
@@ -316,12 +337,23 @@ class PromptFolder:
         try:
             for file in (f"{kind}.json", f"{kind}.safetensors"):
                 path = self.path / name / file
-                if path.stat().st_size > self._prompt_bytes:
-                    raise ArtefactError(f"The prompt {name!r} has a file of more than {self._prompt_bytes} bytes.")
-                digest.update(path.read_bytes())
+                self._check_size(name, path)
+                with path.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
         except FileNotFoundError:
             return None
         return digest.hexdigest()[:_VERSION_DIGITS]
+
+    def _now(self, name: str) -> str | None:
+        """The version on disk; None if it cannot be read."""
+        try:
+            return self._version_of(name)
+        except (ArtefactError, OSError):
+            return None
+
+    def _check_size(self, name: str, path: Path) -> None:
+        if path.stat().st_size > self._prompt_bytes:
+            raise ArtefactError(f"The prompt {name!r} has a file of more than {self._prompt_bytes} bytes.")
 
     def _add(self, name: str, version: str, prompt: SoftPrompt | Members) -> _Loaded:
         """Check a prompt against the backbone, compute what it gives to the layers, and put it among the others."""
@@ -329,13 +361,16 @@ class PromptFolder:
         serial = next(self._serial)
         keys = tuple(f"{name}@{version}.{serial}.{place}" for place in range(len(members)))
         try:
+            _check_format(name, prompt.info)
             for key, member in zip(keys, members, strict=True):
                 self.model.add(key, member.fold())
             size = self.model.compile(keys)
         except BaseException as error:
             self._forget(Together(keys))
-            if isinstance(error, NonFiniteError):
-                raise NonFiniteError(f"The prompt {name!r} cannot answer: {error}") from None
+            if isinstance(error, SoftpromptError):
+                raise type(error)(
+                    functools.reduce(lambda text, key: text.replace(key, name), keys, str(error))
+                ) from None
             raise
         asked = Together(keys, prompt.combine) if isinstance(prompt, Members) else keys[0]
         return _Loaded(version, asked, prompt.info, size)
@@ -349,33 +384,55 @@ class PromptFolder:
         """Drop what was replaced and is no longer in use, and what was used longest ago; the lock is held."""
         for entry in [entry for entry in self._replaced if not entry.leases]:
             self._replaced.remove(entry)
-            self._forget(entry.loaded.asked)
-        total = sum(entry.loaded.size for entry in (*self._current.values(), *self._replaced))
-        for name, entry in list(self._current.items()):
-            if total <= self._cache_bytes:
+            self._drop(entry)
+        if self._bytes <= self._cache_bytes:
+            return
+        for name in [name for name, entry in self._current.items() if not entry.leases]:
+            if self._bytes <= self._cache_bytes:
                 return
-            if not entry.leases:
-                del self._current[name]
-                self._forget(entry.loaded.asked)
-                self._evictions += 1
-                total -= entry.loaded.size
+            self._drop(self._current.pop(name))
+            self._evictions += 1
+
+    def _drop(self, entry: _Entry) -> None:
+        self._forget(entry.loaded.asked)
+        self._bytes -= entry.loaded.size
 
     def _need(self, name: str) -> Kind:
-        kind = self._kind_of(name) if _NAME.fullmatch(name) else None
-        if kind is None:
-            raise UnknownPromptError(f"There is no prompt {name[:128]!r}.")
-        return kind
+        """What a name stands for; one that is being replaced is waited for."""
+        for _ in range(_READS if _NAME.fullmatch(name) else 0):
+            if (kind := self._kind_of(name)) is not None:
+                return kind
+            if not any(self.path.glob(f".{glob.escape(name)}.old.*")):
+                break
+            time.sleep(0.01)
+        raise UnknownPromptError(f"There is no prompt {name[:128]!r}.")
 
     def _kind_of(self, name: str) -> Kind | None:
         """What a folder holds; None if it is no prompt's, or leads elsewhere."""
         path = self.path / name
-        if path.is_symlink() or not path.is_dir():
+        try:
+            if path.is_symlink():
+                return None
+            found = {entry.name for entry in os.scandir(path) if entry.is_file(follow_symlinks=False)}
+        except OSError:  # none, no folder, or one that may not be read
             return None
-        for kind, marker in _MARKERS.items():
-            files = (path / marker, path / f"{kind}.safetensors")
-            if all(file.is_file() and not file.is_symlink() for file in files):
-                return kind
-        return None
+        kinds: list[Kind] = [kind for kind in _KINDS if {f"{kind}.json", f"{kind}.safetensors"} <= found]
+        return kinds[0] if len(kinds) == 1 else None
+
+
+def _leased(name: str, entry: _Entry) -> Lease:
+    lease = Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
+    entry.leases.append(lease)
+    return lease
+
+
+def _check_format(name: str, info: PromptInfo) -> None:
+    """Refuse at load what would fail at every request."""
+    try:
+        if info.format is not None:
+            TextFormat.from_mapping(info.format)
+    except (ConfigError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"The prompt {name!r} is stored with a format that cannot be used: {error}") from None
 
 
 def _check_name(name: str) -> None:

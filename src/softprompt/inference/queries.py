@@ -176,7 +176,8 @@ def _encode_to_read(model: Prompted, queries: Sequence[Query]) -> list[EncodedQu
         _check_tokens(model, one, row)
         kind, outputs = _same_head(query, heads)
         places = find_places(kind, query.form, one, row, outputs=outputs, longest=query.max_new_tokens)
-        tokens = sum(len(row.ids) + _length(model, name) for name in names_of(query.prompt))
+        longest = max(_length(model, name) for name in names_of(query.prompt))
+        tokens = (len(row.ids) + longest) * len(names_of(query.prompt))
         rows.append(
             EncodedQuery(
                 input=row, prompt=query.prompt, tokens=tokens, room=0, targets=(), candidates=(), places=places
@@ -271,7 +272,7 @@ def _encode(
         EncodedQuery(
             input=row,
             prompt=query.prompt,
-            tokens=sum(columns(model, len(row.ids), name, found, room) for name in names_of(query.prompt)),
+            tokens=_columns_of_all(model, query, len(row.ids), found, room),
             room=room,
             targets=found,
             candidates=query.candidates,
@@ -322,6 +323,12 @@ def columns(model: Prompted, inputs: int, prompt: str | None, targets: Sequence[
     if model.backbone.spec.kind == "decoder-only":
         return own + (sum(map(len, targets)) if targets else room)
     return (own + room) * max(1, len(targets))
+
+
+def _columns_of_all(model: Prompted, query: Query, inputs: int, targets: Sequence[list[int]], room: int) -> int:
+    """Tokens of a query's rows, which are as wide as the widest."""
+    names = names_of(query.prompt)
+    return len(names) * max(columns(model, inputs, name, targets, room) for name in names)
 
 
 def _length(model: Prompted, name: str | None) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, final, get_args
 
+from torch import Tensor
+
 from softprompt.artefact import read_folder, write_folder
 from softprompt.config import choose
 from softprompt.errors import ArtefactError, ConfigError
@@ -31,8 +33,8 @@ class Members:
             labels or, where text is generated, of each next token.
 
     Raises:
-        ConfigError: If there is no prompt, prompts read their inputs in different formats, or there is no such way to
-            combine them.
+        ConfigError: If there is no prompt, prompts read their inputs in different formats or are of different
+            backbones, or there is no such way to combine them.
 
     References:
         Lester et al. 2021, §5.
@@ -48,6 +50,12 @@ class Members:
                 raise ConfigError(
                     f"Prompt {place} of an ensemble reads its inputs in another format than the first; its prompts have"
                     " to be trained on the same templates and label words."
+                )
+            ours, theirs = (one.info.fingerprint.get("architecture") for one in (prompts[0], prompt))
+            if ours != theirs:
+                raise ConfigError(
+                    f"Prompt {place} of an ensemble was made for {prompt.info.backbone}, but the first for "
+                    f"{prompts[0].info.backbone}; its prompts have to be of one backbone."
                 )
         self.prompts = tuple(prompts)
         self.combine: Combine = combine
@@ -99,19 +107,20 @@ class Members:
                 f"{path} has schema version {metadata.get('schema_version')!r}; this softprompt reads {SCHEMA_VERSION}."
                 " Update softprompt."
             )
+        own: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            place, _, short = name.partition(".")
+            own.setdefault(place, {})[short] = value
         try:
-            prompts = [
-                SoftPrompt.from_parts(
-                    {
-                        name.split(".", 1)[1]: value
-                        for name, value in tensors.items()
-                        if name.split(".")[0] == str(place)
-                    },
-                    facts,
-                    path,
-                    f"ensemble.json, member {place},",
+            members = metadata["members"]
+            if set(own) != {str(place) for place in range(len(members))}:
+                raise ArtefactError(
+                    f"{path} holds tensors of members {', '.join(sorted(own))}, but ensemble.json names {len(members)};"
+                    " copy the folder again."
                 )
-                for place, facts in enumerate(metadata["members"])
+            prompts = [
+                SoftPrompt.from_parts(own[str(place)], facts, path, f"ensemble.json, member {place},")
+                for place, facts in enumerate(members)
             ]
             return cls(prompts, metadata["combine"])
         except (KeyError, TypeError, AttributeError, ConfigError) as error:

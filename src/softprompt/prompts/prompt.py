@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from softprompt.artefact import read_folder, write_folder
 from softprompt.config import to_mapping
-from softprompt.errors import ArtefactError
+from softprompt.errors import ArtefactError, ConfigError
 from softprompt.prompts import card, registry
 from softprompt.prompts.parameters import DirectPrefix, DirectRows, Parameters, PromptTensors, WithHead, split_head
 
@@ -190,6 +190,8 @@ class SoftPrompt(nn.Module):
             info = PromptInfo(**{**values, "lineage": tuple(values.get("lineage", ()))})
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}/{told_by} is incomplete ({error!r}); copy the folder again.") from None
+        except ConfigError as error:
+            raise ArtefactError(f"{path}/{told_by} names what this softprompt cannot read: {error}") from None
         prompt = cls(_direct(tensors, path), method, info)
         if prompt().length != method.length:
             raise ArtefactError(
@@ -200,6 +202,8 @@ class SoftPrompt(nn.Module):
 
 
 def _direct(tensors: Mapping[str, Tensor], path: str | Path = "The prompt") -> Parameters:
+    if kinds := {str(value.dtype) for value in tensors.values() if not value.is_floating_point()}:
+        raise ArtefactError(f"{path} holds values of {', '.join(sorted(kinds))}; expected floating-point numbers.")
     inner, head = split_head(tensors)
     if head:
         return WithHead(_direct(inner, path), head)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 import torch
 from tests.models import END, PAD, tiny_backbone, tiny_prompted
 from tests.unit.inference.test_generating import GENERATING, TEXTS
+from transformers import GenerationConfig
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import ArtefactError, ConfigError, MismatchError, NonFiniteError
+from softprompt.evaluation import evaluate
 from softprompt.inference import BatchLimits, Ensemble, Query, Together, classify, predict_texts
+from softprompt.inference.queries import encode_to_generate
 from softprompt.inference.together import combine_probabilities, majority
 from softprompt.prompts import Members, PrefixTuning, PromptTuning
+from softprompt.tasks import Task
 
 CANDIDATES = ("good", "bad", "city centre")
 MEMBERS = ("rows", "keys", "longer")
@@ -207,3 +212,42 @@ def test_candidates_are_the_label_words_of_the_members(tmp_path):
     assert set(ensemble.classify(["very long film"])[0].probabilities) == {"bad", "good"}
     with pytest.raises(ConfigError, match="without label words"):
         Ensemble(tiny_backbone("decoder-only"), prompts_of()).classify(["film"])
+
+
+def test_tensors_that_belong_to_no_member_are_refused(tmp_path):
+    Members(prompts_of()).save(tmp_path / "three")
+    file = tmp_path / "three" / "ensemble.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "members": facts["members"][:2]}))
+    with pytest.raises(ArtefactError, match=r"tensors of members 0, 1, 2, but ensemble\.json names 2"):
+        Members.load(tmp_path / "three")
+
+
+def test_members_of_different_backbones_are_no_ensemble():
+    other = PromptTuning(length=3, init="vocab").build(tiny_backbone("encoder-decoder"), seed=0)
+    with pytest.raises(ConfigError, match="made for tiny encoder-decoder, but the first for tiny decoder-only"):
+        Members([prompts_of()[0], other])
+
+
+def test_a_batch_counts_the_padding_of_its_members():
+    model = tiny_prompted("decoder-only")
+    (alone,) = encode_to_generate(model, [Query(input=TEXTS[0], prompt="longer", max_new_tokens=4)])
+    (both,) = encode_to_generate(model, [Query(input=TEXTS[0], prompt=Together(("rows", "longer")), max_new_tokens=4)])
+    assert both.tokens == 2 * alone.tokens
+
+
+def test_votes_have_no_probabilities_to_calibrate():
+    task = Task.from_rows(
+        {"validation": [{"text": "film", "label": "0"}]}, input="{text}", target="{label}",
+        label_words={"0": "bad", "1": "good"},
+    )  # fmt: skip
+    ensemble = Ensemble(tiny_backbone("decoder-only"), prompts_of())
+    with pytest.raises(ConfigError, match="votes have none"):
+        evaluate(tiny_backbone("decoder-only"), ensemble, task, calibrate=True)
+
+
+def test_several_texts_per_input_are_refused_wherever_they_are_asked_for():
+    config = GenerationConfig(num_return_sequences=3, num_beams=3, pad_token_id=PAD, eos_token_id=END)
+    asked = [Query(input=text, prompt="rows", max_new_tokens=3) for text in TEXTS[:4]]
+    with pytest.raises(ConfigError, match="one text per input"):
+        list(predict_texts(tiny_prompted("decoder-only"), asked, num_beams=3, generation_config=config))

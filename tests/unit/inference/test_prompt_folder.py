@@ -75,7 +75,23 @@ def test_prompts_and_ensembles_are_found_by_name_and_answer_as_from_memory(path)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "..", ".", "../a", "a/../b", "/a", "a/", "-a", ".hidden", "a\n", "é", "a" * 129, "nothing", "a b"]
+    "name",
+    [
+        "",
+        "..",
+        ".",
+        f"{os.pardir}/a",
+        f"a/{os.pardir}/b",
+        "/a",
+        "a/",
+        "-a",
+        ".hidden",
+        "a\n",
+        "é",
+        "a" * 129,
+        "nothing",
+        "a b",
+    ],
 )
 def test_a_name_leads_nowhere_else(path, name):
     folder = PromptFolder(BACKBONE, path)
@@ -177,7 +193,7 @@ def test_what_cannot_answer_is_refused_and_leaves_nothing(path):
     with torch.no_grad():
         wild.parametrization.rows.fill_(1e38)
     wild.save(path / "wild")
-    with pytest.raises(NonFiniteError, match="'wild' cannot answer"):
+    with pytest.raises(NonFiniteError, match="The prompt 'wild' is NaN or infinite"):
         folder.acquire("wild")
     with pytest.raises(NonFiniteError):
         folder.replace("a", wild)
@@ -228,6 +244,126 @@ def test_threads_never_get_a_mixture_while_a_prompt_is_replaced(path):
         reader.join()
     assert not wrong
     assert len(folder.model.prompts) == 0
+
+
+@pytest.mark.parametrize("change", ["replace", "remove", "reload"])
+def test_what_changes_while_it_is_read_does_not_come_back(path, monkeypatch, change):
+    """A reader held version 1 in its hands; it came to stand where version 2 had been put, for good."""
+    folder = PromptFolder(BACKBONE, path)
+    reading, go = threading.Event(), threading.Event()
+    add = PromptFolder._add
+
+    def slow(self, name, version, one):
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            go.wait(10)
+        return add(self, name, version, one)
+
+    monkeypatch.setattr(PromptFolder, "_add", slow)
+    held = []
+    reader = threading.Thread(target=lambda: held.append(folder.acquire("a")))
+    reader.start()
+    reading.wait(10)
+    if change == "replace":
+        want = folder.replace("a", prompt(31))
+    elif change == "remove":
+        folder.remove("a")
+    else:
+        prompt(31).save(path / "a")
+        folder.reload()
+    go.set()
+    reader.join()
+    if change == "remove":
+        with pytest.raises(UnknownPromptError):
+            folder.acquire("a")
+    else:
+        with folder.lease("a") as lease:
+            assert change == "reload" or lease.version == want
+            assert said(folder, lease) == pytest.approx(alone(prompt(31)), abs=1e-6)
+    assert said(folder, held[0]) == pytest.approx(alone(prompt(0)), abs=1e-6)
+    folder.release(held[0])
+    assert folder.counts().loaded == (0 if change == "remove" else 1)
+
+
+def test_one_that_is_being_replaced_is_waited_for(path):
+    """A folder is replaced by two renames; between them there is none of its name."""
+    folder = PromptFolder(BACKBONE, path)
+    (path / ".a.old.x").mkdir()
+    (path / "a").rename(path / ".a.old.x" / "a")
+    back = threading.Timer(0.02, lambda: (path / ".a.old.x" / "a").rename(path / "a"))
+    back.start()
+    with folder.lease("a") as lease:
+        assert lease.name == "a"
+    back.join()
+
+
+def test_writers_of_one_name_take_turns(path):
+    folder = PromptFolder(BACKBONE, path)
+    wrong = []
+
+    def write(seed: int) -> None:
+        try:
+            for _ in range(5):
+                folder.replace("a", prompt(seed))
+        except Exception as error:
+            wrong.append(error)
+
+    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not wrong
+
+
+def test_a_lease_is_given_back_once(path):
+    folder = PromptFolder(BACKBONE, path, cache_bytes=1)
+    first, second = folder.acquire("a"), folder.acquire("a")
+    folder.release(first)
+    folder.release(first)
+    assert folder.counts().loaded == 1
+    assert said(folder, second) > 0
+    folder.release(second)
+    assert folder.counts().loaded == 0
+
+
+@pytest.mark.parametrize("stored", [{"bogus": 1}, {"input": 3}])
+def test_a_format_that_no_request_could_use_is_refused_at_load(path, stored):
+    file = path / "a" / "prompt.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": stored}))
+    with pytest.raises(ArtefactError, match="a format that cannot be used"):
+        PromptFolder(BACKBONE, path).acquire("a")
+
+
+def test_one_bad_folder_does_not_hide_the_others(path):
+    folder = PromptFolder(BACKBONE, path, prompt_bytes=10_000)
+    for name in ("a", "b"):
+        with folder.lease(name):
+            pass
+    (path / "a" / "prompt.json").write_text(" " * 20_000)
+    prompt(41).save(path / "b")
+    assert sorted(folder.reload()) == ["a", "b"]
+    with pytest.raises(ArtefactError, match="more than 10000 bytes"):
+        folder.card("a")
+    (path / "both" / "prompt.json").write_text("{}")
+    (path / "both" / "prompt.safetensors").write_text("")
+    assert "both" not in folder.names()  # it cannot be told which of the two it is
+
+
+def test_what_is_counted_is_what_is_held(path):
+    """Recorded keys and values were views of a padded batch."""
+    folder = PromptFolder(BACKBONE, path)
+    Members([prompt(1, length=2), prompt(2, length=30)]).save(path / "uneven")
+    with folder.lease("uneven") as lease:
+        entries = folder.model._prompts._entries
+        held = {
+            part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
+            for name in lease.prompt.names
+            for pair in entries[name].compiled.applied.keys_values.values()
+            for part in pair
+        }
+        values = sum(4 * one().rows.numel() for one in (prompt(1, length=2), prompt(2, length=30)))
+        assert folder.counts().bytes == sum(held.values()) + 2 * values
 
 
 def test_one_read_serves_all_who_wait_for_it(path):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.prompts.hosts import SMALL, TRANSLATOR
 
-from softprompt.errors import ArtefactError, ConfigError
+from softprompt.errors import ArtefactError
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt
 
 DIRECT = PromptTuning(length=3, init="vocab", placement="middle").build(SMALL)
@@ -103,7 +103,7 @@ def test_missing_information_is_refused(tmp_path):
 def test_an_unknown_method_is_named(tmp_path):
     path = DIRECT.save(tmp_path / "p")
     edited(path, method={"name": "lora", "length": 3})
-    with pytest.raises(ConfigError, match="Unknown method 'lora'"):
+    with pytest.raises(ArtefactError, match="Unknown method 'lora'"):
         SoftPrompt.load(path)
 
 
