@@ -13,7 +13,7 @@ from tests.models import WORDS
 from tests.training.sessions import calm_backbone, tensors, trained
 
 from softprompt.conditioning import Prompted
-from softprompt.errors import ConfigError
+from softprompt.errors import ArtefactError
 from softprompt.evaluation import evaluate
 from softprompt.loop import optimizers, schedules
 from softprompt.prompts import PrefixTuning, PromptTuning, SoftPrompt, initializers, placements, registry
@@ -184,7 +184,7 @@ def test_runs_of_another_packages_strategies(installed, tmp_path):
 
     installed.undo()
     with pytest.raises(
-        ConfigError, match=r"Unknown method 'one_row'.* Known: multitask, .*prefix_tuning, prompt_tuning"
+        ArtefactError, match=r"Unknown method 'one_row'.* Known: multitask, .*prefix_tuning, prompt_tuning"
     ):
         SoftPrompt.load(result["theirs"].path)
 

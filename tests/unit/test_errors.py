@@ -11,7 +11,8 @@ KINDS = {
     "ArtefactError": ValueError, "BackboneError": ValueError, "ConfigError": ValueError, "DataError": ValueError,
     "LengthError": ValueError, "MismatchError": errors.ArtefactError, "MissingDependencyError": ImportError,
     "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "ShapeError": ValueError,
-    "SoftpromptError": Exception, "TrainingInterrupted": SoftpromptError, "UnsupportedError": NotImplementedError,
+    "SoftpromptError": Exception, "TrainingInterrupted": SoftpromptError, "UnknownPromptError": errors.ConfigError,
+    "UnsupportedError": NotImplementedError,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from tests.families import zoo
 from tests.unit.backbones.injections import injection
 from torch import nn
 
-from softprompt.backbones.attention import _inject, keep_positions
+from softprompt.backbones.attention import _inject, prepare_head
 from softprompt.backbones.carrying import Carried, Injection, Site, carrying
 from softprompt.errors import UnsupportedError
 
@@ -28,10 +28,20 @@ def test_a_layer_that_gets_no_joint_mask_says_so():
 def test_the_head_runs_at_wanted_positions_only():
     hidden = torch.arange(12.0).view(2, 3, 2)
     kept = torch.tensor([[False, True, False], [True, False, True]])
-    assert keep_positions(torch.nn.Identity(), (hidden,)) is None
+    assert prepare_head(torch.nn.Identity(), (hidden,)) is None
     with carrying(Carried(kept=kept)):
-        (got,) = keep_positions(torch.nn.Identity(), (hidden,))
+        (got,) = prepare_head(torch.nn.Identity(), (hidden,))
     assert got.tolist() == [[[2.0, 3.0], [6.0, 7.0], [10.0, 11.0]]]
+
+
+def test_a_view_of_the_last_column_is_copied_for_the_head():
+    """torch multiplies a view of three axes row by row, each with a copy of the weights."""
+    hidden = torch.arange(12.0).view(2, 3, 2)[:, -1:]
+    with carrying(Carried()):
+        (got,) = prepare_head(torch.nn.Identity(), (hidden,))
+        assert got.is_contiguous()
+        assert got.equal(hidden)
+        assert prepare_head(torch.nn.Identity(), (got,)) is None
 
 
 def test_a_layer_on_another_device_fetches_what_it_is_given():

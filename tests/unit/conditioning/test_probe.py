@@ -99,7 +99,7 @@ def test_memory_that_runs_out_is_no_verdict(monkeypatch):
         patched.setattr(probe_module, "_run", fails)
         with pytest.raises(torch.OutOfMemoryError):
             probe(backbone)
-    assert probe(backbone) == Verdict(shared=None, prefix=None)
+    assert probe(backbone) == Verdict(shared=None, prefix=None, stored=True)
 
 
 def test_a_verdict_is_kept_for_the_same_model(monkeypatch):
