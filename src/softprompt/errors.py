@@ -10,11 +10,15 @@ __all__ = [
     "BackboneError",
     "ConfigError",
     "DataError",
+    "DeadlineError",
+    "EngineClosedError",
     "LengthError",
     "MismatchError",
     "MissingDependencyError",
     "MissingFileError",
     "NonFiniteError",
+    "QueueFullError",
+    "RequestCancelled",
     "ShapeError",
     "SoftpromptError",
     "TrainingInterrupted",
@@ -77,3 +81,19 @@ class TrainingInterrupted(SoftpromptError):
 
 class MissingDependencyError(SoftpromptError, ImportError):
     """An optional library is needed; the message gives the command that installs it."""
+
+
+class EngineClosedError(SoftpromptError):
+    """An engine takes no further requests, or was closed before it had answered one."""
+
+
+class QueueFullError(SoftpromptError):
+    """Too many requests, or too many tokens, wait for an engine already; the same request may pass later."""
+
+
+class RequestCancelled(SoftpromptError):
+    """A request was cancelled before its answer was complete."""
+
+
+class DeadlineError(SoftpromptError, TimeoutError):
+    """A request's deadline passed before its answer was complete."""

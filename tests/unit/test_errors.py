@@ -9,8 +9,10 @@ from softprompt.errors import SoftpromptError
 
 KINDS = {
     "ArtefactError": ValueError, "BackboneError": ValueError, "ConfigError": ValueError, "DataError": ValueError,
-    "LengthError": ValueError, "MismatchError": errors.ArtefactError, "MissingDependencyError": ImportError,
-    "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "ShapeError": ValueError,
+    "DeadlineError": TimeoutError, "EngineClosedError": SoftpromptError, "LengthError": ValueError,
+    "MismatchError": errors.ArtefactError, "MissingDependencyError": ImportError,
+    "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "QueueFullError": SoftpromptError,
+    "RequestCancelled": SoftpromptError, "ShapeError": ValueError,
     "SoftpromptError": Exception, "TrainingInterrupted": SoftpromptError, "UnknownPromptError": errors.ConfigError,
     "UnsupportedError": NotImplementedError,
 }  # fmt: skip

@@ -21,7 +21,7 @@ from softprompt.conditioning.padding import repad
 from softprompt.conditioning.probe import probe
 from softprompt.errors import LengthError, UnsupportedError
 
-__all__ = ["decode", "decoder_start_id", "encode", "generate", "room_for"]
+__all__ = ["decode", "decoder_start_id", "encode", "end_ids", "generate", "room_for"]
 
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 _CACHE_INPUTS, _CACHE_SETTINGS = (
@@ -127,10 +127,8 @@ def _with_ends(backbone: Backbone, options: Mapping[str, Any]) -> Mapping[str, A
     config = options.get("generation_config")
     if "eos_token_id" in options or (config is not None and config.eos_token_id is not None):
         return options
-    own = backbone.model.generation_config.eos_token_id
-    ends = own if isinstance(own, list) else [] if own is None else [own]
-    closing = {token for token in (backbone.end_id, closing_id(backbone)) if token is not None and token not in ends}
-    return _with_settings(options, {"eos_token_id": [*ends, *sorted(closing)]}) if closing else options
+    ends = end_ids(backbone)
+    return _with_settings(options, {"eos_token_id": ends}) if ends else options
 
 
 def _with_penalty(backbone: Backbone, options: Mapping[str, Any], mask: Bool[Tensor, "batch seq"]) -> Mapping[str, Any]:
@@ -183,6 +181,14 @@ def encode(backbone: Backbone, joined: Joined) -> BaseModelOutput:
     with carrying(Carried(injection=joined.injection)):
         output = backbone.model.get_encoder()(**joined.model_inputs)
     return BaseModelOutput(last_hidden_state=output.last_hidden_state)
+
+
+def end_ids(backbone: Backbone) -> list[int]:
+    """The tokens that end a text: the model's own, and those that close targets."""
+    own = backbone.model.generation_config.eos_token_id
+    ends = list(own) if isinstance(own, list) else [] if own is None else [own]
+    closing = {token for token in (backbone.end_id, closing_id(backbone)) if token is not None and token not in ends}
+    return [*ends, *sorted(closing)]
 
 
 def decoder_start_id(backbone: Backbone) -> int:

@@ -16,7 +16,7 @@ from softprompt.inference.batching import BatchLimits, Progress, by_windows
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate, prompts_of
 from softprompt.inference.together import MeanOfMembers, Together, majority
 
-__all__ = ["predict_texts"]
+__all__ = ["predict_texts", "read_off"]
 
 
 def predict_texts(
@@ -59,7 +59,7 @@ def predict_texts(
     settings = {"do_sample": False, "num_beams": 1, **options}
     if settings["do_sample"]:
         queries = map(_with_one_prompt, queries)
-    call = functools.partial(_read, model) if reads else functools.partial(_generate, model, settings)
+    call = functools.partial(read_off, model) if reads else functools.partial(_generate, model, settings)
     encode = functools.partial(encode_to_generate, model)
     start = start_cost(model.backbone.device)
     return by_windows(queries, encode, call, limits=limits, start=start, window=window, progress=progress)
@@ -94,7 +94,12 @@ def _with_one_prompt(query: Query) -> Query:
 
 
 @torch.no_grad()
-def _read(model: Prompted, rows: Sequence[EncodedQuery]) -> list[str]:
+def read_off(model: Prompted, rows: Sequence[EncodedQuery]) -> list[str]:
+    """What heads over tokens say of each query of a batch.
+
+    Raises:
+        NonFiniteError: If a prompt leads to logits that are NaN.
+    """
     ids, mask, marks = collate(model, rows)
     logits = model(ids, mask, prompts=prompts_of(rows), marks=marks).logits  # [batch, seq, outputs]
     assert logits is not None

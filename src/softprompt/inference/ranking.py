@@ -19,7 +19,7 @@ from softprompt.inference.batching import BatchLimits, Progress, by_windows
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank, prompts_of
 from softprompt.inference.together import combine_probabilities
 
-__all__ = ["Choice", "calibrated", "classify"]
+__all__ = ["Choice", "calibrated", "choose_among", "classify"]
 
 
 @final
@@ -68,7 +68,7 @@ def classify(
     References:
         Brown et al. 2020, §2.4 (candidates by likelihood).
     """
-    call = functools.partial(_choose, model)
+    call = functools.partial(choose_among, model)
     encode = functools.partial(encode_to_rank, model)
     start = start_cost(model.backbone.device)
     return by_windows(queries, encode, call, limits=limits, start=start, window=window, progress=progress)
@@ -93,7 +93,13 @@ def calibrated(choice: Choice, without_content: Sequence[Choice]) -> Choice:
     return Choice(label, {name: share / total for name, share in shares.items()})
 
 
-def _choose(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
+def choose_among(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
+    """What is chosen for each query of a batch.
+
+    Raises:
+        ConfigError: If the head of an encoder-only model has another number of classes than there are candidates.
+        NonFiniteError: If a prompt leads to scores that are NaN.
+    """
     one_pass = _class_scores if model.backbone.spec.kind == "encoder-only" else _candidate_scores
     scores = one_pass(model, rows)
     for name, bad in zip(prompts_of(rows), scores.isnan().any(-1).tolist(), strict=True):

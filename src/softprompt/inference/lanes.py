@@ -1,0 +1,145 @@
+"""The running texts of an engine: each with its own settings, together in the model's batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softprompt.conditioning import Prompted
+from softprompt.conditioning.decoding import Decoding
+from softprompt.conditioning.texts import EncodedInput, collate_inputs
+from softprompt.errors import NonFiniteError
+from softprompt.inference.requests import Completion, Finish
+from softprompt.inference.sampling import Chooser, Chosen
+from softprompt.inference.streaming import GrowingText
+
+__all__ = ["Lane", "Voice"]
+
+
+@final
+@dataclass(eq=False)
+class Voice:
+    """One text that is being generated, by a prompt or by several that choose each token together.
+
+    Attributes:
+        input: The input's ids and marks.
+        names: The prompts, each of which has a row; None for the bare backbone.
+        chooser: Chooses its tokens.
+        growing: Its text.
+        ends: Token ids that end it.
+        wanted: Whether somebody still waits for it; it leaves at the next step if not.
+        report: Called after each token with the new text, and with why the text ends, if it does.
+    """
+
+    input: EncodedInput
+    names: tuple[str | None, ...]
+    chooser: Chooser
+    growing: GrowingText
+    ends: frozenset[int]
+    wanted: Callable[[], bool]
+    report: Callable[[Voice, str, Finish | None], None]
+    fail: Callable[[Exception], None]
+    tokens: list[Chosen] = field(default_factory=list)
+    finish: Finish | None = None
+
+    def completion(self) -> Completion:
+        """The finished text."""
+        assert self.finish is not None
+        return Completion(text=self.growing.text, finish=self.finish, tokens=tuple(self.tokens))
+
+    def take(self, chosen: Chosen) -> None:
+        """Go on by a token."""
+        self.tokens.append(chosen)
+        if chosen.token in self.ends:
+            self.finish, new = "stop", self.growing.finish()
+        else:
+            new = self.growing.add(chosen.token)
+            if self.growing.stopped:
+                self.finish = "stop"
+            elif len(self.tokens) >= self.chooser.sampling.max_new_tokens:
+                self.finish = "length"
+                new += self.growing.finish()
+        self.report(self, new, self.finish)
+
+
+@final
+class Lane:
+    """A running batch and the texts in it.
+
+    Args:
+        model: The backbone with its prompts.
+        decoding: The running batch.
+    """
+
+    def __init__(self, model: Prompted, decoding: Decoding) -> None:
+        self._model = model
+        self._decoding = decoding
+        self.voices: list[Voice] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch."""
+        return sum(len(voice.names) for voice in self.voices)
+
+    def turn(self, new: Sequence[Voice]) -> None:
+        """One step of every text, and the first one of new texts; texts that end leave.
+
+        Args:
+            new: Texts to begin.
+        """
+        self._leave()
+        logits = []
+        if self.voices:
+            tokens = [voice.tokens[-1].token for voice in self.voices for _ in voice.names]
+            logits.append(self._decoding.step(torch.tensor(tokens, device=self._model.backbone.device)))
+        if new:
+            ids, mask, marks = collate_inputs(self._model.backbone, [voice.input for voice in new for _ in voice.names])
+            names = [name for voice in new for name in voice.names]
+            logits.append(self._model.admit(self._decoding, ids, mask, prompts=names, marks=marks))
+            self.voices.extend(new)
+        if logits:
+            self._choose(torch.cat(logits))
+            self._leave()
+
+    def clear(self) -> list[Voice]:
+        """Give up everything that runs."""
+        left, self.voices = self.voices, []
+        self._decoding.keep([])
+        return left
+
+    def _choose(self, logits: Float[Tensor, "rows vocab"]) -> None:
+        best, bad = logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist()
+        row = 0
+        for voice in self.voices:
+            rows = slice(row, row + len(voice.names))
+            row = rows.stop
+            if not voice.wanted():
+                continue
+            if any(bad[rows]):
+                name = next(name for name, wrong in zip(voice.names, bad[rows], strict=True) if wrong)
+                voice.fail(NonFiniteError(f"The logits that the prompt {name!r} leads to are NaN."))
+            elif len(voice.names) == 1 and voice.chooser.is_plain:
+                voice.take(voice.chooser.take(best[rows.start]))
+            elif len(voice.names) == 1:
+                voice.take(voice.chooser.choose(logits[rows.start]))
+            else:
+                voice.take(voice.chooser.choose(logits[rows].float().softmax(-1).mean(0).log()))
+
+    def _leave(self) -> None:
+        kept: list[Voice] = []
+        rows: list[int] = []
+        row = 0
+        for voice in self.voices:
+            count = len(voice.names)
+            if voice.finish is None and voice.wanted():
+                kept.append(voice)
+                rows += range(row, row + count)
+            row += count
+        if len(kept) < len(self.voices):
+            self._decoding.keep(rows)
+            self.voices = kept
