@@ -124,7 +124,6 @@ class Ticket:
         self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._answer: Answer | None = None
         self._error: BaseException | None = None
-        self._on_done: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self.cancelled = False
 
@@ -173,14 +172,6 @@ class Ticket:
         if self._error is not None:
             raise self._error
 
-    def when_done(self, call: Callable[[], None]) -> None:
-        """Call a function, in the engine's thread, when the answer or an error is there; at once if it is."""
-        with self._lock:
-            if not self._done.is_set():
-                self._on_done.append(call)
-                return
-        call()
-
     def add(self, piece: Piece) -> None:
         """For the engine: a part of a text is there."""
         self._pieces.put(piece)
@@ -196,8 +187,6 @@ class Ticket:
                 self._error = outcome
             self._done.set()
         self._pieces.put(None)
-        for call in self._on_done:
-            call()
 
     def expired(self) -> None:
         """For the engine: the deadline has passed."""
