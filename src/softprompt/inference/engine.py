@@ -88,6 +88,7 @@ class _Job:
     lease: Lease | None
     deadline: float | None
     tokens: int
+    queue: deque[_Job]
     voices: list[list[Voice]] = field(default_factory=list)
     """By answer, the texts that are generated for it: one, or that of each prompt that votes."""
 
@@ -169,9 +170,9 @@ class Engine:
             UnknownPromptError: If there is no prompt of its name.
             ArtefactError: If the prompt is damaged or was made for another backbone.
             ConfigError: If candidates are missing or doubled, or the backbone generates no text.
-            LengthError: If the input is too long, or the whole may never fit the queue.
+            LengthError: If the input is too long.
             DataError: If the input has no tokens, or lacks a column.
-            QueueFullError: If too much waits already.
+            QueueFullError: If too much waits already, or the request by itself is more than may wait.
             EngineClosedError: If the engine is closed.
         """
         start = time.monotonic()
@@ -189,7 +190,7 @@ class Engine:
                         f"{self._waiting()} requests of {self._waiting_tokens} tokens wait already, and this one has "
                         f"{job.tokens}; try again later."
                     )
-                self._queue_of(job).append(job)
+                job.queue.append(job)
                 self._waiting_tokens += job.tokens
                 self._condition.notify_all()
         except BaseException:
@@ -280,12 +281,15 @@ class Engine:
         deadline = None if request.deadline_s is None else start + request.deadline_s
         ticket = Ticket(self._wake)
         tokens = encoded.tokens * request.answers
-        return _Job(request=request, ticket=ticket, encoded=encoded, lease=lease, deadline=deadline, tokens=tokens)
+        queue = self._queue_of(request, encoded)
+        return _Job(
+            request=request, ticket=ticket, encoded=encoded, lease=lease, deadline=deadline, tokens=tokens, queue=queue
+        )
 
-    def _queue_of(self, job: _Job) -> deque[_Job]:
-        if job.request.candidates or self.backbone.spec.kind == "encoder-only":
+    def _queue_of(self, request: Request, encoded: EncodedQuery) -> deque[_Job]:
+        if request.candidates or self.backbone.spec.kind == "encoder-only":
             return self._ranking
-        return self._joining if self._model.may_join(job.encoded.names) else self._turning
+        return self._joining if self._model.may_join(encoded.names) else self._turning
 
     def _wake(self) -> None:
         with self._condition:
@@ -373,9 +377,8 @@ class Engine:
             lane.turn(new)
         except Exception as error:
             log.exception("A step of generation failed.")
-            lane.clear()
             del self._lanes[name]
-            for job in [job for job in self._running if job.voices and self._queue_of(job) is waiting]:
+            for job in [job for job in self._running if job.queue is waiting]:
                 job.ticket.finish(_named(error, job.lease))
         for job in [job for job in self._running if job.ticket.done]:
             self._settle(job)
@@ -385,7 +388,7 @@ class Engine:
         rows = 0 if lane is None else lane.rows
         if name == "turning" and rows:
             return []
-        tokens = sum(job.tokens for job in self._running if self._queue_of(job) is waiting)
+        tokens = sum(job.tokens for job in self._running if job.queue is waiting)
         admitted: list[_Job] = []
         with self._condition:
             while waiting:
@@ -452,10 +455,9 @@ class Engine:
     def _settle(self, job: _Job) -> None:
         """Give back what a request that ended held."""
         with self._condition:
-            for queue in (self._ranking, self._joining, self._turning):
-                if job in queue:
-                    queue.remove(job)
-                    self._waiting_tokens -= job.tokens
+            if job in job.queue:
+                job.queue.remove(job)
+                self._waiting_tokens -= job.tokens
             if job in self._running:
                 self._running.remove(job)
             answer = None if job.ticket.failed else job.ticket.result()

@@ -34,6 +34,9 @@ class Voice:
         ends: Token ids that end it.
         wanted: Whether somebody still waits for it; it leaves at the next step if not.
         report: Called after each token with the new text, and with why the text ends, if it does.
+        fail: Called with what prevents the text.
+        tokens: What was chosen so far.
+        finish: Why it ended; None while it goes on.
     """
 
     input: EncodedInput
@@ -106,12 +109,6 @@ class Lane:
             self._choose(torch.cat(logits))
             self._leave()
 
-    def clear(self) -> list[Voice]:
-        """Give up everything that runs."""
-        left, self.voices = self.voices, []
-        self._decoding.keep([])
-        return left
-
     def _choose(self, logits: Float[Tensor, "rows vocab"]) -> None:
         best, bad = logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist()
         row = 0
@@ -122,7 +119,12 @@ class Lane:
                 continue
             if any(bad[rows]):
                 name = next(name for name, wrong in zip(voice.names, bad[rows], strict=True) if wrong)
-                voice.fail(NonFiniteError(f"The logits that the prompt {name!r} leads to are NaN."))
+                voice.fail(
+                    NonFiniteError(
+                        f"The logits that the prompt {name!r} leads to are NaN; it has diverged, or its values are too "
+                        "large for the backbone's dtype. Train it again with a lower rate."
+                    )
+                )
             elif len(voice.names) == 1 and voice.chooser.is_plain:
                 voice.take(voice.chooser.take(best[rows.start]))
             elif len(voice.names) == 1:

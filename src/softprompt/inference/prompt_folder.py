@@ -405,7 +405,7 @@ class PromptFolder:
             if not any(self.path.glob(f".{glob.escape(name)}.old.*")):
                 break
             time.sleep(0.01)
-        raise UnknownPromptError(f"There is no prompt {name[:128]!r}.")
+        raise UnknownPromptError(f"There is no prompt {name[:128]!r}; ask for one of those that are in the folder.")
 
     def _kind_of(self, name: str) -> Kind | None:
         """What a folder holds; None if it is no prompt's, or leads elsewhere."""

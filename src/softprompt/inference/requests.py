@@ -190,7 +190,11 @@ class Ticket:
 
     def expired(self) -> None:
         """For the engine: the deadline has passed."""
-        self.finish(DeadlineError("The request's deadline passed before its answer was complete."))
+        self.finish(
+            DeadlineError(
+                "The request's deadline passed before its answer was complete; give it more seconds, or ask for less."
+            )
+        )
 
     def abandoned(self) -> None:
         """For the engine: it was cancelled."""
