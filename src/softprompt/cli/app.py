@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from softprompt.cli import backbones, prompts, tasks
+from softprompt.cli import backbones, prompts, serve, tasks
 from softprompt.cli.demo import demo
 from softprompt.cli.evaluate import evaluate_prompt
 from softprompt.cli.predict import predict
@@ -32,6 +32,8 @@ COMMANDS: dict[str, Any] = {
     "train": train_prompts,
     "evaluate": evaluate_prompt,
     "predict": predict,
+    "serve": serve.run_server,
+    "keys": {"_help": "Make keys that a server asks for.", "new": serve.new_key},
     "pretrain": pretrain,
     "recommend": recommend_settings,
     "study": run_study,

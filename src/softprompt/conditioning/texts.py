@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxtyping import Bool, Int
 from jinja2 import TemplateError
@@ -18,6 +19,7 @@ from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
 
 __all__ = [
     "EncodedInput",
+    "Input",
     "RenderedInput",
     "collate_inputs",
     "encode_inputs",
@@ -25,6 +27,9 @@ __all__ = [
     "follows_directly",
     "render_input",
 ]
+
+Input = str | Mapping[str, Any] | tuple[tuple[str, str], ...]
+"""A text, the columns of a row by name, or the turns of a conversation, each a role and what is said."""
 
 _ANCHOR = ":"
 _NOWHERE = (0, 0)
@@ -65,26 +70,42 @@ class EncodedInput:
     offsets: tuple[tuple[int, int], ...] = ()
 
 
-def render_input(backbone: Backbone, form: TextFormat | None, value: str | Mapping[str, object]) -> RenderedInput:
+def render_input(backbone: Backbone, form: TextFormat | None, value: Input) -> RenderedInput:
     """The text of one input: its template filled, its chat template put around it.
 
     Args:
         backbone: Whose chat template to use.
-        form: The stored format; None takes the text as it is.
+        form: The stored format; None takes the text as it is, and a conversation as the chat template writes it.
         value: A text for a template of one field, or the fields by name.
 
     Raises:
-        DataError: If fields are given without a format, or a field is missing.
-        ConfigError: If the format wants a chat template and the tokenizer has none.
+        DataError: If fields are given without a format, a conversation with one, or a field is missing.
+        ConfigError: If the chat template is asked for and the tokenizer has none, or it refuses the conversation.
     """
     if form is None:
+        if isinstance(value, tuple):
+            return RenderedInput(filled=FilledText.plain(_conversation(backbone, value)), chat=True)
         if not isinstance(value, str):
             raise DataError(f"Without a stored template an input is a text, but got {type(value).__name__}.")
         return RenderedInput(filled=FilledText.plain(value))
+    if isinstance(value, tuple):
+        raise DataError("A stored template is filled with one input, not with a conversation; give a text or fields.")
     filled = form.fill_input(value)
     if form.chat:
         filled = _in_chat(backbone, filled, form.system_text)
     return RenderedInput(filled=filled, chat=form.chat)
+
+
+def _conversation(backbone: Backbone, turns: Sequence[tuple[str, str]]) -> str:
+    """What the chat template makes of turns, and the opening of the answer."""
+    tokenizer = backbone.need_tokenizer()
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"{backbone.name} has no chat template; give a text instead of a conversation.")
+    said = [{"role": role, "content": content} for role, content in turns]
+    try:
+        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        raise ConfigError(f"The chat template of {backbone.name} refuses the conversation ({error}).") from error
 
 
 def _in_chat(backbone: Backbone, said: FilledText, system: str | None) -> FilledText:

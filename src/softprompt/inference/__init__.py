@@ -4,9 +4,10 @@ from softprompt.inference.batching import BatchLimits
 from softprompt.inference.engine import Engine
 from softprompt.inference.ensembles import Ensemble
 from softprompt.inference.generating import predict_texts
+from softprompt.inference.prompt_folder import PromptFolder
 from softprompt.inference.queries import Query, make_queries
 from softprompt.inference.ranking import Choice, calibrated, classify
-from softprompt.inference.requests import Answer, Request, Ticket
+from softprompt.inference.requests import Answer, Piece, Request, Ticket
 from softprompt.inference.sampling import Sampling
 from softprompt.inference.together import Together
 
@@ -16,6 +17,8 @@ __all__ = [
     "Choice",
     "Engine",
     "Ensemble",
+    "Piece",
+    "PromptFolder",
     "Query",
     "Request",
     "Sampling",

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +89,9 @@ class _Job:
     deadline: float | None
     tokens: int
     queue: deque[_Job]
+    asked_at: float
+    queued_at: float
+    begun_at: float = 0.0
     voices: list[list[Voice]] = field(default_factory=list)
     """By answer, the texts that are generated for it: one, or that of each prompt that votes."""
 
@@ -160,8 +163,18 @@ class Engine:
     ) -> None:
         self.close()
 
-    def submit(self, request: Request) -> Ticket:
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes requests."""
+        return not self._closing and self._worker.is_alive()
+
+    def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.
+
+        Args:
+            request: What is asked.
+            listener: Called in the engine's thread, which it must not hold up, with each piece of text, and with None
+                when the answer, or an error, is there.
 
         Returns:
             What its answer comes by.
@@ -182,7 +195,7 @@ class Engine:
                 raise QueueFullError(f"{self._queue_requests} requests wait already; try again later.")
         lease = self._lease(request.prompt)
         try:
-            job = self._job(request, lease, start)
+            job = self._job(request, lease, start, listener)
             with self._condition:
                 self._check_open()
                 if self._waiting() >= self._queue_requests or self._waiting_tokens + job.tokens > self._queue_tokens:
@@ -264,7 +277,9 @@ class Engine:
             raise UnknownPromptError(f"There is no prompt {name[:128]!r}: this engine has no folder of prompts.")
         return self.folder.acquire(name)
 
-    def _job(self, request: Request, lease: Lease | None, start: float) -> _Job:
+    def _job(
+        self, request: Request, lease: Lease | None, start: float, listener: Callable[[Piece | None], None] | None
+    ) -> _Job:
         stored = None if lease is None or request.raw else lease.info.format
         query = Query(
             input=request.input,
@@ -279,11 +294,16 @@ class Engine:
         with self._encoding, _by_name(lease):
             (encoded,) = encode(self._model, [query])
         deadline = None if request.deadline_s is None else start + request.deadline_s
-        ticket = Ticket(self._wake)
-        tokens = encoded.tokens * request.answers
-        queue = self._queue_of(request, encoded)
         return _Job(
-            request=request, ticket=ticket, encoded=encoded, lease=lease, deadline=deadline, tokens=tokens, queue=queue
+            request=request,
+            ticket=Ticket(None if lease is None else lease.version, self._wake, listener),
+            encoded=encoded,
+            lease=lease,
+            deadline=deadline,
+            tokens=encoded.tokens * request.answers,
+            queue=self._queue_of(request, encoded),
+            asked_at=start,
+            queued_at=time.monotonic(),
         )
 
     def _queue_of(self, request: Request, encoded: EncodedQuery) -> deque[_Job]:
@@ -340,6 +360,8 @@ class Engine:
         batches = plan_batches(rows, range(len(rows)), self._limits, start=start)
         batch = [some[index] for index in next(batch for batch in batches if 0 in batch)]
         self._ran(sum(len(job.encoded.names) for job in batch))
+        for job in batch:
+            job.begun_at = time.monotonic()
         for job, outcome in self._chosen(batch):
             job.ticket.finish(outcome)
             self._settle(job)
@@ -402,6 +424,7 @@ class Engine:
                 admitted.append(job)
                 rows, tokens = rows + job.rows, tokens + job.tokens
         for job in admitted:
+            job.begun_at = time.monotonic()
             job.voices = self._voices(job)
         return admitted
 
@@ -445,10 +468,13 @@ class Engine:
         names = job.encoded.names
         made = sum(len(one.tokens) * len(one.names) for several in job.voices for one in several)
         return Answer(
-            version=None if job.lease is None else job.lease.version,
+            version=job.ticket.version,
             input_tokens=len(job.encoded.input.ids),
             prompt_tokens=sum(0 if name is None else self._model.prompts[name].length for name in names),
             output_tokens=made + sum(map(len, job.encoded.targets)) * len(names),
+            prepare_s=job.queued_at - job.asked_at,
+            wait_s=job.begun_at - job.queued_at,
+            run_s=time.monotonic() - job.begun_at,
             **outcome,  # type: ignore[arg-type]
         )
 

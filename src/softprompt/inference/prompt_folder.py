@@ -32,7 +32,7 @@ from softprompt.inference.together import Together
 from softprompt.prompts import Members, PromptInfo, SoftPrompt
 from softprompt.tasks import TextFormat
 
-__all__ = ["FolderCounts", "Lease", "PromptFolder"]
+__all__ = ["FolderCounts", "Lease", "LoadedPrompt", "PromptFolder"]
 
 Kind = Literal["prompt", "ensemble"]
 
@@ -85,6 +85,26 @@ class Lease:
     prompt: str | Together
     info: PromptInfo
     _entry: _Entry = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LoadedPrompt:
+    """A prompt in memory.
+
+    Attributes:
+        name: Its name.
+        version: Digest of its files' contents.
+        bytes: Its size.
+        in_use: Requests that hold it.
+        current: Whether further requests get this version.
+    """
+
+    name: str
+    version: str
+    bytes: int
+    in_use: int
+    current: bool
 
 
 @final
@@ -151,6 +171,21 @@ class PromptFolder:
         with os.scandir(self.path) as entries:
             found = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
         return sorted(name for name in found if self._kind_of(name) is not None)
+
+    def __contains__(self, name: str) -> bool:
+        return _NAME.fullmatch(name) is not None and self._kind_of(name) is not None
+
+    def stamp(self, name: str) -> tuple[int, int, int]:
+        """Size, time of change in nanoseconds and number of a prompt's `prompt.json`, which change when it does.
+
+        Raises:
+            UnknownPromptError: If there is none of that name.
+        """
+        try:
+            found = (self.path / name / f"{self._need(name)}.json").stat()
+        except OSError:
+            raise _unknown(name) from None
+        return found.st_size, found.st_mtime_ns, found.st_ino
 
     def card(self, name: str) -> dict[str, Any]:
         """What is known of a prompt or an ensemble: its `prompt.json` or `ensemble.json`.
@@ -264,6 +299,21 @@ class PromptFolder:
             (self.path / name).rename(gone / name)  # at once, so that nobody reads half of it
             self.unload(name)
         shutil.rmtree(gone)
+
+    def loaded(self) -> list[LoadedPrompt]:
+        """What is in memory, by name, the one used last at the end; what was replaced and is still in use before."""
+        with self._lock:
+            replaced = [(lease.name, entry) for entry in self._replaced for lease in entry.leases[:1]]
+            return [
+                LoadedPrompt(
+                    name=name,
+                    version=entry.loaded.version,
+                    bytes=entry.loaded.size,
+                    in_use=len(entry.leases),
+                    current=self._current.get(name) is entry,
+                )
+                for name, entry in [*replaced, *self._current.items()]
+            ]
 
     def counts(self) -> FolderCounts:
         """What was done since the beginning, and what is in memory now."""
@@ -405,7 +455,7 @@ class PromptFolder:
             if not any(self.path.glob(f".{glob.escape(name)}.old.*")):
                 break
             time.sleep(0.01)
-        raise UnknownPromptError(f"There is no prompt {name[:128]!r}; ask for one of those that are in the folder.")
+        raise _unknown(name)
 
     def _kind_of(self, name: str) -> Kind | None:
         """What a folder holds; None if it is no prompt's, or leads elsewhere."""
@@ -424,6 +474,10 @@ def _leased(name: str, entry: _Entry) -> Lease:
     lease = Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
     entry.leases.append(lease)
     return lease
+
+
+def _unknown(name: str) -> UnknownPromptError:
+    return UnknownPromptError(f"There is no prompt {name[:128]!r}; ask for one of those that are in the folder.")
 
 
 def _check_format(name: str, info: PromptInfo) -> None:

@@ -15,6 +15,7 @@ from softprompt.conditioning import Prompted, scoring
 from softprompt.conditioning.places import Places, find_places
 from softprompt.conditioning.texts import (
     EncodedInput,
+    Input,
     RenderedInput,
     collate_inputs,
     encode_inputs,
@@ -44,7 +45,7 @@ class Query:
     """One input and what is wanted of it.
 
     Attributes:
-        input: A text, or the columns of a row by name.
+        input: A text, the columns of a row by name, or, where there is no form, the turns of a conversation.
         prompt: The name of the prompt that answers it, or of several that answer together; None for the bare backbone.
         form: How the input becomes text; None takes a text as it is.
         candidates: What to choose from, when it is classified.
@@ -57,7 +58,7 @@ class Query:
         ConfigError: If a number of tokens is below 1.
     """
 
-    input: str | Mapping[str, Any]
+    input: Input
     prompt: str | Together | None
     form: TextFormat | None = None
     candidates: tuple[str, ...] = ()

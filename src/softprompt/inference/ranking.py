@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,14 @@ class Choice:
     Attributes:
         label: The most probable candidate; the first of several that are equally so.
         probabilities: Of each candidate, in their order; they add up to 1. Of prompts that vote, shares of the votes.
+        logprobs: Of each candidate as the text that follows the input, in nats, summed over its tokens; of an encoder
+            as one of its classes. Of several prompts, the logarithm of the mean of their probabilities. None where
+            the probabilities come from elsewhere.
     """
 
     label: str
     probabilities: Mapping[str, float]
+    logprobs: Mapping[str, float] | None = None
 
 
 def classify(
@@ -108,11 +113,20 @@ def choose_among(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
                 f"The scores that {model.backbone.name} gives with the prompt {name!r} are NaN; the prompt has "
                 "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
             )
-    probabilities = scores.double().softmax(-1).cpu().split([len(row.names) for row in rows])
+    if model.backbone.spec.kind == "encoder-only":
+        scores = scores.log_softmax(-1)
     choices = []
-    for row, members in zip(rows, probabilities, strict=True):
-        best, shares = combine_probabilities(members[:, : len(row.candidates)], row.combine)
-        choices.append(Choice(row.candidates[best], dict(zip(row.candidates, shares.tolist(), strict=True))))
+    for row, members in zip(rows, scores.double().cpu().split([len(row.names) for row in rows]), strict=True):
+        logprobs = members[:, : len(row.candidates)]
+        best, shares = combine_probabilities(logprobs.softmax(-1), row.combine)
+        mean = logprobs.logsumexp(0) - math.log(len(logprobs))
+        choices.append(
+            Choice(
+                row.candidates[best],
+                dict(zip(row.candidates, shares.tolist(), strict=True)),
+                dict(zip(row.candidates, mean.tolist(), strict=True)),
+            )
+        )
     return choices
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Literal, final
 
+from softprompt.conditioning.texts import Input
 from softprompt.errors import ConfigError, DeadlineError, RequestCancelled
 from softprompt.inference.ranking import Choice
 from softprompt.inference.sampling import Chosen, Sampling
@@ -26,7 +27,8 @@ class Request:
     """One input and what is wanted of it.
 
     Attributes:
-        input: A text, or the columns of a row by name; it fills the template that is stored with the prompt.
+        input: A text, or the columns of a row by name; it fills the template that is stored with the prompt. Without
+            one, also the turns of a conversation, each a role and a text, for the backbone's chat template.
         prompt: Name of a prompt or an ensemble; None for the bare backbone.
         candidates: What to choose from, with probabilities; text is generated where there are none.
         sampling: How text is generated.
@@ -40,7 +42,7 @@ class Request:
         ConfigError: If a setting is out of range.
     """
 
-    input: str | Mapping[str, Any]
+    input: Input
     prompt: str | None = None
     candidates: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
@@ -86,6 +88,9 @@ class Answer:
         input_tokens: Tokens of the input, its template included.
         prompt_tokens: Virtual tokens, of all members of an ensemble.
         output_tokens: Tokens that were generated, or scored.
+        prepare_s: Seconds in which the prompt was loaded and the input tokenized.
+        wait_s: Seconds in the queue.
+        run_s: Seconds from there to the answer.
     """
 
     completions: tuple[Completion, ...] = ()
@@ -94,6 +99,9 @@ class Answer:
     input_tokens: int
     prompt_tokens: int
     output_tokens: int
+    prepare_s: float = field(compare=False)
+    wait_s: float = field(compare=False)
+    run_s: float = field(compare=False)
 
 
 @final
@@ -116,10 +124,24 @@ class Piece:
 
 @final
 class Ticket:
-    """A request that was taken: wait for its answer, read it as it grows, or cancel it. Threads may share it."""
+    """A request that was taken: wait for its answer, read it as it grows, or cancel it. Threads may share it.
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    Args:
+        version: Of the prompt that answers; None for the bare backbone.
+        wake: For the engine: called when it is cancelled.
+        listener: Called in the engine's thread, which it must not hold up, with each piece, and with None when the
+            answer, or an error, is there.
+    """
+
+    def __init__(
+        self,
+        version: str | None,
+        wake: Callable[[], None],
+        listener: Callable[[Piece | None], None] | None = None,
+    ) -> None:
+        self.version = version
         self._wake = wake
+        self._listener = listener
         self._done = threading.Event()
         self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._answer: Answer | None = None
@@ -175,6 +197,8 @@ class Ticket:
     def add(self, piece: Piece) -> None:
         """For the engine: a part of a text is there."""
         self._pieces.put(piece)
+        if self._listener is not None:
+            self._listener(piece)
 
     def finish(self, outcome: Answer | BaseException) -> None:
         """For the engine: the answer, or what prevents it, is there."""
@@ -187,6 +211,8 @@ class Ticket:
                 self._error = outcome
             self._done.set()
         self._pieces.put(None)
+        if self._listener is not None:
+            self._listener(None)
 
     def expired(self) -> None:
         """For the engine: the deadline has passed."""

@@ -1,0 +1,135 @@
+"""`softprompt serve`: one backbone and all its prompts over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+__all__ = ["new_key", "run_server"]
+
+
+def run_server(
+    *,
+    backbone: str,
+    prompts: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: str | None = None,
+    admin_keys: str | None = None,
+    watch_s: float | None = None,
+    dtype: str = "auto",
+    quantize: Literal["int8", "nf4"] | None = None,
+    device: str = "auto",
+    classes: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    batch_rows: int = 64,
+    batch_tokens: int = 16384,
+    queue_requests: int = 1024,
+    queue_tokens: int = 2**20,
+    cache_bytes: int = 2**30,
+    max_new_tokens: int = 1024,
+    max_texts: int = 128,
+    max_body_bytes: int = 2**20,
+    max_prompt_bytes: int = 2**26,
+    max_connections: int = 512,
+    body_timeout_s: float = 20.0,
+    request_timeout_s: float = 120.0,
+    shutdown_timeout_s: float = 30.0,
+    log_inputs: bool = False,
+    tls_certificate: str | None = None,
+    tls_key: str | None = None,
+) -> None:
+    """Serve a backbone with a folder of prompts and ensembles, in OpenAI's conventions, and a page at /.
+
+    Each prompt is a model by the name of its folder; the backbone's own name is the bare model. Prompts are read when
+    they are first asked for. The log goes to standard error, a JSON object a line. SIGTERM and Ctrl-C finish what was
+    taken.
+
+    Args:
+        backbone: Hub id, folder, or bundled:NAME.
+        prompts: The folder that holds the folders of prompts and ensembles; the bare backbone alone without one.
+        host: Address to listen on; beyond this machine only with keys.
+        port: Port to listen on; 0 takes a free one.
+        keys: File of hashed keys that let requests in, written by softprompt keys new.
+        admin_keys: File of hashed keys that may change prompts.
+        watch_s: Look every so many seconds whether prompts have changed on disk.
+        dtype: The backbone's dtype: auto, float32, bfloat16, float16.
+        quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
+        device: auto, cpu, cuda, mps.
+        classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
+        revision: The backbone's branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the backbone may run.
+        batch_rows: Most texts that are generated at once.
+        batch_tokens: Most tokens per batch, padding included.
+        queue_requests: Most requests that wait; more are told to come later.
+        queue_tokens: Most tokens that wait.
+        cache_bytes: Most bytes of prompts in memory.
+        max_new_tokens: Longest answer that may be asked for.
+        max_texts: Most texts that a request may ask for.
+        max_body_bytes: Largest body of a request.
+        max_prompt_bytes: Largest prompt that may be uploaded.
+        max_connections: Most connections at a time.
+        body_timeout_s: Seconds within which a request has to be there.
+        request_timeout_s: Seconds within which an answer has to be complete.
+        shutdown_timeout_s: Seconds that requests in flight get when the server is told to stop.
+        log_inputs: Write inputs and answers to the log.
+        tls_certificate: File of the certificate, for https.
+        tls_key: File of its key.
+    """
+    given = dict(locals())
+    import dataclasses
+
+    import softprompt as sp
+    from softprompt.errors import MissingDependencyError
+    from softprompt.inference import BatchLimits, PromptFolder
+
+    try:
+        from softprompt.serving import ServerSettings, log_to_stderr, serve
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"softprompt serve needs {error.name}; run: pip install 'softprompt[serve]'"
+        ) from None
+
+    settings = ServerSettings(**{field.name: given[field.name] for field in dataclasses.fields(ServerSettings)})
+    loaded = sp.Backbone.from_pretrained(
+        backbone,
+        dtype=dtype,
+        quantize=quantize,
+        device=device,
+        classes=classes,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    folder = None
+    if prompts is not None:
+        folder = PromptFolder(loaded, prompts, cache_bytes=cache_bytes)
+    log_to_stderr()
+    engine = sp.Engine(
+        loaded,
+        folder,
+        limits=BatchLimits(rows=batch_rows, tokens=batch_tokens),
+        queue_requests=queue_requests,
+        queue_tokens=queue_tokens,
+    )
+    names = "the bare backbone" if folder is None else f"{len(folder.names())} prompts"
+    with engine:
+        finished = serve(
+            engine,
+            settings,
+            started=lambda address: print(f"{loaded.name} with {names} at {address}", flush=True),
+        )
+    if not finished:
+        print("softprompt: requests that took too long were ended.", file=sys.stderr)
+
+
+def new_key(*, file: str, name: str) -> None:
+    """Make a key, add its digest to a file, and print the key, which is stored nowhere.
+
+    Args:
+        file: File of hashed keys, made if it is not there; a server that runs reads it again.
+        name: Whose key it is; stands in the server's log.
+    """
+    from softprompt.serving.keys import add_key
+
+    print(add_key(file, name))

@@ -1,0 +1,193 @@
+"""What stands before every request: who asks, how much is sent and how slowly; and a line in the log behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, final
+
+from softprompt.serving.failures import Failure
+from softprompt.serving.keys import Keys
+from softprompt.serving.metrics import Metrics
+from softprompt.serving.settings import ServerSettings
+
+__all__ = ["ADMIN", "Guard"]
+
+log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+ADMIN = "/admin"
+_OPEN = ("/health/", "/page/")
+"""Where no key is asked for, besides the page itself."""
+_UPLOAD = re.compile(r"/admin/prompts/[^/]+")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@final
+class Guard:
+    """An application behind keys and bounds.
+
+    Every request gets an id, the client's own `X-Request-Id` if it is a short word. A body is read before the
+    application sees the request, so that what is too large or too slow costs nothing else.
+
+    Args:
+        app: The application.
+        settings: The server's.
+        metrics: Where requests are counted.
+    """
+
+    def __init__(self, app: App, settings: ServerSettings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._keys = None if settings.keys is None else Keys(settings.keys)
+        self._admin_keys = None if settings.admin_keys is None else Keys(settings.admin_keys)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(8)}"
+        facts = scope.setdefault("state", {})
+        facts.update(request_id=request_id, facts={})
+        start, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_headers(request_id)]
+            await send(message)
+
+        try:
+            failure = self._refused(scope, headers, facts)
+            if failure is None:
+                failure, receive = await self._with_body(scope, headers, receive)
+            if failure is None:
+                await self._app(scope, receive, sending)
+            else:
+                await _tell(failure, sending)
+        finally:
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requested(route, status, seconds)
+            log.info(
+                "request",
+                extra={
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "seconds": round(seconds, 4),
+                    **facts["facts"],
+                },
+            )
+
+    def _refused(self, scope: Message, headers: dict[bytes, str], facts: dict[str, Any]) -> Failure | None:
+        """Why a request is not let in, by its head alone."""
+        path = scope["path"]
+        if self._settings.is_local and _host(headers.get(b"host", "")) not in _LOCAL_NAMES:
+            message = "This server answers this machine only, under the names localhost, 127.0.0.1 and [::1]."
+            return Failure(status=403, message=message, type="permission_error", code="wrong_host")
+        admin = path == ADMIN or path.startswith(f"{ADMIN}/")
+        keys = self._admin_keys if admin else self._keys
+        if admin and keys is None:
+            message = "Prompts cannot be changed here; the server has to be started with admin_keys for that."
+            return Failure(status=403, message=message, type="permission_error", code="admin_off")
+        if keys is None or path == "/" or path.startswith(_OPEN):
+            return None
+        kind, _, key = headers.get(b"authorization", "").partition(" ")
+        name = keys.name_of(key.strip()) if kind.lower() == "bearer" else None
+        if name is None:
+            message = "This server needs a key, as in `Authorization: Bearer KEY`; the one that came is none of its."
+            if not key:
+                message = "This server needs a key, as in `Authorization: Bearer KEY`, and none came."
+            return Failure(
+                status=401,
+                message=message,
+                type="authentication_error",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        facts["facts"]["key"] = name
+        return None
+
+    async def _with_body(
+        self, scope: Message, headers: dict[bytes, str], receive: Receive
+    ) -> tuple[Failure | None, Receive]:
+        """Read the body, within the bounds; what receives it afterwards, and then waits for the client to leave."""
+        upload = scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None
+        most = self._settings.max_prompt_bytes if upload else self._settings.max_body_bytes
+        length = headers.get(b"content-length", "0")
+        too_large = Failure(
+            status=413, message=f"The body is larger than {most} bytes; send less at once.", code="body_too_large"
+        )
+        if not length.isdigit() or int(length) > most:
+            return too_large, receive
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        gone = Failure(status=499, message="The client has gone.", code="cancelled")
+                        return gone, receive
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    more = message.get("more_body", False)
+                    if size > most:
+                        return too_large, receive
+        except TimeoutError:
+            slow = f"The body was not there within {self._settings.body_timeout_s:g} seconds; send it faster."
+            return Failure(status=408, message=slow, code="body_too_slow"), receive
+        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if size and not upload and kind != "application/json":
+            other = f"The body has to be application/json, but is {kind or 'of no named type'}."
+            return Failure(status=415, message=other, code="wrong_content_type"), receive
+        body: bytes | None = b"".join(parts)
+
+        async def replay() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            whole, body = body, None
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        return None, replay
+
+
+def _host(header: str) -> str:
+    """The name of a Host header, without its port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.rpartition(":")[0] or header
+
+
+def _headers(request_id: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-request-id", request_id.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+    ]
+
+
+async def _tell(failure: Failure, send: Send) -> None:
+    body = json.dumps(failure.body()).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in {**headers, **failure.headers}.items()]
+    await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

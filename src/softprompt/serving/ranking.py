@@ -1,0 +1,96 @@
+"""`/v1/classify` and `/v1/score`: which of several texts follows an input, and how likely each is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+
+from softprompt.inference import Answer
+from softprompt.inference import Request as Question
+from softprompt.serving.answering import while_connected
+from softprompt.serving.failures import invalid
+from softprompt.serving.service import Service
+from softprompt.serving.shaping import each, usage_of
+from softprompt.serving.wire import (
+    Classified,
+    ClassifyRequest,
+    LabelShare,
+    OneClassified,
+    OneScored,
+    RankRequest,
+    Scored,
+    ScoreRequest,
+    TargetScore,
+)
+
+__all__ = ["routes"]
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes of choosing and scoring."""
+    router = APIRouter()
+
+    @router.post("/v1/classify")
+    async def classify(asked: ClassifyRequest, http: Request) -> Classified:
+        """Choose a label for each input, with the probability of each label."""
+        prompt = service.catalogue.prompt_of(asked.model)
+        labels = asked.labels
+        if labels is None:
+            form = await service.answering.in_thread(lambda: service.catalogue.format_of(prompt))
+            labels = list(form.labels) if form and form.labels else None
+        if labels is None:
+            raise invalid(f"{asked.model!r} was not trained with label words; give labels.", param="labels")
+        answers = await _ranked(service, asked, http, prompt, labels, "labels")
+        found = [answer.choice for answer in answers if answer.choice is not None]
+        service.note_answers(http, [choice.label for choice in found])
+        data = [
+            OneClassified(
+                index=index,
+                label=choice.label,
+                probabilities=[LabelShare(label=label, probability=p) for label, p in choice.probabilities.items()],
+            )
+            for index, choice in enumerate(found)
+        ]
+        return Classified(model=asked.model, version=answers[0].version, data=data, usage=usage_of(answers))
+
+    @router.post("/v1/score")
+    async def score(asked: ScoreRequest, http: Request) -> Scored:
+        """Tell how likely each target is to follow each input."""
+        prompt = service.catalogue.prompt_of(asked.model)
+        answers = await _ranked(service, asked, http, prompt, asked.targets, "targets")
+        data = [
+            OneScored(
+                index=index,
+                scores=[
+                    TargetScore(target=target, logprob=value, probability=choice.probabilities[target])
+                    for target, value in (choice.logprobs or {}).items()
+                ],
+            )
+            for index, choice in enumerate(answer.choice for answer in answers)
+            if choice is not None
+        ]
+        return Scored(model=asked.model, version=answers[0].version, data=data, usage=usage_of(answers))
+
+    return router
+
+
+async def _ranked(
+    service: Service, asked: RankRequest, http: Request, prompt: str | None, candidates: Sequence[str], field: str
+) -> list[Answer]:
+    if not all(candidates) or len(set(candidates)) < len(candidates):
+        raise invalid(f"{field} should be different texts, none of them empty.", param=field)
+    inputs = each(asked.input)
+    service.note(http, asked.model, inputs)
+    questions = [
+        Question(
+            input=one,
+            prompt=prompt,
+            candidates=tuple(candidates),
+            raw=asked.raw,
+            truncate=asked.truncate,
+            deadline_s=service.settings.request_timeout_s,
+        )
+        for one in inputs
+    ]
+    return await while_connected(http.receive, service.answering.all(questions))

@@ -1,0 +1,107 @@
+"""From what came over the wire to requests of the engine, and what answers to both ways of generating share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from softprompt.inference import Answer, Request, Sampling
+from softprompt.inference.sampling import Chosen
+from softprompt.serving.failures import invalid
+from softprompt.serving.settings import ServerSettings
+from softprompt.serving.wire import Details, SamplingFields, Usage
+
+__all__ = ["each", "finish_usage", "generating", "token_text", "usage_of"]
+
+_SAID_NOTHING = Sampling()
+
+
+def each(value: Any) -> list[Any]:
+    """The inputs of a field that takes one or several."""
+    return value if isinstance(value, list) else [value]
+
+
+def generating(
+    asked: SamplingFields,
+    inputs: Sequence[Any],
+    prompt: str | None,
+    settings: ServerSettings,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+) -> list[Request]:
+    """Requests for text, one for each input.
+
+    Raises:
+        FailureError: If more is asked for than the server gives.
+    """
+    answers = asked.n or 1
+    if len(inputs) * answers > settings.max_texts:
+        raise invalid(
+            f"{len(inputs)} inputs times n={answers} are more than the {settings.max_texts} texts that a request may "
+            "ask for; send several requests.",
+            param="n",
+        )
+    longest = _SAID_NOTHING.max_new_tokens if max_tokens is None else max_tokens
+    if max_tokens is None:
+        longest = min(longest, settings.max_new_tokens)
+    if longest > settings.max_new_tokens:
+        raise invalid(
+            f"max_tokens={longest} is more than this server's {settings.max_new_tokens}; ask for fewer.",
+            param="max_tokens",
+        )
+    stop = () if asked.stop is None else tuple(each(asked.stop))
+    sampling = Sampling(
+        max_new_tokens=longest,
+        min_new_tokens=asked.min_tokens,
+        temperature=asked.temperature or 0.0,
+        top_k=asked.top_k,
+        top_p=1.0 if asked.top_p is None else asked.top_p,
+        repetition_penalty=1.0 if asked.repetition_penalty is None else asked.repetition_penalty,
+        seed=asked.seed,
+        stop=stop,
+        logprobs=logprobs,
+    )
+    return [
+        Request(
+            input=one,
+            prompt=prompt,
+            sampling=sampling,
+            answers=answers,
+            raw=asked.raw,
+            truncate=asked.truncate,
+            deadline_s=settings.request_timeout_s,
+        )
+        for one in inputs
+    ]
+
+
+def usage_of(answers: Sequence[Answer]) -> Usage:
+    """The tokens of a request's answers."""
+    said = sum(len(one.tokens) for answer in answers for one in answer.completions)
+    scored = sum(answer.output_tokens for answer in answers if answer.choice is not None)
+    return finish_usage(
+        sum(answer.input_tokens for answer in answers),
+        said + scored,
+        sum(answer.prompt_tokens for answer in answers),
+    )
+
+
+def finish_usage(inputs: int, outputs: int, virtual: int) -> Usage:
+    """Tokens of the input, of the answers, and of the soft prompts, which are counted apart."""
+    return Usage(
+        prompt_tokens=inputs,
+        completion_tokens=outputs,
+        total_tokens=inputs + outputs,
+        prompt_tokens_details=Details(virtual_tokens=virtual),
+    )
+
+
+def token_text(tokenizer: PreTrainedTokenizerBase, chosen: Chosen | int) -> str:
+    """A token as text, with the blank that it begins with."""
+    token = chosen if isinstance(chosen, int) else chosen.token
+    text = str(tokenizer.decode([token]))
+    piece = tokenizer.convert_ids_to_tokens(token)
+    return f" {text}" if piece.startswith(("▁", " ")) and not text.startswith(" ") else text
