@@ -16,7 +16,9 @@ from softprompt.errors import ConfigError, UnsupportedError
 SEVERAL_TURNS = 3
 
 
-def run(family: Family, decoding: Decoding, waiting: list[int], *, draw: random.Random | None) -> dict[int, list[int]]:
+def run(
+    family: Family, decoding: Decoding, waiting: list[int], *, joins: bool, draw: random.Random | None
+) -> dict[int, list[int]]:
     """Answer rows of the family's batch, which come in any order and leave at their end, or earlier where drawn."""
     prompted, batch = model(family.name)
     ids, mask = batch.padded("right")
@@ -27,8 +29,9 @@ def run(family: Family, decoding: Decoding, waiting: list[int], *, draw: random.
         if running:
             tokens = torch.tensor([said[row][-1] for row in running])
             logits.append(decoding.step(tokens))
-        if waiting and (draw is not None or not running):
-            new, waiting = waiting[:SEVERAL_TURNS], waiting[SEVERAL_TURNS:]
+        if waiting and (joins or not running):
+            several = SEVERAL_TURNS if joins else len(waiting)
+            new, waiting = waiting[:several], waiting[several:]
             names, marks = [batch.names[row] for row in new], batch.marks[new]
             longest = int(mask[new].sum(-1).max())
             logits.append(prompted.admit(decoding, ids[new, :longest], mask[new, :longest], prompts=names, marks=marks))
@@ -52,8 +55,18 @@ def matches(said: list[int], want: list[int]) -> bool:
 @pytest.mark.parametrize("family", GENERATORS, ids=str)
 def test_rows_that_begin_together_say_what_they_say_alone(family):
     rows = list(range(len(model(family.name)[1].names)))
-    said = run(family, TurnDecoding(zoo.backbone(family.name)), rows, draw=None)
+    said = run(family, TurnDecoding(zoo.backbone(family.name)), rows, joins=False, draw=None)
     assert [said[row] for row in rows] == reference(family.name)
+
+
+@pytest.mark.parametrize("family", GENERATORS, ids=str)
+def test_rows_that_begin_together_may_leave_early(family):
+    """Their places are given up on the way; the others do not notice."""
+    rows = list(range(len(model(family.name)[1].names)))
+    said = run(family, TurnDecoding(zoo.backbone(family.name)), rows, joins=False, draw=random.Random(2))
+    want = reference(family.name)
+    assert all(matches(said[row], want[row]) for row in rows)
+    assert sum(said[row] == want[row] for row in rows) >= 1
 
 
 @pytest.mark.parametrize("family", [f for f in GENERATORS if f.kind == "decoder-only"], ids=str)
@@ -66,7 +79,7 @@ def test_rows_that_join_a_running_batch_say_what_they_say_alone(family, seed):
         pytest.skip("its keys and values cannot stand one after the other")
     draw = random.Random(seed)
     draw.shuffle(rows)
-    said = run(family, JoiningDecoding(zoo.backbone(family.name)), rows, draw=draw)
+    said = run(family, JoiningDecoding(zoo.backbone(family.name)), rows, joins=True, draw=draw)
     want = reference(family.name)
     assert all(matches(said[row], want[row]) for row in rows)
     assert sum(said[row] == want[row] for row in rows) >= len(rows) // 3

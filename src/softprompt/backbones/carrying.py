@@ -65,6 +65,17 @@ class Injection:
     sites: Mapping[nn.Module, Site]
     stored: frozenset[Site] = frozenset()
 
+    def of(self, rows: Int[Tensor, " kept"]) -> Injection:
+        """The same for some rows of the batch."""
+        masks = {id(mask): mask[rows] for mask in self.hidden.values()}
+        return replace(
+            self,
+            rows=self.rows[rows],
+            columns=self.columns[rows],
+            hidden={site: masks[id(mask)] for site, mask in self.hidden.items()},
+            starts=self.starts[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Recorder:

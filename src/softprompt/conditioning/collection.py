@@ -27,16 +27,18 @@ PassTaken = Literal["shared", "concatenation", "injection"]
 
 @dataclass(frozen=True, eq=False)
 class _Compiled:
-    """A prompt as it was applied last, and the parameters' values that this was made from.
+    """A prompt as it was applied last, and the parameters' values that this was made from; None if they are fixed.
 
     Values and not torch's version counters are compared, because fused optimizers write without counting.
     """
 
-    values: tuple[Tensor, ...]
+    values: tuple[Tensor, ...] | None
     applied: Applied
 
     def is_of(self, prompt: SoftPrompt) -> bool:
         """Whether the prompt still has these values."""
+        if self.values is None:
+            return True
         parameters = tuple(prompt.parameters())
         return len(parameters) == len(self.values) and all(map(_same, parameters, self.values))
 
@@ -47,6 +49,7 @@ class _Entry:
 
     prompt: SoftPrompt
     taken: PassTaken
+    fixed: bool
     compiled: _Compiled | None = None
 
 
@@ -90,12 +93,12 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         """What the probe found exact on this backbone."""
         return probe(self._backbone)
 
-    def add(self, name: str, prompt: SoftPrompt) -> None:
+    def add(self, name: str, prompt: SoftPrompt, *, fixed: bool) -> None:
         """Add a prompt, or replace the one of that name; see `Prompted.add`."""
         tensors = prompt()
         self._check(name, prompt, tensors)
         prompt.to(self._backbone.device)
-        entry = _Entry(prompt, self._pass_for(prompt, tensors))
+        entry = _Entry(prompt, self._pass_for(prompt, tensors), fixed)
         with self._lock:
             self._entries = {**self._entries, name: entry}
 
@@ -144,7 +147,10 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             if entry.compiled is not None and entry.compiled.is_of(entry.prompt)
         }
         missing = [name for name in chosen if name not in known]
-        values = {name: tuple(p.detach().clone() for p in chosen[name].prompt.parameters()) for name in missing}
+        values = {
+            name: None if chosen[name].fixed else tuple(p.detach().clone() for p in chosen[name].prompt.parameters())
+            for name in missing
+        }
         for name, made in zip(missing, self._apply([chosen[name] for name in missing]), strict=True):
             known[name] = _owning(made)
             self._keep(name, chosen[name], _Compiled(values[name], known[name]))
@@ -161,9 +167,10 @@ class PromptCollection(Mapping[str, SoftPrompt]):
                     f"The prompt {name!r} is NaN or infinite in {self._backbone.dtype}, or makes a layer so; train it "
                     "again with a lower rate, or load the backbone in float32."
                 )
-            values = [*self._entries[name].prompt.parameters()]
-            copied = 2 * sum(tensor.nbytes for tensor in values)  # their values when they were compiled are kept too
-            size += copied + sum(tensor.nbytes for tensor in made)
+            entry = self._entries[name]
+            copies = 1 if entry.fixed else 2  # their values when they were compiled are kept too
+            size += copies * sum(tensor.nbytes for tensor in entry.prompt.parameters())
+            size += sum(tensor.nbytes for tensor in made)
         return size
 
     def _keep(self, name: str, entry: _Entry, compiled: _Compiled) -> None:

@@ -6,7 +6,7 @@ tokens, and says after each step which rows go on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -72,7 +72,7 @@ class JoiningDecoding:
 
     A row has a slot in every layer's memory: its prompt's keys and values and its text's, one after the other and
     aligned on the right, so that all rows write their next token to the same column. Who joins copies nothing but its
-    own.
+    own; into the slot of one who leaves moves the last slot's.
 
     Args:
         backbone: A decoder-only model, on which `may_join` holds.
@@ -81,13 +81,14 @@ class JoiningDecoding:
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
         self._slots = _Slots()
-        self._lengths: list[int] = []  # of each row's keys and values
-        self._positions = torch.zeros(0, dtype=torch.long, device=backbone.device)
+        self._slot_of: list[int] = []  # by row
+        self._lengths: list[int] = []  # by slot, of its keys and values
+        self._positions = torch.zeros(0, dtype=torch.long, device=backbone.device)  # by slot
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return len(self._lengths)
+        return len(self._slot_of)
 
     @torch.no_grad()
     def admit(self, prompts: Sequence[Applied], rows: Rows) -> Float[Tensor, "new vocab"]:
@@ -100,6 +101,7 @@ class JoiningDecoding:
         self._slots.make_room(max(lengths), self.rows + len(lengths), max(self._lengths, default=0), past)
         for row, length in enumerate(lengths):
             self._slots.put(len(self._lengths), past, row, seen[row], length)
+            self._slot_of.append(len(self._lengths))
             self._lengths.append(length)
         self._positions = torch.cat([self._positions, joined.model_inputs["position_ids"][:, -1] + 1])
         return out
@@ -110,11 +112,12 @@ class JoiningDecoding:
         cache = self._slots.open(max(self._lengths))
         columns = torch.arange(cache.columns, device=tokens.device)
         lengths = torch.tensor(self._lengths, device=tokens.device)
-        mask = columns >= (cache.columns - lengths)[:, None]  # [rows, columns]: all are aligned on the right
+        mask = columns >= (cache.columns - lengths)[:, None]  # [slots, columns]: all are aligned on the right
+        slots = torch.tensor(self._slot_of, device=tokens.device)
         logits: Tensor = self._backbone.call(
             Carried(),
             use_cache=True,
-            input_ids=tokens[:, None],
+            input_ids=torch.empty_like(tokens).scatter_(0, slots, tokens)[:, None],
             position_ids=self._positions[:, None],
             attention_mask=torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1).long(),
             past_key_values=cache,
@@ -122,13 +125,18 @@ class JoiningDecoding:
         self._slots.close()
         self._lengths = [length + 1 for length in self._lengths]
         self._positions = self._positions + 1
-        return logits
+        return logits[slots]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone; see `Decoding`."""
-        self._slots.keep(rows)
-        self._lengths = [self._lengths[row] for row in rows]
-        self._positions = self._positions[list(rows)]
+        kept = [self._slot_of[row] for row in rows]
+        free = iter(sorted(set(range(len(kept))) - set(kept)))
+        moved = {slot: next(free) for slot in sorted(kept) if slot >= len(kept)}
+        self._slots.keep(len(kept), moved)
+        self._slot_of = [moved.get(slot, slot) for slot in kept]
+        order = sorted(range(len(kept)), key=self._slot_of.__getitem__)
+        self._lengths = [self._lengths[kept[row]] for row in order]
+        self._positions = self._positions[[kept[row] for row in order]]
 
 
 @final
@@ -148,7 +156,6 @@ class _Slots:
         if not self._rooms:
             shapes = [(layer.keys, layer.values) for layer in past.layers]
             self._rooms = [tuple(x.new_zeros(0, x.shape[1], 0, x.shape[3]) for x in pair) for pair in shapes]
-        if not self._rows:
             self._end = 0
         slots, columns = self._rooms[0][0].shape[0], self._rooms[0][0].shape[2]
         behind = max(length, self._end)  # where the last column comes to stand
@@ -194,14 +201,15 @@ class _Slots:
         """A column was written."""
         self._end += 1
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Move rows to the first slots."""
-        for slot, row in enumerate(rows):
-            if slot != row:
-                for pair in self._rooms:
-                    for room in pair:
-                        room[slot] = room[row]
-        self._rows = len(rows)
+    def keep(self, rows: int, moved: Mapping[int, int]) -> None:
+        """Go on with so many rows, some of which move to other slots; where none is left, give the memory back."""
+        for slot, free in moved.items():
+            for pair in self._rooms:
+                for room in pair:
+                    room[free] = room[slot]
+        self._rows = rows
+        if not rows:
+            self._rooms = []
 
 
 @final
@@ -260,6 +268,8 @@ def _read(
 @final
 class TurnDecoding:
     """A batch of any model that generates text; rows join it when it is empty.
+
+    The places of rows that left are given up when they are half of all.
 
     Args:
         backbone: The frozen model.
@@ -344,7 +354,15 @@ class TurnDecoding:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone; see `Decoding`. The others' places stay until all have left."""
+        """Go on with these rows alone; see `Decoding`."""
         self._alive = [self._alive[row] for row in rows]
         if not self._alive:
             self._inputs, self._injection = {}, None
+        elif len(self._alive) <= self._size // 2:
+            index = torch.tensor(self._alive, device=self._backbone.device)
+            self._inputs["past_key_values"].batch_select_indices(index)
+            for name in self._inputs.keys() - {"past_key_values"}:
+                self._inputs[name] = self._inputs[name][index]
+            if self._injection is not None:
+                self._injection = self._injection.of(index)
+            self._alive, self._size = list(range(len(index))), len(index)

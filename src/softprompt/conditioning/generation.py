@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
@@ -21,7 +27,7 @@ from softprompt.conditioning.padding import repad
 from softprompt.conditioning.probe import probe
 from softprompt.errors import LengthError, UnsupportedError
 
-__all__ = ["decode", "decoder_start_id", "encode", "end_ids", "generate", "room_for"]
+__all__ = ["decode", "decoder_start_id", "encode", "end_ids", "generate", "logits_processors", "room_for"]
 
 _LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 _CACHE_INPUTS, _CACHE_SETTINGS = (
@@ -63,6 +69,53 @@ def generate(backbone: Backbone, prompts: Sequence[Applied], rows: Rows, options
     options, load = _with_cache(backbone, joined.injection, options, most)
     with carrying(load):
         return backbone.model.generate(**inputs, **options)
+
+
+def logits_processors(
+    backbone: Backbone, ids: Sequence[int], options: Mapping[str, Any]
+) -> tuple[LogitsProcessorList, list[int]]:
+    """What changes the logits of one row's next tokens before one is chosen, as `generate` has it for that row alone.
+
+    The model's own settings count where the options say nothing. Guidance without the input is left out: it takes
+    passes of its own.
+
+    Args:
+        backbone: The frozen model.
+        ids: The input's token ids.
+        options: Settings of transformers' `GenerationConfig`; `max_new_tokens` among them.
+
+    Returns:
+        The processors, for the CPU, and the ids that they read before the first token.
+
+    Raises:
+        UnsupportedError: If an encoder-decoder does not say how its targets start.
+    """
+    model = backbone.model
+    seen = [decoder_start_id(backbone)] if backbone.spec.kind == "encoder-decoder" else list(ids)
+    most, settings = _with_lengths(backbone, _with_ends(backbone, options), len(seen))
+    config = copy.deepcopy(model.generation_config)
+    least = settings.get("min_new_tokens")
+    settings |= {"max_length": len(seen) + most, "min_length": len(seen) + least if least else None}
+    for name, value in {**settings, "guidance_scale": None, "num_beams": 1}.items():
+        setattr(config, name, value)
+    model._prepare_special_tokens(config, kwargs_has_attention_mask=True, device="cpu")
+    processors = model._get_logits_processor(
+        generation_config=config,
+        input_ids_seq_length=len(seen),
+        encoder_input_ids=None if backbone.spec.kind == "encoder-decoder" else torch.tensor([seen]),
+        logits_processor=LogitsProcessorList([_BelowZero()] if config.do_sample else []),
+        device="cpu",
+    )
+    return processors, seen
+
+
+class _BelowZero(LogitsProcessor):
+    """The same distribution with its largest logit at 0, so that no temperature makes it infinite."""
+
+    def __call__(
+        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "rows vocab"]:
+        return scores - scores.amax(-1, keepdim=True)
 
 
 def room_for(backbone: Backbone, options: Mapping[str, Any]) -> int:

@@ -269,15 +269,23 @@ def _starts(prompts: Sequence[Applied | None], rows: Rows, width: int) -> Int[Te
         placement, segments = kind
         mine = torch.tensor([*(other == kind for other in kinds), False], device=device)[rows.index]  # [batch]
         placed = placements.find(placement)(rows.inputs, rows.marks)  # [batch, parts]
-        _check_parts(placed[mine], len(segments))
+        check_parts(placed[mine], len(segments))
         parts = [part for part, length in enumerate(segments) for _ in range(length)]
         at = placed[:, parts + parts[-1:] * (width - len(parts))]  # [batch, prompt]
         starts = at.where(mine[:, None], starts)
     return starts
 
 
-def _check_parts(placed: Int[Tensor, "batch places"], parts: int) -> None:
-    """Refuse rows whose template has another number of places than their prompt has parts."""
+def check_parts(placed: Int[Tensor, "batch places"], parts: int) -> None:
+    """Refuse rows whose template has another number of places than their prompt has parts.
+
+    Args:
+        placed: Where the parts go, in tokens, or -1.
+        parts: How many the prompt has.
+
+    Raises:
+        ShapeError: If a row has more or fewer.
+    """
     found = (placed >= 0).sum(-1)
     if bool((found != parts).any()):
         raise ShapeError(

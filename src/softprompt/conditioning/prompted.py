@@ -83,14 +83,19 @@ class Prompted:
         for prompt in self._prompts.values():
             yield from prompt.parameters()
 
-    def add(self, name: str, prompt: SoftPrompt) -> None:
+    def add(self, name: str, prompt: SoftPrompt, *, fixed: bool = False) -> None:
         """Add a prompt, or replace the one of that name.
+
+        Args:
+            name: What passes call it.
+            prompt: The prompt.
+            fixed: Whether its values never change, so that nobody has to look.
 
         Raises:
             MismatchError: If it was made for another backbone.
             UnsupportedError: If it cannot be exact on this backbone.
         """
-        self._prompts.add(name, prompt)
+        self._prompts.add(name, prompt, fixed=fixed)
 
     def remove(self, name: str) -> None:
         """Forget a prompt.
@@ -322,6 +327,7 @@ class Prompted:
         rows = self._rows(names, input_ids, attention_mask, None, marks)
         return scoring.judge(self.backbone, self._applied(names, checkpointing=False), rows, targets)
 
+    @torch.no_grad()
     def may_join(self, prompts: Sequence[str | None]) -> bool:
         """Whether rows with these prompts may come into a batch that runs already; see `JoiningDecoding`."""
         names = [name for name in dict.fromkeys(prompts) if name is not None]

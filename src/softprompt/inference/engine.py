@@ -8,38 +8,35 @@ run already.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted, generation
-from softprompt.conditioning.decoding import JoiningDecoding, TurnDecoding
+from softprompt.conditioning.decoding import Decoding, JoiningDecoding, TurnDecoding
 from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import (
     ConfigError,
     EngineClosedError,
+    LengthError,
     QueueFullError,
     SoftpromptError,
     UnknownPromptError,
 )
 from softprompt.inference.batching import BatchLimits, plan_batches
 from softprompt.inference.generating import read_off
-from softprompt.inference.lanes import Lane, Voice
+from softprompt.inference.jobs import Job, Queue, by_name, elected
+from softprompt.inference.lanes import Lane
 from softprompt.inference.prompt_folder import Lease, PromptFolder
-from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank, names_of
+from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
 from softprompt.inference.ranking import choose_among
-from softprompt.inference.requests import Answer, Completion, Finish, Piece, Request, Ticket
-from softprompt.inference.sampling import Chooser
-from softprompt.inference.streaming import GrowingText
-from softprompt.inference.together import Together, majority
+from softprompt.inference.requests import Answer, Completion, Piece, Request, Ticket
 from softprompt.tasks import TextFormat
 
 __all__ = ["Engine", "EngineCounts"]
@@ -48,6 +45,9 @@ log = logging.getLogger(__name__)
 
 _PLANNED = 256
 """How many waiting requests a batch is chosen from."""
+_TURNS, _PATIENCE = 4, 16
+"""Where texts must begin together: how many batches run beside each other at most, and after how many steps of the
+last one the next one begins; so that a short text does not wait for the end of a long one."""
 
 
 @final
@@ -78,32 +78,6 @@ class EngineCounts:
     rows: int
 
 
-@dataclass(eq=False, kw_only=True)
-class _Job:
-    """A request on its way."""
-
-    request: Request
-    ticket: Ticket
-    encoded: EncodedQuery
-    lease: Lease | None
-    deadline: float | None
-    tokens: int
-    queue: deque[_Job]
-    asked_at: float
-    queued_at: float
-    begun_at: float = 0.0
-    voices: list[list[Voice]] = field(default_factory=list)
-    """By answer, the texts that are generated for it: one, or that of each prompt that votes."""
-
-    @property
-    def open(self) -> bool:
-        return not (self.ticket.done or self.ticket.cancelled)
-
-    @property
-    def rows(self) -> int:
-        return len(self.encoded.names) * self.request.answers
-
-
 @final
 class Engine:
     """Answers requests to a backbone with any number of prompts. Threads may share it; close it, or use it in a `with`.
@@ -111,14 +85,15 @@ class Engine:
     Args:
         backbone: The frozen model.
         prompts: The folder of its prompts; None for the bare backbone alone.
-        limits: How large a batch may be: rows and tokens that are generated at once, and those of a pass of ranking.
+        limits: How large a batch may be: rows and tokens, padding included, that are generated at once, and those of a
+            pass of ranking. A request of more tokens is refused.
         queue_requests: Most requests that wait.
         queue_tokens: Most tokens that wait.
         cache_bytes: Most bytes of prompts in memory, as in `PromptFolder`.
 
     Raises:
         ArtefactError: If there is no such folder.
-        ConfigError: If a bound is below 1.
+        ConfigError: If a bound is below 1, or the folder is another backbone's.
     """
 
     def __init__(
@@ -139,15 +114,20 @@ class Engine:
             PromptFolder(backbone, prompts, cache_bytes=cache_bytes) if isinstance(prompts, str | Path) else prompts
         )
         self._model = Prompted(backbone) if self.folder is None else self.folder.model
+        if self._model.backbone is not backbone:
+            raise ConfigError(
+                f"The folder of prompts is for {self._model.backbone.name}, but the engine for {backbone.name}; make "
+                "both for one backbone that was loaded once."
+            )
         self._limits = limits or BatchLimits()
         self._queue_requests, self._queue_tokens = queue_requests, queue_tokens
         self._encoding = threading.Lock()
         self._condition = threading.Condition()
-        self._ranking: deque[_Job] = deque()
-        self._joining: deque[_Job] = deque()
-        self._turning: deque[_Job] = deque()
-        self._running: list[_Job] = []
-        self._lanes: dict[str, Lane] = {}
+        self._ranking = Queue(0)
+        self._joining = Queue(1)
+        self._turning = Queue(_TURNS)
+        self._queues = (self._ranking, self._joining, self._turning)
+        self._running: list[Job] = []
         self._ends = frozenset(generation.end_ids(backbone)) if backbone.spec.kind != "encoder-only" else frozenset()
         self._waiting_tokens = self._answered = self._failed = 0
         self._input_tokens = self._output_tokens = self._passes = self._rows = 0
@@ -183,9 +163,10 @@ class Engine:
             UnknownPromptError: If there is no prompt of its name.
             ArtefactError: If the prompt is damaged or was made for another backbone.
             ConfigError: If candidates are missing or doubled, or the backbone generates no text.
-            LengthError: If the input is too long.
+            LengthError: If the input is too long, or the whole request is more than a batch or the queue may be.
             DataError: If the input has no tokens, or lacks a column.
-            QueueFullError: If too much waits already, or the request by itself is more than may wait.
+            ShapeError: If the input has no place for a part of its prompt.
+            QueueFullError: If too much waits already.
             EngineClosedError: If the engine is closed.
         """
         start = time.monotonic()
@@ -203,7 +184,7 @@ class Engine:
                         f"{self._waiting()} requests of {self._waiting_tokens} tokens wait already, and this one has "
                         f"{job.tokens}; try again later."
                     )
-                job.queue.append(job)
+                job.queue.waiting.append(job)
                 self._waiting_tokens += job.tokens
                 self._condition.notify_all()
         except BaseException:
@@ -231,7 +212,7 @@ class Engine:
             return EngineCounts(
                 waiting=self._waiting(),
                 waiting_tokens=self._waiting_tokens,
-                running=sum(len(lane.voices) for lane in self._lanes.values()),
+                running=sum(len(several) for job in self._running for several in job.voices),
                 answered=self._answered,
                 failed=self._failed,
                 input_tokens=self._input_tokens,
@@ -253,13 +234,11 @@ class Engine:
             self._closing = True
             self._condition.notify_all()
         self._worker.join(timeout)
-        if not self._worker.is_alive():
-            return True
         with self._condition:
-            left = [*self._ranking, *self._joining, *self._turning, *self._running]
-            for job in left:
-                job.ticket.finish(EngineClosedError("The engine was closed before the answer was complete."))
-            self._condition.notify_all()
+            left = self._all()
+        for job in left:
+            job.ticket.finish(EngineClosedError("The engine was closed before the answer was complete."))
+        self._wake()
         self._worker.join()
         return not left
 
@@ -268,7 +247,10 @@ class Engine:
             raise EngineClosedError("The engine is closed and takes no further requests.")
 
     def _waiting(self) -> int:
-        return len(self._ranking) + len(self._joining) + len(self._turning)
+        return sum(len(queue.waiting) for queue in self._queues)
+
+    def _all(self) -> list[Job]:
+        return [*(job for queue in self._queues for job in queue.waiting), *self._running]
 
     def _lease(self, name: str | None) -> Lease | None:
         if name is None:
@@ -279,7 +261,7 @@ class Engine:
 
     def _job(
         self, request: Request, lease: Lease | None, start: float, listener: Callable[[Piece | None], None] | None
-    ) -> _Job:
+    ) -> Job:
         stored = None if lease is None or request.raw else lease.info.format
         query = Query(
             input=request.input,
@@ -291,22 +273,30 @@ class Engine:
             truncate=request.truncate,
         )
         encode = encode_to_rank if request.candidates else encode_to_generate
-        with self._encoding, _by_name(lease):
-            (encoded,) = encode(self._model, [query])
         deadline = None if request.deadline_s is None else start + request.deadline_s
-        return _Job(
+        with self._encoding, _named(lease):
+            (encoded,) = encode(self._model, [query])
+            queue = self._queue_of(request, encoded)
+        job = Job(
             request=request,
             ticket=Ticket(None if lease is None else lease.version, self._wake, listener),
             encoded=encoded,
             lease=lease,
             deadline=deadline,
-            tokens=encoded.tokens * request.answers,
-            queue=self._queue_of(request, encoded),
+            queue=queue,
             asked_at=start,
             queued_at=time.monotonic(),
         )
+        if job.tokens > (most := min(self._limits.tokens, self._queue_tokens)):
+            raise LengthError(
+                f"The request may take {job.tokens} tokens, but at most {most} fit here; shorten the input, or ask for "
+                "fewer or shorter answers."
+            )
+        if queue is not self._ranking:
+            job.prepare_voices(self._model, self._ends)
+        return job
 
-    def _queue_of(self, request: Request, encoded: EncodedQuery) -> deque[_Job]:
+    def _queue_of(self, request: Request, encoded: EncodedQuery) -> Queue:
         if request.candidates or self.backbone.spec.kind == "encoder-only":
             return self._ranking
         return self._joining if self._model.may_join(encoded.names) else self._turning
@@ -325,22 +315,23 @@ class Engine:
             try:
                 self._sweep()
                 self._rank()
-                self._generate("joining", self._joining)
-                self._generate("turning", self._turning)
+                self._generate(self._joining)
+                self._generate(self._turning)
             except Exception as error:  # of the engine itself: nobody may wait for ever
                 log.exception("The engine failed; all requests that it has end in this error.")
-                self._lanes.clear()
+                for queue in self._queues:
+                    queue.lanes.clear()
                 with self._condition:
-                    jobs = [*self._ranking, *self._joining, *self._turning, *self._running]
+                    jobs = self._all()
                 for job in jobs:
-                    job.ticket.finish(error)
+                    job.fail(error)
                     self._settle(job)
 
     def _sweep(self) -> None:
         """End what nobody waits for any more, and what is too late."""
         now = time.monotonic()
         with self._condition:
-            jobs = [*self._ranking, *self._joining, *self._turning, *self._running]
+            jobs = self._all()
         for job in jobs:
             if job.ticket.cancelled:
                 job.ticket.abandoned()
@@ -352,119 +343,106 @@ class Engine:
     def _rank(self) -> None:
         """One batch of inputs whose candidates are ranked, the one that waits longest among them."""
         with self._condition:
-            some = list(self._ranking)[:_PLANNED]
+            some = list(self._ranking.waiting)[:_PLANNED]
         if not some:
             return
         rows = [job.encoded for job in some]
         start = start_cost(self.backbone.device)
         batches = plan_batches(rows, range(len(rows)), self._limits, start=start)
         batch = [some[index] for index in next(batch for batch in batches if 0 in batch)]
-        self._ran(sum(len(job.encoded.names) for job in batch))
         for job in batch:
             job.begun_at = time.monotonic()
-        for job, outcome in self._chosen(batch):
-            job.ticket.finish(outcome)
+        self._choose(batch)
+        for job in batch:
             self._settle(job)
 
-    def _chosen(self, batch: Sequence[_Job]) -> list[tuple[_Job, Answer | BaseException]]:
-        """What is chosen for each; where a batch fails, each is tried alone, so that one does not fail the others."""
-        try:
-            rows = [job.encoded for job in batch]
-            if not batch[0].request.candidates:  # what a batch has in common
-                return [
-                    (job, self._answer(job, completions=(_read(text),)))
-                    for job, text in zip(batch, read_off(self._model, rows), strict=True)
-                ]
-            choices = choose_among(self._model, rows)
-        except Exception as error:
-            if len(batch) > 1:
-                return [outcome for job in batch for outcome in self._chosen([job])]
-            return [(batch[0], _named(error, batch[0].lease))]
-        return [(job, self._answer(job, choice=choice)) for job, choice in zip(batch, choices, strict=True)]
-
-    def _generate(self, name: str, waiting: deque[_Job]) -> None:
-        """A step of a lane, with those that come in; a lane whose rows cannot join waits until it is empty."""
-        lane = self._lanes.get(name)
-        admitted = self._admitted(name, lane, waiting)
-        if lane is None:
-            if not admitted:
-                return
-            decoding = JoiningDecoding(self.backbone) if name == "joining" else TurnDecoding(self.backbone)
-            lane = self._lanes[name] = Lane(self._model, decoding)
-        if not (lane.voices or admitted):
+    def _choose(self, batch: Sequence[Job]) -> None:
+        """Answer a batch; where it fails, its halves are tried, so that one does not fail the others."""
+        self._ran(sum(len(job.encoded.names) for job in batch))
+        problem = self._chosen(batch)
+        if problem is None:
             return
+        if len(batch) == 1:
+            batch[0].fail(problem)
+            return
+        middle = len(batch) // 2
+        self._choose(batch[:middle])
+        self._choose(batch[middle:])
+
+    def _chosen(self, batch: Sequence[Job]) -> Exception | None:
+        """Answer a batch, or say what prevents it."""
+        rows = [job.encoded for job in batch]
+        try:
+            if batch[0].request.candidates:  # what a batch has in common
+                for job, choice in zip(batch, choose_among(self._model, rows), strict=True):
+                    job.ticket.finish(self._answer(job, choice=choice))
+            else:
+                for job, text in zip(batch, read_off(self._model, rows), strict=True):
+                    said = Completion(text=text, finish="stop", tokens=())
+                    job.ticket.finish(self._answer(job, completions=(said,)))
+        except Exception as error:
+            return error.with_traceback(None)  # which would keep the batch's tensors
+        return None
+
+    def _generate(self, queue: Queue) -> None:
+        """A step of each running batch, with those that come in, and a new batch where one may begin."""
+        for lane in list(queue.lanes):
+            self._turn(queue, lane, self._admitted(queue, lane) if queue is self._joining else [])
+        last = queue.lanes[-1].steps if queue.lanes else _PATIENCE
+        if len(queue.lanes) < queue.most_lanes and last >= _PATIENCE and queue.waiting:
+            lane = Lane(self._model, self._begin_joining if queue is self._joining else self._begin_turning)
+            if admitted := self._admitted(queue, lane):
+                queue.lanes.append(lane)
+                self._turn(queue, lane, admitted)
+
+    def _begin_joining(self) -> Decoding:
+        return JoiningDecoding(self.backbone)
+
+    def _begin_turning(self) -> Decoding:
+        return TurnDecoding(self.backbone)
+
+    def _turn(self, queue: Queue, lane: Lane, admitted: Sequence[Job]) -> None:
         new = [voice for job in admitted for voices in job.voices for voice in voices]
         self._ran(lane.rows + sum(len(voice.names) for voice in new))
+        for job in admitted:
+            job.lane, job.begun_at = lane, time.monotonic()
+        mine = [job for job in self._running if job.lane is lane]
         try:
             lane.turn(new)
         except Exception as error:
-            log.exception("A step of generation failed.")
-            del self._lanes[name]
-            for job in [job for job in self._running if job.queue is waiting]:
-                job.ticket.finish(_named(error, job.lease))
-        for job in [job for job in self._running if job.ticket.done]:
-            self._settle(job)
+            queue.lanes.remove(lane)
+            for job in mine:
+                job.fail(error)
+        for job in mine:
+            if job.is_said and not job.ticket.done:
+                said = tuple(elected(several) for several in job.voices)
+                job.ticket.finish(self._answer(job, completions=said))
+            if job.ticket.done:
+                self._settle(job)
+        if lane in queue.lanes and not lane.voices:
+            queue.lanes.remove(lane)
 
-    def _admitted(self, name: str, lane: Lane | None, waiting: deque[_Job]) -> list[_Job]:
-        """Requests that come in now, in their order: as many as the limits allow, at least one into an empty lane."""
-        rows = 0 if lane is None else lane.rows
-        if name == "turning" and rows:
-            return []
-        tokens = sum(job.tokens for job in self._running if job.queue is waiting)
-        admitted: list[_Job] = []
+    def _admitted(self, queue: Queue, lane: Lane) -> list[Job]:
+        """Requests that come into a batch now, in their order: as many as the limits allow, or one if none runs."""
+        rows, width = lane.rows, lane.width
+        others = [one for one in queue.lanes if one is not lane]
+        other_rows, other_tokens = sum(one.rows for one in others), sum(one.rows * one.width for one in others)
+        admitted: list[Job] = []
         with self._condition:
-            while waiting:
-                job = waiting[0]
-                fits = rows + job.rows <= self._limits.rows and tokens + job.tokens <= self._limits.tokens
-                if not fits and (rows or admitted):
+            while queue.waiting:
+                job = queue.waiting[0]
+                more, wider = rows + job.rows, max(width, job.width)
+                fits = other_rows + more <= self._limits.rows and other_tokens + more * wider <= self._limits.tokens
+                if not fits and (rows or others):
                     break
-                waiting.popleft()
+                queue.waiting.popleft()
                 self._waiting_tokens -= job.tokens
                 self._running.append(job)
                 admitted.append(job)
-                rows, tokens = rows + job.rows, tokens + job.tokens
-        for job in admitted:
-            job.begun_at = time.monotonic()
-            job.voices = self._voices(job)
+                rows, width = more, wider
         return admitted
 
-    def _voices(self, job: _Job) -> list[list[Voice]]:
-        """By answer, what is generated for it."""
-        asked, sampling = job.encoded.prompt, job.request.sampling
-        votes = isinstance(asked, Together) and asked.combine == "vote"
-        groups = [(name,) for name in names_of(asked)] if votes else [names_of(asked)]
-        tokenizer = self.backbone.need_tokenizer()
-        ends = sorted(self._ends)
-        seen = job.encoded.input.ids if self.backbone.spec.kind == "decoder-only" else []
-        return [
-            [
-                Voice(
-                    input=job.encoded.input,
-                    names=names,
-                    chooser=Chooser(sampling, seen, ends, number),
-                    growing=GrowingText(tokenizer, sampling.stop),
-                    ends=self._ends,
-                    wanted=lambda job=job: job.open,  # type: ignore[misc]
-                    report=functools.partial(self._report, job, number),
-                    fail=lambda error, job=job: job.ticket.finish(_named(error, job.lease)),  # type: ignore[misc]
-                )
-                for names in groups
-            ]
-            for number in range(job.request.answers)
-        ]
-
-    def _report(self, job: _Job, number: int, voice: Voice, new: str, finish: Finish | None) -> None:
-        """Tell who waits what is new; the last text that ends makes the answer."""
-        voices = job.voices[number]
-        if len(voices) == 1:
-            job.ticket.add(Piece(number, new, (voice.tokens[-1],), finish))
-        elif all(one.finish is not None for one in voices):
-            said = _elected(voices)
-            job.ticket.add(Piece(number, said.text, said.tokens, said.finish))
-        if all(one.finish is not None for several in job.voices for one in several):
-            job.ticket.finish(self._answer(job, completions=tuple(_elected(several) for several in job.voices)))
-
-    def _answer(self, job: _Job, **outcome: object) -> Answer:
+    def _answer(self, job: Job, **outcome: object) -> Answer:
         names = job.encoded.names
         made = sum(len(one.tokens) * len(one.names) for several in job.voices for one in several)
         return Answer(
@@ -478,11 +456,11 @@ class Engine:
             **outcome,  # type: ignore[arg-type]
         )
 
-    def _settle(self, job: _Job) -> None:
+    def _settle(self, job: Job) -> None:
         """Give back what a request that ended held."""
         with self._condition:
-            if job in job.queue:
-                job.queue.remove(job)
+            if job in job.queue.waiting:
+                job.queue.waiting.remove(job)
                 self._waiting_tokens -= job.tokens
             if job in self._running:
                 self._running.remove(job)
@@ -497,33 +475,15 @@ class Engine:
             self.folder.release(job.lease)
 
     def _ran(self, rows: int) -> None:
-        with self._condition:
-            self._passes += 1
-            self._rows += rows
-
-
-def _read(text: str) -> Completion:
-    """What a head over tokens says."""
-    return Completion(text=text, finish="stop", tokens=())
-
-
-def _elected(voices: Sequence[Voice]) -> Completion:
-    """The text that most prompts say; one's own text where there is but one."""
-    texts = [voice.growing.text for voice in voices]
-    return voices[texts.index(majority(texts))].completion()
-
-
-def _named(error: Exception, lease: Lease | None) -> Exception:
-    """An error that names the prompt as its request does, not as the model knows it."""
-    if lease is None or not isinstance(error, SoftpromptError):
-        return error
-    keys = [name for name in names_of(lease.prompt) if name is not None]
-    return type(error)(functools.reduce(lambda text, key: text.replace(key, lease.name), keys, str(error)))
+        if rows:
+            with self._condition:
+                self._passes += 1
+                self._rows += rows
 
 
 @contextlib.contextmanager
-def _by_name(lease: Lease | None) -> Iterator[None]:
+def _named(lease: Lease | None) -> Iterator[None]:
     try:
         yield
     except SoftpromptError as error:
-        raise _named(error, lease) from None
+        raise by_name(error, lease) from None

@@ -29,6 +29,7 @@ class Voice:
     Attributes:
         input: The input's ids and marks.
         names: The prompts, each of which has a row; None for the bare backbone.
+        width: Most tokens that a row of it may have.
         chooser: Chooses its tokens.
         growing: Its text.
         ends: Token ids that end it.
@@ -41,6 +42,7 @@ class Voice:
 
     input: EncodedInput
     names: tuple[str | None, ...]
+    width: int
     chooser: Chooser
     growing: GrowingText
     ends: frozenset[int]
@@ -58,15 +60,13 @@ class Voice:
     def take(self, chosen: Chosen) -> None:
         """Go on by a token."""
         self.tokens.append(chosen)
-        if chosen.token in self.ends:
-            self.finish, new = "stop", self.growing.finish()
-        else:
-            new = self.growing.add(chosen.token)
-            if self.growing.stopped:
-                self.finish = "stop"
-            elif len(self.tokens) >= self.chooser.sampling.max_new_tokens:
-                self.finish = "length"
-                new += self.growing.finish()
+        new = self.growing.add(chosen.token)
+        if chosen.token in self.ends or self.growing.stopped:
+            self.finish = "stop"
+        elif len(self.tokens) >= self.chooser.sampling.max_new_tokens:
+            self.finish = "length"
+        if self.finish is not None:
+            new += self.growing.finish()
         self.report(self, new, self.finish)
 
 
@@ -76,24 +76,31 @@ class Lane:
 
     Args:
         model: The backbone with its prompts.
-        decoding: The running batch.
+        begin: Makes an empty batch.
     """
 
-    def __init__(self, model: Prompted, decoding: Decoding) -> None:
+    def __init__(self, model: Prompted, begin: Callable[[], Decoding]) -> None:
         self._model = model
-        self._decoding = decoding
+        self._begin = begin
+        self._decoding = begin()
         self.voices: list[Voice] = []
+        self.steps = 0
 
     @property
     def rows(self) -> int:
         """Rows of the batch."""
         return sum(len(voice.names) for voice in self.voices)
 
+    @property
+    def width(self) -> int:
+        """Most tokens that a row may have."""
+        return max((voice.width for voice in self.voices), default=0)
+
     def turn(self, new: Sequence[Voice]) -> None:
         """One step of every text, and the first one of new texts; texts that end leave.
 
         Args:
-            new: Texts to begin.
+            new: Texts to begin. One that the model cannot read fails, and no other.
         """
         self._leave()
         logits = []
@@ -101,36 +108,55 @@ class Lane:
             tokens = [voice.tokens[-1].token for voice in self.voices for _ in voice.names]
             logits.append(self._decoding.step(torch.tensor(tokens, device=self._model.backbone.device)))
         if new:
-            ids, mask, marks = collate_inputs(self._model.backbone, [voice.input for voice in new for _ in voice.names])
-            names = [name for voice in new for name in voice.names]
-            logits.append(self._model.admit(self._decoding, ids, mask, prompts=names, marks=marks))
+            new, first = self._admit(new)
+            logits += first
             self.voices.extend(new)
         if logits:
+            self.steps += 1
             self._choose(torch.cat(logits))
             self._leave()
 
+    def _admit(self, new: Sequence[Voice]) -> tuple[Sequence[Voice], list[Float[Tensor, "rows vocab"]]]:
+        """Read new texts' inputs together; where that fails, those that can be read alone."""
+        try:
+            return new, [self._read(self._decoding, new)]
+        except Exception as error:
+            problem = error
+        sound = []
+        for voice in new:
+            try:
+                if len(new) == 1:
+                    raise problem
+                self._read(self._begin(), [voice])
+                sound.append(voice)
+            except Exception as error:
+                voice.fail(error)
+        return sound, [self._read(self._decoding, sound)] if sound else []
+
+    def _read(self, decoding: Decoding, voices: Sequence[Voice]) -> Float[Tensor, "rows vocab"]:
+        rows = [voice.input for voice in voices for _ in voice.names]
+        ids, mask, marks = collate_inputs(self._model.backbone, rows)
+        names = [name for voice in voices for name in voice.names]
+        return self._model.admit(decoding, ids, mask, prompts=names, marks=marks)
+
     def _choose(self, logits: Float[Tensor, "rows vocab"]) -> None:
-        best, bad = logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist()
+        highest, best = logits.max(-1)  # NaN is the highest of all
+        sound, likeliest = highest.isfinite().tolist(), best.tolist()
         row = 0
         for voice in self.voices:
             rows = slice(row, row + len(voice.names))
             row = rows.stop
             if not voice.wanted():
                 continue
-            if any(bad[rows]):
-                name = next(name for name, wrong in zip(voice.names, bad[rows], strict=True) if wrong)
-                voice.fail(
-                    NonFiniteError(
-                        f"The logits that the prompt {name!r} leads to are NaN; it has diverged, or its values are too "
-                        "large for the backbone's dtype. Train it again with a lower rate."
-                    )
-                )
-            elif len(voice.names) == 1 and voice.chooser.is_plain:
-                voice.take(voice.chooser.take(best[rows.start]))
-            elif len(voice.names) == 1:
-                voice.take(voice.chooser.choose(logits[rows.start]))
-            else:
-                voice.take(voice.chooser.choose(logits[rows].float().softmax(-1).mean(0).log()))
+            try:
+                if not all(sound[rows]):
+                    raise _not_finite(voice, sound[rows])
+                if len(voice.names) == 1 and voice.chooser.is_plain:
+                    voice.take(voice.chooser.take(likeliest[rows.start]))
+                else:
+                    voice.take(voice.chooser.choose(logits[rows]))
+            except Exception as error:
+                voice.fail(error)
 
     def _leave(self) -> None:
         kept: list[Voice] = []
@@ -145,3 +171,11 @@ class Lane:
         if len(kept) < len(self.voices):
             self._decoding.keep(rows)
             self.voices = kept
+
+
+def _not_finite(voice: Voice, sound: Sequence[bool]) -> NonFiniteError:
+    name = voice.names[sound.index(False)]
+    return NonFiniteError(
+        f"The logits that the prompt {name!r} leads to are not finite; it has diverged, or its values are too large for"
+        " the backbone's dtype. Train it again with a lower rate."
+    )

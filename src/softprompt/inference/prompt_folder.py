@@ -9,38 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import glob
-import hashlib
 import itertools
-import os
-import re
 import shutil
-import tempfile
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import final
 
-from softprompt.artefact import read_metadata
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ArtefactError, ConfigError, SoftpromptError, UnknownPromptError
+from softprompt.errors import ArtefactError, ConfigError, SoftpromptError
+from softprompt.inference.prompt_files import PromptFiles
 from softprompt.inference.together import Together
 from softprompt.prompts import Members, PromptInfo, SoftPrompt
 from softprompt.tasks import TextFormat
 
 __all__ = ["FolderCounts", "Lease", "LoadedPrompt", "PromptFolder"]
-
-Kind = Literal["prompt", "ensemble"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_KINDS: tuple[Kind, ...] = ("prompt", "ensemble")
-_VERSION_DIGITS = 12
-_READS = 5
-"""How often a folder is read that is replaced at the same moment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +134,12 @@ class PromptFolder:
     def __init__(
         self, backbone: Backbone, path: str | Path, *, cache_bytes: int = 2**30, prompt_bytes: int = 2**30
     ) -> None:
-        if not Path(path).is_dir():
-            raise ArtefactError(f"No folder at {path}; give one that holds prompts.")
         for name, value in (("cache_bytes", cache_bytes), ("prompt_bytes", prompt_bytes)):
             if value < 1:
                 raise ConfigError(f"{name}={value}: expected at least 1.")
         self.model = Prompted(backbone)
-        self.path = Path(path).resolve()
-        self._cache_bytes, self._prompt_bytes = cache_bytes, prompt_bytes
+        self.files = PromptFiles(path, prompt_bytes)
+        self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
         self._current: OrderedDict[str, _Entry] = OrderedDict()  # by name, the one used last at the end
         self._replaced: list[_Entry] = []  # still in use
@@ -165,38 +150,6 @@ class PromptFolder:
         self._serial = itertools.count()
         self._hits = self._misses = self._evictions = 0
         self._seconds = 0.0
-
-    def names(self) -> list[str]:
-        """The names of all prompts and ensembles there are, sorted."""
-        with os.scandir(self.path) as entries:
-            found = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
-        return sorted(name for name in found if self._kind_of(name) is not None)
-
-    def __contains__(self, name: str) -> bool:
-        return _NAME.fullmatch(name) is not None and self._kind_of(name) is not None
-
-    def stamp(self, name: str) -> tuple[int, int, int]:
-        """Size, time of change in nanoseconds and number of a prompt's `prompt.json`, which change when it does.
-
-        Raises:
-            UnknownPromptError: If there is none of that name.
-        """
-        try:
-            found = (self.path / name / f"{self._need(name)}.json").stat()
-        except OSError:
-            raise _unknown(name) from None
-        return found.st_size, found.st_mtime_ns, found.st_ino
-
-    def card(self, name: str) -> dict[str, Any]:
-        """What is known of a prompt or an ensemble: its `prompt.json` or `ensemble.json`.
-
-        Raises:
-            UnknownPromptError: If there is none of that name.
-            ArtefactError: If it is damaged.
-        """
-        kind = self._need(name)
-        self._check_size(name, self.path / name / f"{kind}.json")
-        return read_metadata(self.path / name, kind)
 
     @contextlib.contextmanager
     def lease(self, name: str) -> Iterator[Lease]:
@@ -218,7 +171,7 @@ class PromptFolder:
         """
         found = self._found(name)
         if found is None:
-            self._need(name)
+            self.files.need(name)
             with self._lock:
                 alone = self._loading.setdefault(name, threading.Lock())
             with alone:  # whoever waited finds what another thread has loaded
@@ -244,7 +197,7 @@ class PromptFolder:
         with self._lock:
             held = {one: entry.loaded.version for one, entry in self._current.items() if name in (None, one)}
             self._changes.update(one for one in self._loading if name in (None, one))
-        changed = [one for one, version in held.items() if self._now(one) != version]
+        changed = [one for one, version in held.items() if self.files.version_now(one) != version]
         for one in changed:
             self.unload(one)
         return changed
@@ -273,19 +226,12 @@ class PromptFolder:
             NonFiniteError: If it is NaN or infinite in the backbone's dtype.
             UnsupportedError: If it cannot be exact on this backbone.
         """
-        _check_name(name)
-        target = self.path / name
-        if target.is_symlink():
-            raise ArtefactError(f"{name} is a link, which may lead out of the folder; remove it, or take another name.")
+        self.files.check_writable(name, prompt)
         self._forget(self._add(name, "trial", prompt).asked)
-        other = {"prompt": "ensemble", "ensemble": "prompt"}
-        kind: Kind = "ensemble" if isinstance(prompt, Members) else "prompt"
-        if (target / f"{other[kind]}.json").exists():
-            raise ArtefactError(f"{name} is of another kind; remove it first, or take another name.")
         with self._writing:
-            prompt.save(target)
+            prompt.save(self.files.path / name)
             self.unload(name)
-            return self._version_of(name) or ""
+            return self.files.version_of(name) or ""
 
     def remove(self, name: str) -> None:
         """Delete a prompt's folder; requests that hold it are still answered.
@@ -294,9 +240,7 @@ class PromptFolder:
             UnknownPromptError: If there is none of that name.
         """
         with self._writing:
-            self._need(name)
-            gone = Path(tempfile.mkdtemp(prefix=f".{name}.removed.", dir=self.path))
-            (self.path / name).rename(gone / name)  # at once, so that nobody reads half of it
+            gone = self.files.hide(name)
             self.unload(name)
         shutil.rmtree(gone)
 
@@ -342,68 +286,25 @@ class PromptFolder:
             before = self._changes[name]
             self._misses += 1
         try:
-            version, prompt = self._read(name)
+            version, prompt = self.files.read(name)
             entry = _Entry(self._add(name, version, prompt))
-        finally:
+        except BaseException:
             with self._lock:
-                self._seconds += time.perf_counter() - start
                 self._loading.pop(name, None)
-        with self._lock:
+            raise
+        with self._lock:  # who finds no lock to wait for finds what was loaded
+            self._seconds += time.perf_counter() - start
+            self._loading.pop(name, None)
             lease = _leased(name, entry)
             self._bytes += entry.loaded.size
             if self._changes[name] == before:
+                if name in self._current:  # loaded twice at the same time
+                    self._replaced.append(self._current.pop(name))
                 self._current[name] = entry
             else:  # replaced or removed in the meantime: it answers who asked before, and nobody after
                 self._replaced.append(entry)
             self._make_room()
         return lease
-
-    def _read(self, name: str) -> tuple[str, SoftPrompt | Members]:
-        """A prompt and the digest of its files, which belong together although another may be put in its place."""
-        for _ in range(_READS):
-            version = self._version_of(name)
-            kind = self._kind_of(name)
-            if version is None or kind is None:
-                time.sleep(0.01)
-                continue
-            path = self.path / name
-            try:
-                prompt = Members.load(path) if kind == "ensemble" else SoftPrompt.load(path)
-            except ArtefactError:
-                if self._version_of(name) == version:
-                    raise
-                continue
-            if self._version_of(name) == version:
-                return version, prompt
-        self._need(name)
-        raise ArtefactError(f"The prompt {name!r} was replaced again and again while it was read; try again.")
-
-    def _version_of(self, name: str) -> str | None:
-        """Digest of the contents of a prompt's files; None if it is not there."""
-        kind = self._kind_of(name)
-        if kind is None:
-            return None
-        digest = hashlib.sha256()
-        try:
-            for file in (f"{kind}.json", f"{kind}.safetensors"):
-                path = self.path / name / file
-                self._check_size(name, path)
-                with path.open("rb") as opened:
-                    digest.update(hashlib.file_digest(opened, "sha256").digest())
-        except FileNotFoundError:
-            return None
-        return digest.hexdigest()[:_VERSION_DIGITS]
-
-    def _now(self, name: str) -> str | None:
-        """The version on disk; None if it cannot be read."""
-        try:
-            return self._version_of(name)
-        except (ArtefactError, OSError):
-            return None
-
-    def _check_size(self, name: str, path: Path) -> None:
-        if path.stat().st_size > self._prompt_bytes:
-            raise ArtefactError(f"The prompt {name!r} has a file of more than {self._prompt_bytes} bytes.")
 
     def _add(self, name: str, version: str, prompt: SoftPrompt | Members) -> _Loaded:
         """Check a prompt against the backbone, compute what it gives to the layers, and put it among the others."""
@@ -413,7 +314,7 @@ class PromptFolder:
         try:
             _check_format(name, prompt.info)
             for key, member in zip(keys, members, strict=True):
-                self.model.add(key, member.fold())
+                self.model.add(key, member.fold(), fixed=True)
             size = self.model.compile(keys)
         except BaseException as error:
             self._forget(Together(keys))
@@ -447,37 +348,11 @@ class PromptFolder:
         self._forget(entry.loaded.asked)
         self._bytes -= entry.loaded.size
 
-    def _need(self, name: str) -> Kind:
-        """What a name stands for; one that is being replaced is waited for."""
-        for _ in range(_READS if _NAME.fullmatch(name) else 0):
-            if (kind := self._kind_of(name)) is not None:
-                return kind
-            if not any(self.path.glob(f".{glob.escape(name)}.old.*")):
-                break
-            time.sleep(0.01)
-        raise _unknown(name)
-
-    def _kind_of(self, name: str) -> Kind | None:
-        """What a folder holds; None if it is no prompt's, or leads elsewhere."""
-        path = self.path / name
-        try:
-            if path.is_symlink():
-                return None
-            found = {entry.name for entry in os.scandir(path) if entry.is_file(follow_symlinks=False)}
-        except OSError:  # none, no folder, or one that may not be read
-            return None
-        kinds: list[Kind] = [kind for kind in _KINDS if {f"{kind}.json", f"{kind}.safetensors"} <= found]
-        return kinds[0] if len(kinds) == 1 else None
-
 
 def _leased(name: str, entry: _Entry) -> Lease:
     lease = Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
     entry.leases.append(lease)
     return lease
-
-
-def _unknown(name: str) -> UnknownPromptError:
-    return UnknownPromptError(f"There is no prompt {name[:128]!r}; ask for one of those that are in the folder.")
 
 
 def _check_format(name: str, info: PromptInfo) -> None:
@@ -487,11 +362,3 @@ def _check_format(name: str, info: PromptInfo) -> None:
             TextFormat.from_mapping(info.format)
     except (ConfigError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"The prompt {name!r} is stored with a format that cannot be used: {error}") from None
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{name[:128]!r} cannot be a prompt's name; take letters, digits, dots, dashes and underscores, at most 128"
-            " and a letter or a digit first."
-        )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from softprompt.backbones.heads import TokenHead, token_head_of
 from softprompt.conditioning import Prompted, scoring
+from softprompt.conditioning.joining import check_parts, check_target
 from softprompt.conditioning.places import Places, find_places
 from softprompt.conditioning.texts import (
     EncodedInput,
@@ -24,7 +25,7 @@ from softprompt.conditioning.texts import (
 from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError
 from softprompt.inference.together import Together
-from softprompt.prompts import Combine, SoftPrompt
+from softprompt.prompts import Combine, SoftPrompt, placements
 from softprompt.tasks import TextFormat
 
 __all__ = [
@@ -83,7 +84,7 @@ class EncodedQuery:
         prompt: As in `Query`.
         tokens: Tokens that it takes up in a batch: input, prompt, and what is generated or scored, for each prompt.
         room: Tokens behind the input: most to generate, or those of the longest candidate.
-        targets: Token ids of each candidate; empty when text is generated.
+        targets: Token ids of each candidate; empty when text is generated or read off.
         candidates: The candidates.
         places: What a head over tokens is about, where the prompt has one.
     """
@@ -107,9 +108,9 @@ class EncodedQuery:
         return self.prompt.combine if isinstance(self.prompt, Together) else "vote"
 
     @property
-    def group(self) -> tuple[int, int, int, str]:
+    def group(self) -> tuple[int, int, int, str, bool]:
         """What queries of a batch must share, so that each gets in it what it would get alone, or waste no room."""
-        return self.room, len(self.targets), len(self.names), self.combine
+        return self.room, len(self.targets), len(self.names), self.combine, bool(self.candidates)
 
     @property
     def passes(self) -> int:
@@ -155,12 +156,17 @@ def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[Encode
     Raises:
         ConfigError: If the model is an encoder, and a prompt brings no such head, or one for inputs of another kind or
             for other tags.
-        LengthError: If an input is too long and may not be cut.
+        LengthError: If an input is too long and may not be cut, or an encoder-decoder has too few positions for the
+            answer.
         DataError: If an input has no tokens.
+        ShapeError: If an input has no place for a part of a prompt of `placement="template"`.
     """
     if model.backbone.spec.kind == "encoder-only":
         return _encode_to_read(model, queries)
     inputs = [_render(model, query) for query in queries]
+    if model.backbone.spec.kind == "encoder-decoder":
+        for query in queries:
+            check_target(model.backbone, query.max_new_tokens)
     return _encode(model, queries, inputs, [[] for _ in queries], [query.max_new_tokens for query in queries])
 
 
@@ -267,8 +273,10 @@ def _encode(
 ) -> list[EncodedQuery]:
     bounded = _bounded(model, queries, inputs, rooms)
     encoded = encode_inputs(model.backbone, bounded)
-    for one, row in zip(bounded, encoded, strict=True):
+    for query, one, row in zip(queries, bounded, encoded, strict=True):
         _check_tokens(model, one, row)
+        for name in names_of(query.prompt):
+            _check_parts(model, name, row)
     return [
         EncodedQuery(
             input=row,
@@ -297,6 +305,13 @@ def _check_tokens(model: Prompted, one: RenderedInput, row: EncodedInput) -> Non
             f"{one.source}{': ' if one.source else ''}The input {one.filled.text[:40]!r} has no tokens for "
             f"{model.backbone.name}; give it a text."
         )
+
+
+def _check_parts(model: Prompted, name: str | None, row: EncodedInput) -> None:
+    """Refuse an input that has no place for a part of its prompt, before it is in a batch with others."""
+    if name is not None and model.prompts[name].placement == "template":
+        placed = placements.find("template")(torch.tensor([len(row.ids)]), torch.tensor([row.marks or (-1,)]))
+        check_parts(placed, len(model.prompts[name].segments))
 
 
 def _most_tokens(model: Prompted, query: Query, room: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from softprompt.inference.ranking import Choice
 from softprompt.inference.sampling import Chosen, Sampling
 
 __all__ = ["Answer", "Completion", "Finish", "Piece", "Request", "Ticket"]
+
+log = logging.getLogger(__name__)
 
 Finish = Literal["stop", "length"]
 """Why an answer ended: by an end token or a stop text, or because it was as long as it might be."""
@@ -184,21 +187,21 @@ class Ticket:
         return self._answer
 
     def pieces(self) -> Iterator[Piece]:
-        """The texts as they grow; to be read once. An ensemble that votes has one piece for each text, at its end.
+        """The texts as they grow; each piece comes once. Of an ensemble that votes a text comes whole.
 
         Raises:
             RequestCancelled: As in `result`, and so are all others.
         """
         while (piece := self._pieces.get()) is not None:
             yield piece
+        self._pieces.put(None)  # for who reads on
         if self._error is not None:
             raise self._error
 
     def add(self, piece: Piece) -> None:
         """For the engine: a part of a text is there."""
         self._pieces.put(piece)
-        if self._listener is not None:
-            self._listener(piece)
+        self._tell(piece)
 
     def finish(self, outcome: Answer | BaseException) -> None:
         """For the engine: the answer, or what prevents it, is there."""
@@ -211,8 +214,14 @@ class Ticket:
                 self._error = outcome
             self._done.set()
         self._pieces.put(None)
-        if self._listener is not None:
-            self._listener(None)
+        self._tell(None)
+
+    def _tell(self, piece: Piece | None) -> None:
+        try:
+            if self._listener is not None:
+                self._listener(piece)
+        except Exception:  # of a caller: nobody else's answer depends on it
+            log.exception("A listener to a request failed.")
 
     def expired(self) -> None:
         """For the engine: the deadline has passed."""

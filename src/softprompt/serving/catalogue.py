@@ -40,13 +40,13 @@ class Catalogue:
     def hidden(self) -> list[tuple[str, str]]:
         """Paths that clients must not be told, with what to say instead."""
         folder = self._engine.folder
-        places = [(f"{folder.path}/", ""), (str(folder.path), "the folder of prompts")] if folder else []
+        places = [(f"{folder.files.path}/", ""), (str(folder.files.path), "the folder of prompts")] if folder else []
         return [*places, (self._engine.backbone.name, self.backbone)]
 
     def models(self) -> list[Model]:
         """The backbone first, then prompts and ensembles by name; a damaged one is said to be."""
         folder = self._engine.folder
-        names = [] if folder is None else folder.names()
+        names = [] if folder is None else folder.files.names()
         with self._lock:
             for gone in self._cards.keys() - set(names):
                 del self._cards[gone]
@@ -68,20 +68,22 @@ class Catalogue:
     def prompt_of(self, name: str) -> str | None:
         """The prompt that a request names; None for the bare backbone, by its own name.
 
+        Whether there is one is seen where it is read, which waits for one that is being replaced.
+
         Raises:
-            UnknownPromptError: If there is none of that name.
+            UnknownPromptError: If there are no prompts at all.
             FailureError: If a prompt is called like the backbone, so that nobody knows which is meant.
         """
         folder = self._engine.folder
         if name == self.backbone:
-            if folder is not None and name in folder:
+            if folder is not None and name in folder.files:
                 raise invalid(
                     f"{name!r} is both a prompt and the backbone's own name; rename the prompt.",
                     param="model",
                     status=409,
                 )
             return None
-        if folder is None or name not in folder:
+        if folder is None:
             raise UnknownPromptError(f"There is no model {name[:128]!r}; GET /v1/models lists all there are.")
         return name
 
@@ -92,7 +94,7 @@ class Catalogue:
             ArtefactError: If it cannot be used.
         """
         folder = self._engine.folder
-        return None if name is None or folder is None else _format_in(folder.card(name))
+        return None if name is None or folder is None else _format_in(folder.files.card(name))
 
     def _backbone(self) -> Model:
         backbone = self._engine.backbone
@@ -101,14 +103,14 @@ class Catalogue:
 
     def _of(self, folder: PromptFolder | None, name: str) -> Model:
         assert folder is not None
-        stamp = folder.stamp(name)
+        stamp = folder.files.stamp(name)
         with self._lock:
             known = self._cards.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
         created = stamp[1] // 10**9
         try:
-            metadata = folder.card(name)
+            metadata = folder.files.card(name)
             model = Model(
                 id=name,
                 created=created,

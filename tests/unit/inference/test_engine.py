@@ -8,10 +8,12 @@ import time
 
 import pytest
 import torch
-from tests.models import tiny_backbone
+import transformers as tf
+from tests.models import tiny_backbone, word_tokenizer
 from tests.unit.inference.test_generating import GENERATING, TEXTS
 
-from softprompt.conditioning import Prompted
+from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted, collection
 from softprompt.errors import (
     ArtefactError,
     ConfigError,
@@ -27,8 +29,9 @@ from softprompt.errors import (
 from softprompt.inference import BatchLimits, Ensemble, Query, classify, predict_texts
 from softprompt.inference.engine import Engine
 from softprompt.inference.lanes import Lane
+from softprompt.inference.prompt_folder import PromptFolder
 from softprompt.inference.requests import Request
-from softprompt.inference.sampling import Sampling
+from softprompt.inference.sampling import Chooser, Sampling
 from softprompt.prompts import Members, PrefixTuning, PromptTuning, SoftPrompt
 
 CANDIDATES = ("good", "bad", "city centre")
@@ -105,7 +108,7 @@ def test_mixed_requests_of_many_threads_get_what_they_get_alone(kind, folder):
             time.sleep(own.random() * 0.01)
             got[place] = ticket
 
-    with Engine(tiny_backbone(kind), folder, limits=BatchLimits(rows=9, tokens=700), cache_bytes=30_000) as engine:
+    with Engine(tiny_backbone(kind), folder, limits=BatchLimits(rows=9, tokens=700), cache_bytes=20_000) as engine:
         threads = [threading.Thread(target=ask, args=(range(i, len(asked), 5),)) for i in range(5)]
         for thread in threads:
             thread.start()
@@ -132,7 +135,7 @@ def test_mixed_requests_of_many_threads_get_what_they_get_alone(kind, folder):
     assert counts.answered > 70
     assert counts.rows > 1.5 * counts.passes  # they shared passes
     folder_counts = engine.folder.counts()
-    assert folder_counts.bytes <= 30_000  # nothing is held any more
+    assert folder_counts.bytes <= 20_000  # nothing is held any more
     assert folder_counts.evictions > 0
 
 
@@ -246,7 +249,7 @@ def test_what_cannot_be_answered_is_refused_at_once_by_its_own_name(kind, folder
         if kind == "decoder-only":
             with pytest.raises(LengthError):
                 engine.submit(request(input="very " * 200, prompt="rows"))
-        with pytest.raises(QueueFullError, match="try again later"):
+        with pytest.raises(LengthError, match=r"may take \d+ tokens, but at most 200 fit"):
             engine.submit(request(input="very " * 20, prompt="rows", answers=64))
         (folder / "rows" / "prompt.safetensors").write_bytes(b"cut")
         engine.folder.reload()
@@ -335,3 +338,112 @@ def test_numbers_that_are_not_finite_end_one_request(kind, folder):
                 assert answer.completions[0].text == alone(kind, folder, text, "rows")
             else:
                 assert answer.choice.label == chosen_alone(kind, folder, text, "rows").label
+
+
+def slow_turns(monkeypatch, seconds=0.005):
+    turn = Lane.turn
+    monkeypatch.setattr(Lane, "turn", lambda self, new: (turn(self, new), time.sleep(seconds)))
+
+
+def test_a_request_that_fails_in_a_batch_ends_no_other(kind, folder, monkeypatch):
+    """One whose next token could not be chosen, or whose input could not be read, ended all texts beside it."""
+    slow_turns(monkeypatch)
+    read, choose = Lane._read, Chooser.choose
+    unreadable = "serves pricey"
+
+    def reading(self, decoding, voices):
+        if any(voice.chooser.sampling.seed == 13 for voice in voices):
+            raise RuntimeError(unreadable)
+        return read(self, decoding, voices)
+
+    def choosing(self, logits):
+        if self.sampling.seed == 14 and len(self._seen) > 3:
+            raise RuntimeError("cannot choose")
+        return choose(self, logits)
+
+    monkeypatch.setattr(Lane, "_read", reading)
+    monkeypatch.setattr(Chooser, "choose", choosing)
+    with Engine(tiny_backbone(kind), folder) as engine:
+        settings = [{}, {"seed": 13}, {}, {"seed": 14, "logprobs": 1}, {}]
+        tickets = [
+            engine.submit(request(input=text, prompt="rows", sampling=Sampling(max_new_tokens=6, **own)))
+            for own, text in zip(settings, TEXTS, strict=False)
+        ]
+        for ticket, own, text in zip(tickets, settings, TEXTS, strict=False):
+            if own:
+                with pytest.raises(RuntimeError, match=unreadable if own["seed"] == 13 else "cannot choose"):
+                    ticket.result(60)
+            else:
+                assert ticket.result(60).completions[0].text == alone(kind, folder, text, "rows")
+        assert engine.is_open
+        assert engine.counts().running == 0
+
+
+def test_a_listener_that_fails_harms_nobody(kind, folder):
+    """It ended the engine's thread, and everybody waited for ever."""
+
+    def broken(piece):
+        raise RuntimeError("the loop is closed")
+
+    with Engine(tiny_backbone(kind), folder) as engine:
+        tickets = [engine.submit(request(input=text, prompt="rows"), broken) for text in TEXTS[:3]]
+        tickets[0].cancel()
+        assert engine.answer(request(input=TEXTS[0], prompt="rows"), timeout=60).completions
+        assert [ticket.result(60).completions[0].text for ticket in tickets[1:]] == [
+            alone(kind, folder, text, "rows") for text in TEXTS[1:3]
+        ]
+
+
+def test_a_prompt_is_computed_once_for_all_its_requests(kind, folder, monkeypatch):
+    """Each request ran it through the model again, to ask whether its texts may join."""
+    calls = []
+    record = collection.record_rows
+    monkeypatch.setattr(
+        collection, "record_rows", lambda *given, **options: (calls.append(1), record(*given, **options))[1]
+    )
+    with Engine(tiny_backbone(kind), folder) as engine:
+        for text in TEXTS[:4]:
+            engine.answer(request(input=text, prompt="rows"))
+        assert len(calls) <= 1
+
+
+def test_more_than_the_backbone_or_a_batch_has_room_for_is_refused(kind, folder):
+    """A target beyond an encoder-decoder's positions failed at that position, with all texts beside it."""
+    with Engine(tiny_backbone(kind), folder, limits=BatchLimits(tokens=60)) as engine:
+        one = request(input="film", prompt="rows", sampling=Sampling(max_new_tokens=60))
+        with pytest.raises(LengthError, match="may take"):
+            engine.submit(one)
+        assert engine.counts().waiting_tokens == 0
+    backbone = tiny_backbone(kind)
+    if kind == "encoder-decoder":
+        sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+        config = tf.BartConfig(vocab_size=60, max_position_embeddings=40, forced_eos_token_id=None, **sizes)
+        backbone = Backbone.from_model(tf.BartForConditionalGeneration(config), word_tokenizer(kind), name="bart")
+    with Engine(backbone) as engine, pytest.raises(LengthError, match=r"positions|fit"):
+        engine.submit(request(input="film", sampling=Sampling(max_new_tokens=backbone.spec.max_positions + 1)))
+
+
+def test_a_folder_of_another_backbone_is_refused(kind, folder):
+    other = tiny_backbone("encoder-decoder" if kind == "decoder-only" else "decoder-only")
+    with pytest.raises(ConfigError, match="make both for one backbone"):
+        Engine(other, PromptFolder(tiny_backbone(kind), folder))
+
+
+def test_a_short_text_does_not_wait_for_the_end_of_a_long_one(kind, folder, monkeypatch):
+    """Where texts have to begin together, it waited until the long one had ended."""
+    slow_turns(monkeypatch)
+    long, name = Sampling(max_new_tokens=60, min_new_tokens=60), "last"  # prefixes of some layers begin together
+    with Engine(tiny_backbone(kind), folder) as engine:
+        ticket = engine.submit(request(input=TEXTS[0], prompt=name, sampling=long))
+        next(ticket.pieces())
+        short = engine.answer(request(input=TEXTS[1], prompt=name))
+        assert not ticket.done
+        assert short.completions[0].text == alone(kind, folder, TEXTS[1], name)
+        assert ticket.result(60).completions[0].text == alone(kind, folder, TEXTS[0], name, 60, min_new_tokens=60)
+
+
+def test_pieces_may_be_read_again(kind, folder):
+    with Engine(tiny_backbone(kind), folder) as engine:
+        ticket = engine.submit(request(input=TEXTS[0], prompt="rows"))
+        assert list(ticket.pieces())
+        assert list(ticket.pieces()) == []

@@ -20,6 +20,7 @@ from softprompt.errors import (
     UnknownPromptError,
 )
 from softprompt.inference import Query, classify
+from softprompt.inference.prompt_files import PromptFiles
 from softprompt.inference.prompt_folder import PromptFolder
 from softprompt.inference.together import Together
 from softprompt.prompts import Members, PrefixTuning, PromptTuning, SoftPrompt
@@ -55,9 +56,9 @@ def alone(one, text=TEXTS[0]):
 
 def test_prompts_and_ensembles_are_found_by_name_and_answer_as_from_memory(path):
     folder = PromptFolder(BACKBONE, path)
-    assert folder.names() == ["a", "b", "both", "c"]
-    assert folder.card("a")["method"]["length"] == 4
-    assert folder.card("both")["combine"] == "mean"
+    assert folder.files.names() == ["a", "b", "both", "c"]
+    assert folder.files.card("a")["method"]["length"] == 4
+    assert folder.files.card("both")["combine"] == "mean"
     for index, name in enumerate(("a", "b", "c")):
         with folder.lease(name) as lease:
             assert said(folder, lease) == pytest.approx(alone(SoftPrompt.load(path / name)), abs=1e-6)
@@ -110,7 +111,7 @@ def test_links_are_not_followed(path, tmp_path_factory):
     shutil.copy(path / "a" / "prompt.json", path / "half")
     (path / "half" / "prompt.safetensors").symlink_to(outside / "secret" / "prompt.safetensors")
     folder = PromptFolder(BACKBONE, path)
-    assert not {"link", "half"} & set(folder.names())
+    assert not {"link", "half"} & set(folder.files.names())
     for name in ("link", "half"):
         with pytest.raises(UnknownPromptError):
             folder.acquire(name)
@@ -153,7 +154,7 @@ def test_a_replaced_prompt_goes_on_answering_what_began_with_it(path):
     assert folder.counts().loaded == 1
     folder.release(new)
     folder.replace("new", prompt(12))
-    assert "new" in folder.names()
+    assert "new" in folder.files.names()
 
 
 def test_what_changed_on_disk_is_read_again_when_asked(path):
@@ -174,7 +175,7 @@ def test_what_changed_on_disk_is_read_again_when_asked(path):
     assert folder.unload("a")
     assert not folder.unload("a")
     folder.remove("c")
-    assert folder.names() == ["a", "both"]
+    assert folder.files.names() == ["a", "both"]
     assert not [file for file in os.listdir(path) if file.startswith(".")]
 
 
@@ -344,10 +345,10 @@ def test_one_bad_folder_does_not_hide_the_others(path):
     prompt(41).save(path / "b")
     assert sorted(folder.reload()) == ["a", "b"]
     with pytest.raises(ArtefactError, match="more than 10000 bytes"):
-        folder.card("a")
+        folder.files.card("a")
     (path / "both" / "prompt.json").write_text("{}")
     (path / "both" / "prompt.safetensors").write_text("")
-    assert "both" not in folder.names()  # it cannot be told which of the two it is
+    assert "both" not in folder.files.names()  # it cannot be told which of the two it is
 
 
 def test_what_is_counted_is_what_is_held(path):
@@ -363,7 +364,7 @@ def test_what_is_counted_is_what_is_held(path):
             for part in pair
         }
         values = sum(4 * one().rows.numel() for one in (prompt(1, length=2), prompt(2, length=30)))
-        assert folder.counts().bytes == sum(held.values()) + 2 * values
+        assert folder.counts().bytes == sum(held.values()) + values
 
 
 def test_one_read_serves_all_who_wait_for_it(path):
@@ -394,3 +395,28 @@ def test_settings_that_make_no_sense_are_refused(path):
     (path / "a" / "prompt.json").write_text(json.dumps({"schema_version": 99}))
     with pytest.raises(ArtefactError, match="schema version 99"):
         PromptFolder(BACKBONE, path).acquire("a")
+
+
+def test_two_who_load_at_the_same_time_leave_nothing_behind(path, monkeypatch):
+    """One of two versions that were loaded beside each other was forgotten, and stayed in memory for ever."""
+    folder = PromptFolder(BACKBONE, path)
+    read = PromptFiles.read
+    both = threading.Barrier(2)
+
+    def slowly(self, name):
+        found = read(self, name)
+        both.wait(10)
+        return found
+
+    monkeypatch.setattr(PromptFiles, "read", slowly)
+    leases = []
+    threads = [threading.Thread(target=lambda: leases.append(folder._load("a"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for lease in leases:
+        folder.release(lease)
+    folder.unload("a")
+    assert (folder.counts().loaded, folder.counts().bytes) == (0, 0)
+    assert not folder.model.prompts

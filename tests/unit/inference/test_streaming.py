@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
 from softprompt.inference.streaming import GrowingText
@@ -53,3 +55,36 @@ def test_what_may_become_a_stop_text_waits(tokenizer):
         seen += piece
         assert not seen.endswith("nothing")
     assert not growing.stopped
+
+
+def test_a_stop_text_of_several_bytes_a_character_is_held_back_whole():
+    """A stop text that begins before an unfinished character was given out, and then not in the text."""
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    letters = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    letters.pre_tokenizer, letters.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    growing, given = pieces(PreTrainedTokenizerFast(tokenizer_object=letters), "Hi\n用户: x", ("\n用户:",))
+    assert "".join(given) == growing.text == "Hi"
+
+
+@pytest.mark.parametrize("text", ["🙂🙂", "a🙂é", "用户用户用户"])
+def test_what_was_given_stays_when_a_character_is_cut(tokenizer, text):
+    """Bytes without an end made a tokenizer take characters back that had been given."""
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    for cut in range(1, len(ids)):
+        growing = GrowingText(tokenizer)
+        given = [growing.add(token) for token in ids[:cut]]
+        assert "".join([*given, growing.finish()]) == growing.text
+
+
+def test_a_long_text_is_not_decoded_from_its_start_each_time(tokenizer, monkeypatch):
+    text = " ".join(["The palace is a very good place, said the naïve child, 🙂 and left."] * 20)
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    lengths = []
+    decode = tokenizer.decode
+    monkeypatch.setattr(
+        type(tokenizer), "decode", lambda self, ids, **options: (lengths.append(len(ids)), decode(ids, **options))[1]
+    )
+    growing = GrowingText(tokenizer)
+    given = "".join([growing.add(token) for token in ids])
+    assert max(lengths) < 60 < len(ids)
+    assert given + growing.finish() == growing.text == decode(ids).removeprefix(" ")
