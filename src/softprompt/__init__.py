@@ -35,6 +35,7 @@ _HOMES = {
     "RequestCancelled": "errors",
     "Run": "training",
     "Sampling": "inference",
+    "ServerError": "errors",
     "ShapeError": "errors",
     "SoftPrompt": "prompts",
     "SoftpromptError": "errors",

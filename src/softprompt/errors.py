@@ -19,6 +19,7 @@ __all__ = [
     "NonFiniteError",
     "QueueFullError",
     "RequestCancelled",
+    "ServerError",
     "ShapeError",
     "SoftpromptError",
     "TrainingInterrupted",
@@ -89,6 +90,10 @@ class EngineClosedError(SoftpromptError):
 
 class QueueFullError(SoftpromptError):
     """Too many requests, or too many tokens, wait for an engine already; the same request may pass later."""
+
+
+class ServerError(SoftpromptError):
+    """A server cannot be reached, or fails."""
 
 
 class RequestCancelled(SoftpromptError):

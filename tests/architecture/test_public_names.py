@@ -40,6 +40,7 @@ PUBLIC = [
     "RequestCancelled",
     "Run",
     "Sampling",
+    "ServerError",
     "ShapeError",
     "SoftPrompt",
     "SoftpromptError",

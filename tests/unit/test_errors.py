@@ -12,7 +12,7 @@ KINDS = {
     "DeadlineError": TimeoutError, "EngineClosedError": SoftpromptError, "LengthError": ValueError,
     "MismatchError": errors.ArtefactError, "MissingDependencyError": ImportError,
     "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "QueueFullError": SoftpromptError,
-    "RequestCancelled": SoftpromptError, "ShapeError": ValueError,
+    "RequestCancelled": SoftpromptError, "ServerError": SoftpromptError, "ShapeError": ValueError,
     "SoftpromptError": Exception, "TrainingInterrupted": SoftpromptError, "UnknownPromptError": errors.ConfigError,
     "UnsupportedError": NotImplementedError,
 }  # fmt: skip

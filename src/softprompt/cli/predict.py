@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import os
 import sys
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from softprompt.tasks import TextFormat
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 __all__ = ["predict"]
 
 _STANDARD_OUTPUT = "-"
+_ITS_OWN = (
+    "num_beams", "dtype", "quantize", "device", "classes", "revision", "trust_remote_code", "batch_tokens", "window"
+)  # fmt: skip
+"""Options that say how this process computes."""
 
 
 def predict(
     *,
-    backbone: str,
+    backbone: str | None = None,
+    server: str | None = None,
     prompt: str | None = None,
     input: str = "-",
     output: str = "-",
@@ -43,7 +48,8 @@ def predict(
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
-        prompt: The folder of a prompt or an ensemble; the bare backbone without one.
+        server: Instead of a backbone, the address of a softprompt server; its key is read from SOFTPROMPT_API_KEY.
+        prompt: The folder of a prompt or an ensemble, of a server its name; the bare backbone without one.
         input: File to read, - for standard input.
         output: File to write, - for standard output.
         format: Whether the input is lines of text, or rows with the columns of the prompt's template: JSONL, CSV, TSV
@@ -64,30 +70,50 @@ def predict(
         window: Inputs that are read, sorted by length and answered before they are written.
     """
     settings = dict(locals())
-    import softprompt as sp
-    from softprompt.cli.answers import answer_all
-    from softprompt.cli.inputs import check_template, count_inputs, read_inputs
+    from softprompt.cli.inputs import count_inputs, read_inputs
     from softprompt.cli.resuming import skip_answered
-    from softprompt.cli.scoring import on_backbone, read_prompt
-    from softprompt.inference import BatchLimits, Query, Together
+    from softprompt.errors import ConfigError
     from softprompt.linefile import LineFile, as_line
     from softprompt.loop.progress import Progress
+
+    if (backbone is None) == (server is None):
+        raise ConfigError("predict needs either --backbone or --server.")
+    identity, ask = _of_server(settings) if server is not None else _of_backbone(settings)
+    inputs = read_inputs(input, format)
+    made_with = {
+        **identity,
+        **{name: settings[name] for name in ("by", "raw", "max_new_tokens", "num_beams", "truncate")},
+    }
+    kept = None if output == _STANDARD_OUTPUT else LineFile(output, "input")
+    done = 0 if kept is None else skip_answered(kept, inputs, made_with)
+    refused = 0
+    with contextlib.nullcontext(sys.stdout) if kept is None else kept.open() as file, Progress() as progress:
+        advance = progress.add("predict", total=count_inputs(input), done=done).advance
+        for answer in ask(inputs, skip=on_bad_row == "skip", progress=advance):
+            refused += "error" in answer
+            file.write(as_line(answer))
+            file.flush()
+    if refused:
+        print(f"{refused} bad inputs have an error instead of an output.", file=sys.stderr)
+
+
+def _of_backbone(settings: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., Iterator[dict[str, Any]]]]:
+    """What answers are made with, and what makes them, in this process."""
+    import softprompt as sp
+    from softprompt.cli.answers import answer_all
+    from softprompt.cli.inputs import check_template
+    from softprompt.cli.scoring import on_backbone, read_prompt
+    from softprompt.inference import BatchLimits, Query, Together
     from softprompt.prompts import Members
 
+    prompt, raw = settings["prompt"], settings["raw"]
     soft = read_prompt(prompt) if prompt else None
     if soft and not raw:
         check_template(soft)
     form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
-    labels = _labels(form, by)
-    loaded = sp.Backbone.from_pretrained(
-        backbone,
-        dtype=dtype,
-        quantize=quantize,
-        device=device,
-        classes=classes,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
+    labels = _labels(form.labels if form else None, settings["by"])
+    loading = ("dtype", "quantize", "device", "classes", "revision", "trust_remote_code")
+    loaded = sp.Backbone.from_pretrained(settings["backbone"], **{name: settings[name] for name in loading})
     asked: str | Together | None = None
     if isinstance(soft, Members):
         ensemble = on_backbone(loaded, soft)
@@ -101,46 +127,51 @@ def predict(
         prompt=asked,
         form=None if raw else form,
         candidates=labels,
-        max_new_tokens=max_new_tokens,
-        truncate=truncate,
+        max_new_tokens=settings["max_new_tokens"],
+        truncate=settings["truncate"],
     )
-    inputs = read_inputs(input, format)
-    made_with = {
+    identity = {
         **loaded.identity,
         "prompt": soft.digest() if soft else None,
         "format": form.to_mapping() if form else None,
-        **{name: settings[name] for name in ("by", "raw", "max_new_tokens", "num_beams", "truncate")},
     }
-    kept = None if output == _STANDARD_OUTPUT else LineFile(output, "input")
-    done = 0 if kept is None else skip_answered(kept, inputs, made_with)
-    refused = 0
-    with contextlib.nullcontext(sys.stdout) if kept is None else kept.open() as file, Progress() as progress:
-        answers = answer_all(
-            model,
-            inputs,
-            question,
-            skip=on_bad_row == "skip",
-            progress=progress.add("predict", total=count_inputs(input), done=done).advance,
-            limits=BatchLimits(tokens=batch_tokens),
-            window=window,
-            **({} if labels else {"num_beams": num_beams}),
-        )
-        for answer in answers:
-            refused += "error" in answer
-            file.write(as_line(answer))
-            file.flush()
-    if refused:
-        print(f"{refused} bad inputs have an error instead of an output.", file=sys.stderr)
+    options: dict[str, Any] = {
+        "limits": BatchLimits(tokens=settings["batch_tokens"]),
+        "window": settings["window"],
+        **({} if labels else {"num_beams": settings["num_beams"]}),
+    }
+    return identity, lambda inputs, **how: answer_all(model, inputs, question, **how, **options)
 
 
-def _labels(form: TextFormat | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:
+def _of_server(settings: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., Iterator[dict[str, Any]]]]:
+    """What answers are made with, and what asks for them."""
+    from softprompt.cli.remote import Remote
+    from softprompt.errors import ConfigError
+
+    defaults = {name: one.default for name, one in inspect.signature(predict).parameters.items()}
+    for name in _ITS_OWN:
+        if settings[name] != defaults[name]:
+            raise ConfigError(f"--{name} is for a backbone in this process; a server has its own. Leave it out.")
+    if settings["prompt"] is None:
+        raise ConfigError("--server needs --prompt: the name of one of its models (GET /v1/models lists them).")
+    remote = Remote(settings["server"], os.environ.get("SOFTPROMPT_API_KEY"))
+    model = remote.model(settings["prompt"])
+    known = model["card"].get("labels")
+    labels = _labels(tuple(known) if known else None, settings["by"])
+    question: dict[str, Any] = {"model": model["id"], "raw": settings["raw"], "truncate": settings["truncate"]}
+    if not labels:
+        question["max_tokens"] = settings["max_new_tokens"]
+    identity = {"server": settings["server"], "prompt": model["id"], "version": model["version"]}
+    return identity, lambda inputs, **how: remote.answer_all(inputs, question, labels=labels, **how)
+
+
+def _labels(known: tuple[str, ...] | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:
     """What to rank; nothing where text is to be generated."""
     from softprompt.errors import ConfigError
     from softprompt.evaluation import choose_way
 
-    labels = form.labels if form else None
-    if choose_way(by, labels) == "generate":
+    if choose_way(by, known) == "generate":
         return ()
-    if not labels:
+    if not known:
         raise ConfigError("--by rank needs a prompt that was trained with label words.")
-    return labels
+    return known

@@ -112,7 +112,7 @@ def run_server(
         queue_requests=queue_requests,
         queue_tokens=queue_tokens,
     )
-    names = "the bare backbone" if folder is None else f"{len(folder.names())} prompts"
+    names = "the bare backbone" if folder is None else f"{len(folder.files.names())} prompts"
     with engine:
         finished = serve(
             engine,

@@ -93,7 +93,7 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         """What the probe found exact on this backbone."""
         return probe(self._backbone)
 
-    def add(self, name: str, prompt: SoftPrompt, *, fixed: bool) -> None:
+    def add(self, name: str, prompt: SoftPrompt, *, fixed: bool = False) -> None:
         """Add a prompt, or replace the one of that name; see `Prompted.add`."""
         tensors = prompt()
         self._check(name, prompt, tensors)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 
+from softprompt.errors import ArtefactError
 from softprompt.inference import PromptFolder
 from softprompt.prompts import Members, SoftPrompt
-from softprompt.serving.failures import invalid
+from softprompt.serving.failures import Failure, FailureError, invalid
 from softprompt.serving.guard import ADMIN
 from softprompt.serving.service import Service
 
 __all__ = ["routes"]
 
+_NO_STORAGE = 507
 _UPLOAD = {
     "requestBody": {
         "required": True,
@@ -42,7 +46,12 @@ def routes(service: Service, folder: PromptFolder) -> APIRouter:
     async def replace(name: str, http: Request) -> dict[str, Any]:
         """Store a prompt or an ensemble, sent as a tar file of its folder; the next request is answered by it."""
         body = await http.body()
-        version = await in_thread(lambda: folder.replace(name, _unpacked(body, folder.path)))
+
+        def store() -> str:
+            with _storing():
+                return folder.replace(name, _unpacked(body, folder.files.path))
+
+        version = await in_thread(store)
         return {"name": name, "version": version}
 
     @router.delete("/prompts/{name}")
@@ -81,29 +90,58 @@ def _unpacked(body: bytes, beside: Path) -> SoftPrompt | Members:
         FailureError: If it is none.
         ArtefactError: If the prompt is damaged.
     """
+    try:
+        files = _files_in(body)
+    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+        raise invalid(
+            f"The body is no tar file that can be read ({error}); send tar -cf - of a prompt's files."
+        ) from None
+    kinds = [kind for kind in (SoftPrompt, Members) if _files_of(kind) <= files.keys()]
+    if len(kinds) != 1:
+        raise invalid(
+            "The tar file has to hold prompt.json and prompt.safetensors, or ensemble.json and ensemble.safetensors; "
+            f"it holds {', '.join(sorted(files)) or 'none of these'}."
+        )
     with tempfile.TemporaryDirectory(prefix=".upload.", dir=beside) as draft:
-        found = set()
+        for name, content in files.items():
+            (Path(draft) / name).write_bytes(content)
         try:
-            with tarfile.open(fileobj=io.BytesIO(body)) as packed:
-                for member in packed:
-                    name = Path(member.name).name
-                    if not member.isfile() or name not in _FILES or name in found:
-                        continue
-                    content = packed.extractfile(member)
-                    assert content is not None
-                    (Path(draft) / name).write_bytes(content.read())
-                    found.add(name)
-        except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
-            raise invalid(
-                f"The body is no tar file that can be read ({error}); send tar -cf - of a prompt's files."
-            ) from None
-        kinds = [kind for kind in (SoftPrompt, Members) if _files_of(kind) <= found]
-        if len(kinds) != 1:
-            raise invalid(
-                "The tar file has to hold prompt.json and prompt.safetensors, or ensemble.json and "
-                f"ensemble.safetensors; it holds {', '.join(sorted(found)) or 'none of these'}."
-            )
-        return kinds[0].load(draft)
+            return kinds[0].load(draft)
+        except ArtefactError as error:
+            raise ArtefactError(str(error).replace(f"{draft}/", "").replace(draft, "The tar file")) from None
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    """A disk that cannot be written to is no fault of the prompt's.
+
+    Raises:
+        FailureError: If it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        message = (
+            f"The prompt could not be stored ({error.strerror or 'writing failed'}); make room on the server's disk, "
+            "then send it again."
+        )
+        raise FailureError(Failure(status=_NO_STORAGE, message=message, type="server_error", code="storage")) from error
+
+
+def _files_in(body: bytes) -> dict[str, bytes]:
+    """Contents by name; never more than what was sent: packed bodies and files with holes are not read."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as packed:
+        for member in packed:
+            name = Path(member.name).name
+            if not member.isfile() or name not in _FILES or name in found:
+                continue
+            if member.issparse() or member.size > len(body):
+                raise invalid(f"{name} is larger than the tar file that holds it; pack it without --sparse.")
+            content = packed.extractfile(member)
+            assert content is not None
+            found[name] = content.read()
+    return found
 
 
 def _files_of(kind: type[SoftPrompt] | type[Members]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar, final
 
@@ -30,6 +31,16 @@ class Asked:
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []
         self.events: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
+        self._lock = threading.Lock()
+        self._gone = False
+
+    def add(self, ticket: Ticket) -> bool:
+        """A request was taken; False if nobody waits any more, and no further one should be."""
+        with self._lock:
+            self.tickets.append(ticket)
+            if self._gone:
+                ticket.cancel()
+            return not self._gone
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
         """Parts of texts as they grow, each with the number of its request.
@@ -51,8 +62,11 @@ class Asked:
         return [ticket.result() for ticket in self.tickets]
 
     def cancel(self) -> None:
-        """Nobody waits for them any more; those that are answered stay so."""
-        for ticket in self.tickets:
+        """Nobody waits for them any more, nor for those still to come; those that are answered stay so."""
+        with self._lock:
+            self._gone = True
+            tickets = list(self.tickets)
+        for ticket in tickets:
             ticket.cancel()
 
 
@@ -82,7 +96,8 @@ class Answering:
 
         def submit() -> None:
             for number, request in enumerate(requests):
-                asked.tickets.append(self.engine.submit(request, functools.partial(listen, number)))
+                if not asked.add(self.engine.submit(request, functools.partial(listen, number))):
+                    return
 
         try:
             await self.in_thread(submit)

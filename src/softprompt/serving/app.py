@@ -27,7 +27,7 @@ from softprompt.serving.guard import ADMIN, App, Guard
 from softprompt.serving.metrics import Metrics
 from softprompt.serving.service import Service
 from softprompt.serving.settings import ServerSettings
-from softprompt.serving.wire import Model, ModelList
+from softprompt.serving.wire import Failed, Model, ModelList
 
 __all__ = ["create_app"]
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).parent / "page"
 _MOST_PROBLEMS = 3
+_FAILED = {"4XX": "The request is at fault.", "5XX": "The server is, or has too much to do."}
 
 
 def create_app(engine: Engine, settings: ServerSettings | None = None) -> App:
@@ -60,7 +61,10 @@ def create_app(engine: Engine, settings: ServerSettings | None = None) -> App:
         if watching is not None:
             watching.cancel()
 
-    app = FastAPI(title="softprompt", lifespan=lifespan, docs_url=None, redoc_url=None)
+    told: dict[int | str, dict[str, Any]] = {
+        kind: {"model": Failed, "description": text} for kind, text in _FAILED.items()
+    }
+    app = FastAPI(title="softprompt", lifespan=lifespan, docs_url=None, redoc_url=None, responses=told)
     for module in (completions, chat, ranking):
         app.include_router(module.routes(service))
     if engine.folder is not None:

@@ -46,24 +46,29 @@ class Catalogue:
     def models(self) -> list[Model]:
         """The backbone first, then prompts and ensembles by name; a damaged one is said to be."""
         folder = self._engine.folder
-        names = [] if folder is None else folder.files.names()
+        found = [self._backbone()]
+        if folder is None:
+            return found
+        names = folder.files.names()
         with self._lock:
             for gone in self._cards.keys() - set(names):
                 del self._cards[gone]
-        found = [self._backbone()]
         for name in names:
             with contextlib.suppress(UnknownPromptError):  # removed in this moment
                 found.append(self._of(folder, name))
         return found
 
     def model(self, name: str) -> Model:
-        """One of them.
+        """One of them, with its version.
 
         Raises:
             UnknownPromptError: If there is none of that name.
         """
         prompt = self.prompt_of(name)
-        return self._backbone() if prompt is None else self._of(self._engine.folder, prompt)
+        folder = self._engine.folder
+        if prompt is None or folder is None:
+            return self._backbone()
+        return self._of(folder, prompt).model_copy(update={"version": folder.files.version_now(prompt)})
 
     def prompt_of(self, name: str) -> str | None:
         """The prompt that a request names; None for the bare backbone, by its own name.
@@ -101,8 +106,7 @@ class Catalogue:
         card = {"architecture": backbone.spec.kind, "parameters": backbone.model.num_parameters()}
         return Model(id=self.backbone, created=self._started, kind="backbone", card=card)
 
-    def _of(self, folder: PromptFolder | None, name: str) -> Model:
-        assert folder is not None
+    def _of(self, folder: PromptFolder, name: str) -> Model:
         stamp = folder.files.stamp(name)
         with self._lock:
             known = self._cards.get(name)

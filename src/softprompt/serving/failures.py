@@ -47,6 +47,8 @@ _KINDS: Mapping[type[SoftpromptError], tuple[int, str, str]] = {
 """What each error of ours is to a client: the first that an error is an instance of counts."""
 
 _RETRY_S = "1"
+_MOST_CHARACTERS = 2000
+"""Of a message."""
 
 
 @final
@@ -71,8 +73,14 @@ class Failure:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """The body of the response."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        """The body of the response; what a client sent is told back in part, and as text that can be written."""
+        param = None if self.param is None else _tellable(self.param)
+        return {"error": {"message": _tellable(self.message), "type": self.type, "param": param, "code": self.code}}
+
+
+def _tellable(text: str) -> str:
+    short = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
+    return short.encode("utf-8", "backslashreplace").decode()
 
 
 class FailureError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -31,6 +32,18 @@ _OPEN = ("/health/", "/page/")
 _UPLOAD = re.compile(r"/admin/prompts/[^/]+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_DIGITS = 19
+"""Of a length, at most."""
+_NOT_HERE = 1008
+"""What a websocket is closed with."""
+
+_CLOSING = Failure(
+    status=503,
+    message="The server was told to stop, and this took too long; send it again when the server is back.",
+    type="server_error",
+    code="shutting_down",
+    headers={"Retry-After": "1"},
+)
 
 
 @final
@@ -55,20 +68,23 @@ class Guard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": _NOT_HERE})
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(8)}"
         facts = scope.setdefault("state", {})
         facts.update(request_id=request_id, facts={})
-        start, status = time.perf_counter(), 500
+        start, status, begun = time.perf_counter(), 500, False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 message["headers"] = [*message.get("headers", ()), *_headers(request_id)]
             await send(message)
 
@@ -79,7 +95,11 @@ class Guard:
             if failure is None:
                 await self._app(scope, receive, sending)
             else:
-                await _tell(failure, sending)
+                await self._tell(failure, _nothing if b"expect" in headers else receive, sending)
+        except asyncio.CancelledError:  # the server ends, and waits no longer
+            if begun:
+                raise
+            await self._tell(_CLOSING, _nothing, sending)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -99,8 +119,9 @@ class Guard:
     def _refused(self, scope: Message, headers: dict[bytes, str], facts: dict[str, Any]) -> Failure | None:
         """Why a request is not let in, by its head alone."""
         path = scope["path"]
-        if self._settings.is_local and _host(headers.get(b"host", "")) not in _LOCAL_NAMES:
-            message = "This server answers this machine only, under the names localhost, 127.0.0.1 and [::1]."
+        names = (*_LOCAL_NAMES, self._settings.host)
+        if self._settings.is_local and _host(headers.get(b"host", "")) not in names:
+            message = f"This server answers this machine only, under the names {', '.join(dict.fromkeys(names))}."
             return Failure(status=403, message=message, type="permission_error", code="wrong_host")
         admin = path == ADMIN or path.startswith(f"{ADMIN}/")
         keys = self._admin_keys if admin else self._keys
@@ -128,14 +149,17 @@ class Guard:
     async def _with_body(
         self, scope: Message, headers: dict[bytes, str], receive: Receive
     ) -> tuple[Failure | None, Receive]:
-        """Read the body, within the bounds; what receives it afterwards, and then waits for the client to leave."""
+        """Read the body, within the bounds; with it, what receives it again, and then waits for the client to leave.
+
+        With a failure comes what receives the rest of the body.
+        """
         upload = scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None
         most = self._settings.max_prompt_bytes if upload else self._settings.max_body_bytes
         length = headers.get(b"content-length", "0")
         too_large = Failure(
             status=413, message=f"The body is larger than {most} bytes; send less at once.", code="body_too_large"
         )
-        if not length.isdigit() or int(length) > most:
+        if not (length.isascii() and length.isdigit()) or len(length) > _DIGITS or int(length) > most:
             return too_large, receive
         parts: list[bytes] = []
         size, more = 0, True
@@ -145,7 +169,7 @@ class Guard:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         gone = Failure(status=499, message="The client has gone.", code="cancelled")
-                        return gone, receive
+                        return gone, _nothing
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     more = message.get("more_body", False)
@@ -153,11 +177,11 @@ class Guard:
                         return too_large, receive
         except TimeoutError:
             slow = f"The body was not there within {self._settings.body_timeout_s:g} seconds; send it faster."
-            return Failure(status=408, message=slow, code="body_too_slow"), receive
+            return Failure(status=408, message=slow, code="body_too_slow"), _nothing
         kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
         if size and not upload and kind != "application/json":
             other = f"The body has to be application/json, but is {kind or 'of no named type'}."
-            return Failure(status=415, message=other, code="wrong_content_type"), receive
+            return Failure(status=415, message=other, code="wrong_content_type"), _nothing
         body: bytes | None = b"".join(parts)
 
         async def replay() -> Message:
@@ -169,9 +193,26 @@ class Guard:
 
         return None, replay
 
+    async def _tell(self, failure: Failure, rest: Receive, send: Send) -> None:
+        """Refuse a request, then take the rest of its body and throw it away.
+
+        A connection that is closed while its client still sends is reset, and the client never reads why.
+        """
+        body = json.dumps(failure.body()).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+        pairs = [(name.lower().encode(), value.encode()) for name, value in {**headers, **failure.headers}.items()]
+        await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                while (await rest()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
 
 def _host(header: str) -> str:
     """The name of a Host header, without its port."""
+    header = header.lower()
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.rpartition(":")[0] or header
@@ -185,9 +226,5 @@ def _headers(request_id: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def _tell(failure: Failure, send: Send) -> None:
-    body = json.dumps(failure.body()).encode()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-    pairs = [(name.lower().encode(), value.encode()) for name, value in {**headers, **failure.headers}.items()]
-    await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

@@ -20,7 +20,7 @@ from softprompt.inference import Engine
 from softprompt.serving.app import create_app
 from softprompt.serving.settings import ServerSettings
 
-__all__ = ["JsonLines", "log_to_stderr", "serve"]
+__all__ = ["JsonLines", "log_to_stderr", "protocol", "serve"]
 
 _BACKLOG = 128
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
@@ -43,26 +43,27 @@ def serve(engine: Engine, settings: ServerSettings, *, started: Callable[[str], 
         ConfigError: If the address is taken or is none of this machine's.
     """
     app = create_app(engine, settings)
-    with contextlib.closing(_listening(settings)) as listener, _without_exit_by_signal():
+    with contextlib.closing(_listening(settings)) as listener:
         host, port = listener.getsockname()[:2]
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=_protocol(settings.body_timeout_s),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="on",
-                limit_concurrency=settings.max_connections,
-                timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
-                ssl_certfile=settings.tls_certificate,
-                ssl_keyfile=settings.tls_key,
-            )
+        config = uvicorn.Config(
+            app,
+            http=protocol(settings.body_timeout_s),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            limit_concurrency=settings.max_connections,
+            timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
         )
-        if started is not None:
-            scheme = "https" if settings.tls_certificate else "http"
-            started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
-        server.run(sockets=[listener])
+        server = uvicorn.Server(config)
+        with _ending_by_signal(server):
+            if started is not None:
+                scheme = "https" if settings.tls_certificate else "http"
+                started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+            server.run(sockets=[listener])
     return engine.close(timeout=settings.shutdown_timeout_s)
 
 
@@ -79,9 +80,13 @@ def _listening(settings: ServerSettings) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _without_exit_by_signal() -> Iterator[None]:
-    """Uvicorn sends itself the signal again when it has ended in order; that is no reason to die of it."""
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+def _ending_by_signal(server: uvicorn.Server) -> Iterator[None]:
+    """Let signals end a server in order: also those that come before uvicorn heeds them, or that it sends again."""
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
@@ -89,25 +94,48 @@ def _without_exit_by_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _protocol(timeout_s: float) -> type[H11Protocol]:
-    """HTTP by uvicorn, where connections whose first request's head does not come are closed."""
+def protocol(timeout_s: float) -> type[H11Protocol]:
+    """HTTP by uvicorn, which closes connections that keep it waiting: with a request's head, or with taking an answer.
+
+    Args:
+        timeout_s: Seconds that each may take.
+    """
 
     @final
     class Impatient(H11Protocol):
-        _waiting: asyncio.TimerHandle | None = None
+        _head: asyncio.TimerHandle | None = None
+        _reader: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._waiting = self.loop.call_later(timeout_s, self._give_up)
+            self._head = self.loop.call_later(timeout_s, transport.abort)
 
-        def _give_up(self) -> None:
-            if self.cycle is None:
-                self.transport.close()
+        def data_received(self, data: bytes) -> None:
+            if self._head is None and self._is_idle():
+                self._head = self.loop.call_later(timeout_s, self.transport.abort)
+            super().data_received(data)
+            if self._head is not None and not self._is_idle():
+                self._head.cancel()
+                self._head = None
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reader = self.loop.call_later(timeout_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._reader is not None:
+                self._reader.cancel()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self._waiting is not None:
-                self._waiting.cancel()
+            for timer in (self._head, self._reader):
+                if timer is not None:
+                    timer.cancel()
             super().connection_lost(exc)
+
+        def _is_idle(self) -> bool:
+            """Whether no request is being answered."""
+            return self.cycle is None or self.cycle.response_complete
 
     return Impatient
 

@@ -11,6 +11,7 @@ __all__ = [
     "Classified",
     "ClassifyRequest",
     "CompletionRequest",
+    "Failed",
     "Model",
     "ModelList",
     "RankRequest",
@@ -21,6 +22,8 @@ __all__ = [
 ]
 
 _Text = Annotated[str, Field(max_length=2**20)]
+_Word = Annotated[str, Field(max_length=2**14)]
+"""What has a longest length is also looked at, and refused where it holds half a character."""
 _Fields = dict[str, JsonValue]
 _Input = _Text | _Fields
 _MOST_INPUTS = 256
@@ -58,7 +61,7 @@ class SamplingFields(_Asked):
     top_k: int | None = Field(None, ge=1)
     repetition_penalty: float | None = Field(None, gt=0, le=100)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | Annotated[list[str], Field(max_length=_MOST_STOPS)] | None = None
+    stop: _Word | Annotated[list[_Word], Field(max_length=_MOST_STOPS)] | None = None
     n: int | None = Field(None, ge=1, le=64)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -120,7 +123,7 @@ class RankRequest(_Asked):
 class ClassifyRequest(RankRequest):
     """`/v1/classify`."""
 
-    labels: Annotated[list[str], Field(min_length=1, max_length=1024)] | None = Field(
+    labels: Annotated[list[_Word], Field(min_length=1, max_length=1024)] | None = Field(
         None, description="What to choose from; the label words that the prompt was trained with if not given."
     )
 
@@ -128,7 +131,7 @@ class ClassifyRequest(RankRequest):
 class ScoreRequest(RankRequest):
     """`/v1/score`."""
 
-    targets: list[str] = Field(min_length=1, max_length=1024, description="Texts that may follow the input.")
+    targets: list[_Word] = Field(min_length=1, max_length=1024, description="Texts that may follow the input.")
 
 
 class Details(BaseModel):
@@ -204,6 +207,9 @@ class Model(BaseModel):
     created: int
     owned_by: Literal["softprompt"] = "softprompt"
     kind: Literal["prompt", "ensemble", "backbone", "damaged"]
+    version: Annotated[
+        str | None, Field(description="Digest of a prompt's files; told where one model is asked for.")
+    ] = None
     card: dict[str, Any]
 
 
@@ -212,3 +218,18 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+class WhatFailed(BaseModel):
+    """Why there is no answer."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Failed(BaseModel):
+    """An error, in OpenAI's shape."""
+
+    error: WhatFailed

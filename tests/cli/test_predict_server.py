@@ -1,0 +1,149 @@
+"""`softprompt predict --server`: what it says is what the same prompt says in this process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.serving.live import fill_some, serving
+
+from softprompt.inference import Engine
+from softprompt.serving import ServerSettings, add_key
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server with prompts of the tiny backbone on disk, and the folders of both."""
+    from tests.models import tiny_backbone
+
+    from softprompt.backbones import Backbone
+
+    folder = tmp_path_factory.mktemp("served")
+    tiny = tiny_backbone("decoder-only")
+    tiny.model.save_pretrained(folder / "tiny")
+    tiny.need_tokenizer().save_pretrained(folder / "tiny")
+    backbone = Backbone.from_pretrained(folder / "tiny")
+    (folder / "prompts").mkdir()
+    with serving(backbone, fill_some(folder / "prompts", backbone)) as live:
+        yield live, folder
+
+
+def both(run, served, tmp_path, *options, prompt):
+    live, folder = served
+    here = ("--backbone", str(folder / "tiny"), "--prompt", str(folder / "prompts" / prompt))
+    there = ("--server", live.url, "--prompt", prompt)
+    answers = []
+    for name, where in (("here", here), ("there", there)):
+        output = tmp_path / f"{name}.jsonl"
+        code, _, err = run("predict", *where, "--output", str(output), *options)
+        assert code == 0, err
+        answers.append([json.loads(line) for line in output.read_text().splitlines()])
+    return answers
+
+
+def test_answers_are_those_of_a_backbone_in_this_process(run, served, tmp_path):
+    source = tmp_path / "in.txt"
+    source.write_text("".join(f"the film was very {word}\n" for word in ("good", "bad", "long", "boring and sad") * 8))
+    here, there = both(run, served, tmp_path, "--input", str(source), prompt="film")
+    assert len(here) == 32
+    for own, other in zip(here, there, strict=True):
+        assert (own["input"], own["output"]) == (other["input"], other["output"])
+        assert own["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    (tmp_path / "text").mkdir()
+    here, there = both(run, served, tmp_path / "text", "--input", str(source), "--max-new-tokens", "5", prompt="keys")
+    assert here == there
+
+
+def test_bad_inputs_are_named_or_written_down(run, served, tmp_path):
+    live, _ = served
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text(f"the film\n{'very ' * 200}\nthe book\n")
+    command = ("predict", "--server", live.url, "--prompt", "keys", "--input", str(source), "--output", str(output),
+               "--max-new-tokens", "5")  # fmt: skip
+    code, _, err = run(*command)
+    assert code == 1
+    assert f"{source}:2: An input has 200 tokens" in err
+    assert err.endswith("give --on-bad-row=skip.\n")
+    assert run(*command, "--on-bad-row", "skip")[0] == 0  # goes on behind the first
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["output"] is None for row in rows] == [False, True, False]
+    assert "200 tokens" in rows[1]["error"]
+
+
+def test_it_goes_on_only_behind_answers_of_the_same_version(run, served, tmp_path):
+    live, _ = served
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("the film\n")
+    command = ("predict", "--server", live.url, "--prompt", "rows", "--input", str(source), "--output", str(output),
+               "--max-new-tokens", "5")  # fmt: skip
+    assert run(*command)[0] == 0
+    source.write_text("the film\nthe book\n")
+    assert run(*command)[0] == 0
+    assert len(output.read_text().splitlines()) == 2
+    from softprompt.prompts import PromptTuning
+
+    live.engine.folder.replace("rows", PromptTuning(length=2, init="vocab").build(live.engine.backbone, seed=9))
+    code, _, err = run(*command)
+    assert code == 2
+    assert "made with another version" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--prompt", "nothing"), 2, "The server says: There is no "),
+        ((), 2, "--server needs --prompt"),
+        (("--prompt", "rows", "--dtype", "bfloat16"), 2, "--dtype is for a backbone in this process"),
+        (("--prompt", "rows", "--by", "rank"), 2, "--by rank needs a prompt that was trained with label words"),
+        (("--prompt", "rows", "--backbone", "bundled:gpt-mini"), 2, "either --backbone or --server"),
+        (("--prompt", "rows", "--max-new-tokens", "5000"), 2, "The server says: max_tokens=5000 is more than"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(run, served, tmp_path, options, code, message):
+    live, _ = served
+    source = tmp_path / "in.txt"
+    source.write_text("the film\n")
+    found, _, err = run("predict", "--server", live.url, "--input", str(source), *options)
+    assert (found, message in err) == (code, True), err
+
+
+def test_a_key_is_sent_and_a_server_that_is_not_there_is_said(run, served, tmp_path, monkeypatch):
+    live, folder = served
+    key = add_key(tmp_path / "keys", "me")
+    source = tmp_path / "in.txt"
+    source.write_text("the film\n")
+    settings = ServerSettings(keys=str(tmp_path / "keys"))
+    with serving(live.engine.backbone, folder / "prompts", settings) as locked:
+        command = ("predict", "--server", locked.url, "--prompt", "film", "--input", str(source))
+        code, _, err = run(*command)
+        assert (code, "needs a key" in err) == (2, True)
+        monkeypatch.setenv("SOFTPROMPT_API_KEY", key)
+        assert run(*command)[0] == 0
+    code, _, err = run(*command)
+    assert (code, "No answer from http" in err) == (1, True)
+    code, _, err = run("predict", "--server", "localhost:1", "--prompt", "keys", "--input", str(source))
+    assert (code, "is no server's address" in err) == (2, True)
+
+
+def test_a_full_server_is_asked_again(run, served, tmp_path, monkeypatch):
+    live, _ = served
+    from softprompt.cli import remote
+    from softprompt.errors import QueueFullError
+
+    monkeypatch.setattr(remote, "_RETRY_S", 0.01)
+    source = tmp_path / "in.txt"
+    source.write_text("the film\n" * 20)
+    refusals = iter([True, False, True, True] * 5)
+    submit = Engine.submit
+
+    def sometimes(self, *given):
+        if next(refusals, False):
+            raise QueueFullError("try again later")
+        return submit(self, *given)
+
+    monkeypatch.setattr(Engine, "submit", sometimes)
+    output = tmp_path / "out.jsonl"
+    command = ("--server", live.url, "--prompt", "film", "--input", str(source), "--output", str(output))
+    assert run("predict", *command)[0] == 0
+    assert len(output.read_text().splitlines()) == 20
+    assert next(refusals, None) is None

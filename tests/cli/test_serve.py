@@ -1,0 +1,38 @@
+"""`softprompt serve` and `softprompt keys new`: what is said before anything listens."""
+
+from __future__ import annotations
+
+import pytest
+
+from softprompt.cli import main
+from softprompt.serving.keys import Keys
+
+
+def test_a_key_is_made_and_told_once(tmp_path, capsys):
+    path = tmp_path / "keys"
+    assert main(["keys", "new", "--file", str(path), "--name", "alice"]) == 0
+    key = capsys.readouterr().out.strip()
+    assert key.startswith("sp-")
+    assert Keys(path).name_of(key) == "alice"
+    assert key not in path.read_text(encoding="utf-8")
+    assert main(["keys", "new", "--file", str(path), "--name", "alice"]) == 2
+    assert "has a key 'alice' already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--host", "0.0.0.0"], "no keys are asked for"),
+        (["--port", "70000"], "expected 0 to 65535"),
+        (["--keys", "nowhere"], "no such file"),
+        (["--max-texts", "0"], "expected at least 1"),
+    ],
+)
+def test_wrong_settings_are_told_before_a_backbone_is_read(options, told, capsys):
+    assert main(["serve", "--backbone", "bundled:nowhere", *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert main(["serve", "--backbone", "bundled:t5-tiny", "--prompts", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""Requests made up from the server's own description: none makes it fail, and answers are as described."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from tests.serving.live import backbone_of, fill_some, serving
+
+from softprompt.serving import ServerSettings, add_key
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+FEW = settings(
+    max_examples=8,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("described")
+    key = add_key(folder / "keys", "admin")
+    (folder / "prompts").mkdir()
+    limits = ServerSettings(admin_keys=str(folder / "keys"), max_new_tokens=4, max_texts=8)
+    with serving(backbone_of("llama"), fill_some(folder / "prompts", backbone_of("llama")), limits) as live:
+        yield schemathesis.openapi.from_url(f"{live.url}/openapi.json"), {"Authorization": f"Bearer {key}"}
+
+
+def test_what_is_described_is_what_is(described):
+    schema, headers = described
+    paths = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        paths.add(operation.path)
+
+        @FEW
+        @given(case=operation.as_strategy())
+        def ask(case):
+            response = case.call(headers=headers)
+            case.validate_response(response, checks=CHECKS)
+
+        ask()
+    assert {"/v1/completions", "/v1/chat/completions", "/v1/classify", "/v1/score", "/admin/prompts/{name}"} <= paths
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions", "classify", "score"])
+def test_requests_to_a_prompt_that_is_there(described, path):
+    """Made-up names of prompts end most requests early; these go through."""
+    schema, headers = described
+    operation = schema[f"/v1/{path}"]["POST"]
+
+    @settings(FEW, max_examples=25)
+    @given(case=operation.as_strategy())
+    def ask(case):
+        if isinstance(case.body, dict):
+            case.body["model"] = "rows"
+        response = case.call(headers=headers)
+        case.validate_response(response, checks=CHECKS)
+
+    ask()
