@@ -56,7 +56,7 @@ def trained(backbone: sp.Backbone, task: Task, output: Path, steps: int) -> list
             optimizer="adamw",
             learning_rate=0.1,
             schedule="linear",
-            warmup_steps=20,
+            warmup_steps=min(20, steps),
             batch_size=16,
             steps=steps,
             evaluate_every=steps // 4,

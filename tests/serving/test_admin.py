@@ -340,12 +340,12 @@ def test_a_stream_ends_with_the_prompt_that_it_began_with(admin, other):
 
 
 def test_many_change_and_ask_at_once(admin, backbone, tmp_path):
-    """In the instant between two renames the prompt was said not to be there."""
     bodies, versions = [], {}
     for seed in range(3):
         PromptTuning(length=2 + seed, init="vocab").build(backbone, seed=seed).save(tmp_path / f"p{seed}")
         bodies.append(packed(tmp_path / f"p{seed}"))
-        versions[admin.put("hot", bodies[seed])[1]["version"]] = admin.says("hot")["choices"][0]["text"]
+        version = admin.put("hot", bodies[seed])[1]["version"]
+        versions[version] = admin.says("hot")["choices"][0]["text"]
     stop, wrong = threading.Event(), []
 
     def change():

@@ -153,7 +153,7 @@ def test_those_who_ask_cannot_change(world):
             assert live.failure(method, path, headers={"Authorization": f"Bearer {key}"})[0] == 401
     headers = {"Authorization": f"Bearer {keys['admin']}"}
     assert live.ask("GET", "/admin/prompts", headers=headers)[0] == 200
-    assert "rows" in live.engine.folder
+    assert "rows" in live.engine.folder.files
 
 
 def test_a_large_body_without_a_key_is_told_so(world):

@@ -12,7 +12,7 @@ from tests.models import WORDS
 from tests.serving.live import ROWS, backbone_of, fill, serving
 
 from softprompt.conditioning import Prompted
-from softprompt.inference import Ensemble, Query, classify, predict_texts
+from softprompt.inference import BatchLimits, Ensemble, Query, classify, predict_texts
 from softprompt.prompts import SoftPrompt
 from softprompt.serving import ServerSettings, add_key
 from softprompt.tasks import TextFormat
@@ -186,7 +186,9 @@ def test_a_client_needs_a_key_and_is_told_when_too_much_waits(world, tmp_path):
     key = add_key(tmp_path / "keys", "one")
     settings = ServerSettings(keys=str(tmp_path / "keys"))
     with contextlib.ExitStack() as closing:
-        live = closing.enter_context(serving(world.backbone, world.folder, settings, queue_tokens=40))
+        live = closing.enter_context(
+            serving(world.backbone, world.folder, settings, queue_requests=2, limits=BatchLimits(rows=1))
+        )
         client = openai.OpenAI(base_url=f"{live.url}/v1", api_key=key, max_retries=0)
         closing.enter_context(client)
         assert len(list(client.models.list())) == ROWS + 2
@@ -194,7 +196,7 @@ def test_a_client_needs_a_key_and_is_told_when_too_much_waits(world, tmp_path):
             client.with_options(api_key="sp-other").models.list()
         assert caught.value.code == "invalid_api_key"
         with pytest.raises(openai.RateLimitError) as limited:
-            client.completions.create(model="task-1", prompt="good", max_tokens=64)
+            client.completions.create(model="task-1", prompt=["good"] * 100, max_tokens=64)
         assert limited.value.response.headers["retry-after"] == "1"
 
 

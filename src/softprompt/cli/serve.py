@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Literal
 
@@ -114,6 +115,8 @@ def run_server(
     )
     names = "the bare backbone" if folder is None else f"{len(folder.files.names())} prompts"
     with engine:
+        with contextlib.suppress(sp.SoftpromptError):  # a first pass, which takes longest; an encoder has none
+            engine.answer(sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2)))
         finished = serve(
             engine,
             settings,

@@ -23,6 +23,8 @@ Kind = Literal["prompt", "ensemble"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KINDS: tuple[Kind, ...] = ("prompt", "ensemble")
 _VERSION_DIGITS = 12
+_LEFT = re.compile(rf"\.(?P<name>{_NAME.pattern}?)\.(?P<kind>old|removed|upload)\..+")
+_STALE_S = 60.0
 _READS = 5
 """How often a folder is read that is replaced at the same moment."""
 
@@ -44,6 +46,7 @@ class PromptFiles:
             raise ArtefactError(f"No folder at {path}; give one that holds prompts.")
         self.path = Path(path).resolve()
         self._most_bytes = most_bytes
+        self._tidy()
 
     def names(self) -> list[str]:
         """The names of all prompts and ensembles there are, sorted."""
@@ -139,6 +142,8 @@ class PromptFiles:
             if (kind := self._kind_of(name)) is not None:
                 return kind
             if not any(self.path.glob(f".{glob.escape(name)}.old.*")):
+                if (kind := self._kind_of(name)) is not None:  # it was replaced between the two looks
+                    return kind
                 break
             time.sleep(0.01)
         raise _unknown(name)
@@ -154,6 +159,19 @@ class PromptFiles:
             return None
         kinds: list[Kind] = [kind for kind in _KINDS if {f"{kind}.json", f"{kind}.safetensors"} <= found]
         return kinds[0] if len(kinds) == 1 else None
+
+    def _tidy(self) -> None:
+        """Put back what a kill left between the two renames of a replacement, and drop drafts of long ago."""
+        with os.scandir(self.path) as entries:
+            left = [entry.name for entry in entries if _LEFT.fullmatch(entry.name) and entry.is_dir()]
+        for name in left:
+            draft, match = self.path / name, _LEFT.fullmatch(name)
+            assert match is not None
+            if time.time() - draft.stat().st_mtime < _STALE_S:  # another process may be at it
+                continue
+            if match["kind"] == "old" and not (self.path / match["name"]).exists() and (draft / match["name"]).is_dir():
+                (draft / match["name"]).rename(self.path / match["name"])
+            shutil.rmtree(draft, ignore_errors=True)
 
     def check_writable(self, name: str, prompt: SoftPrompt | Members) -> None:
         """Refuse a name that a prompt cannot be written under.

@@ -175,5 +175,7 @@ class Chooser:
         if not self._processors:
             return logits
         seen = torch.tensor([self._seen], dtype=torch.long).expand(len(logits), -1)
-        scores: Tensor = self._processors(seen, logits.clone())
+        scores = logits.clone()
+        for processor in self._processors:
+            scores = processor(seen, scores)
         return scores

@@ -102,7 +102,7 @@ def _unpacked(body: bytes, beside: Path) -> SoftPrompt | Members:
             "The tar file has to hold prompt.json and prompt.safetensors, or ensemble.json and ensemble.safetensors; "
             f"it holds {', '.join(sorted(files)) or 'none of these'}."
         )
-    with tempfile.TemporaryDirectory(prefix=".upload.", dir=beside) as draft:
+    with tempfile.TemporaryDirectory(prefix=".draft.upload.", dir=beside) as draft:
         for name, content in files.items():
             (Path(draft) / name).write_bytes(content)
         try:

@@ -99,14 +99,14 @@ def _add_looks(app: FastAPI, service: Service) -> None:
         """Whether the process answers."""
         return {"status": "live"}
 
-    @app.get("/health/ready", response_model=None)
+    @app.get("/health/ready", response_model=None, responses={503: {"description": "No longer."}})
     async def ready() -> Response | dict[str, str]:
         """Whether requests are taken."""
         if engine.is_open:
             return {"status": "ready"}
         return JSONResponse({"status": "closing"}, status_code=503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         """For Prometheus."""
         return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")

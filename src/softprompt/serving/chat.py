@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from softprompt.inference import Request as Question
 from softprompt.inference.sampling import Chosen
 from softprompt.serving.answering import while_connected
-from softprompt.serving.events import event_stream
+from softprompt.serving.events import STREAMED, event_stream
 from softprompt.serving.failures import invalid
 from softprompt.serving.service import Service
 from softprompt.serving.shaping import generating, token_text, usage_of
@@ -27,7 +27,7 @@ def routes(service: Service) -> APIRouter:
     """The route of chat."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions", response_model=None)
+    @router.post("/v1/chat/completions", response_model=None, responses=STREAMED)
     async def chat(asked: ChatRequest, http: Request) -> Response | dict[str, Any]:
         """Generate the assistant's next turn."""
         prompt = service.catalogue.prompt_of(asked.model)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from softprompt.inference import Request as Question
 from softprompt.inference.sampling import Chosen
 from softprompt.serving.answering import while_connected
-from softprompt.serving.events import event_stream
+from softprompt.serving.events import STREAMED, event_stream
 from softprompt.serving.service import Service
 from softprompt.serving.shaping import each, generating, token_text, usage_of
 from softprompt.serving.wire import CompletionRequest
@@ -26,7 +26,7 @@ def routes(service: Service) -> APIRouter:
     """The route of completions."""
     router = APIRouter()
 
-    @router.post("/v1/completions", response_model=None)
+    @router.post("/v1/completions", response_model=None, responses=STREAMED)
     async def complete(asked: CompletionRequest, http: Request) -> Response | dict[str, Any]:
         """Generate texts that follow the given ones."""
         prompt = service.catalogue.prompt_of(asked.model)

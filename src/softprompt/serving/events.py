@@ -13,11 +13,16 @@ from fastapi.responses import StreamingResponse
 from softprompt.serving.answering import while_connected
 from softprompt.serving.failures import failure_of, report
 
-__all__ = ["event_stream"]
+__all__ = ["STREAMED", "event_stream"]
 
 log = logging.getLogger(__name__)
 
 Event = Mapping[str, Any]
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, or with `stream` its events.", "content": {"text/event-stream": {}}}
+}
+"""What the description of a route that may stream says besides."""
 
 
 async def event_stream(

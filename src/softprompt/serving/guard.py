@@ -222,6 +222,7 @@ def _headers(request_id: str) -> list[tuple[bytes, bytes]]:
     return [
         (b"x-request-id", request_id.encode()),
         (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
         (b"cache-control", b"no-store"),
     ]
 

@@ -81,6 +81,12 @@ async def _ranked(
     if not all(candidates) or len(set(candidates)) < len(candidates):
         raise invalid(f"{field} should be different texts, none of them empty.", param=field)
     inputs = each(asked.input)
+    if len(inputs) > service.settings.max_texts:
+        raise invalid(
+            f"{len(inputs)} inputs are more than the {service.settings.max_texts} that a request may have; send "
+            "several requests.",
+            param="input",
+        )
     service.note(http, asked.model, inputs)
     questions = [
         Question(

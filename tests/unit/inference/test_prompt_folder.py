@@ -420,3 +420,20 @@ def test_two_who_load_at_the_same_time_leave_nothing_behind(path, monkeypatch):
     folder.unload("a")
     assert (folder.counts().loaded, folder.counts().bytes) == (0, 0)
     assert not folder.model.prompts
+
+
+def test_what_a_kill_left_is_put_back_or_dropped(path):
+    """A kill between the two renames of a replacement left the old prompt beside its place, for good."""
+    (path / ".a.old.x1").mkdir()
+    (path / "a").rename(path / ".a.old.x1" / "a")
+    (path / ".b.old.x2").mkdir()
+    shutil.copytree(path / "b", path / ".b.old.x2" / "b")
+    (path / ".c.removed.x3" / "c").mkdir(parents=True)
+    (path / ".fresh.old.x4").mkdir()
+    for left in (".a.old.x1", ".b.old.x2", ".c.removed.x3"):
+        os.utime(path / left, (1, 1))
+    folder = PromptFolder(BACKBONE, path)
+    assert folder.files.names() == ["a", "b", "both", "c"]
+    assert sorted(one.name for one in path.iterdir() if one.name.startswith(".")) == [".fresh.old.x4"]
+    with folder.lease("a") as lease:
+        assert said(folder, lease) == pytest.approx(alone(prompt(0)), abs=1e-6)
