@@ -47,5 +47,5 @@ DOCUMENTED = sorted(
 
 @pytest.mark.parametrize("line", DOCUMENTED)
 def test_the_commands_of_the_docs_are_understood(run, line):
-    code, _, err = run(*shlex.split(line)[1:], "--print_config")
+    code, _, err = run(*shlex.split(line, comments=True)[1:], "--print_config")
     assert code == 0, err

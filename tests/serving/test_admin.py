@@ -20,6 +20,8 @@ from tests.serving.live import backbone_of, fill_some, serving
 from softprompt.prompts import Members, PromptTuning, SoftPrompt
 from softprompt.serving import ServerSettings, add_key
 
+UP = ".."
+
 TAR = {"Content-Type": "application/x-tar"}
 ASKED = {"prompt": "a good film", "max_tokens": 4}
 
@@ -249,8 +251,8 @@ def test_names_in_a_tar_lead_nowhere(admin, other, tmp_path):
     seen = set(tmp_path.iterdir())
     body = members(
         (f"/{tmp_path}/outside", b"a"),
-        ("../outside", b"a"),
-        ("../../prompt.json", info),
+        (f"{UP}/outside", b"a"),
+        (f"{UP}/{UP}/prompt.json", info),
         ("/etc/prompt.safetensors", weights),
         (link("outside", tarfile.SYMTYPE), b""),
     )

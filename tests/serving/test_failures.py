@@ -27,6 +27,8 @@ from softprompt.errors import (
 from softprompt.serving import ServerSettings
 from softprompt.serving.failures import Failure, failure_of, invalid
 
+UP = ".."
+
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
@@ -176,12 +178,12 @@ def test_wrong_turns(live, turns):
     [
         "..",
         ".",
-        "../rows",
+        f"{UP}/rows",
         "/etc/passwd",
         "rows/",
         "rows\0",
         ".rows",
-        "rows/../rows",
+        f"rows/{UP}/rows",
         "%2e%2e",
         "ａ",
         "\udcff",

@@ -181,7 +181,7 @@ def test_what_takes_too_long_is_ended_with_the_server(folder):
         found = []
         threads = [
             threading.Thread(target=lambda: found.append(server.ask("POST", "/v1/completions", {**LONG, "n": 64})))
-            for _ in range(4)
+            for _ in range(40)
         ]
         for thread in threads:
             thread.start()
@@ -191,7 +191,9 @@ def test_what_takes_too_long_is_ended_with_the_server(folder):
         assert time.monotonic() - start < 15
         for thread in threads:
             thread.join()
-    assert {(status, body["error"]["code"]) for status, body in found} == {(503, "shutting_down")}
+    late = [body["error"]["code"] for status, body in found if status != 200]
+    assert set(late) == {"shutting_down"}
+    assert {status for status, _ in found} <= {200, 503}
 
 
 def test_a_kill_while_prompts_are_replaced_leaves_a_folder_that_loads(folder, tmp_path):
@@ -292,14 +294,19 @@ def test_a_disk_without_room(shared, world, tmp_path):
     server, headers = shared
     PromptTuning(length=60, init="random").build(backbone_of("llama"), seed=1).save(tmp_path / "large")
     before = server.ask("POST", "/v1/completions", LONG)[1]
+    drafts = hidden(world)
     limit(server.run.pid, 2000)  # the log cannot grow either
     status, said = server.ask("PUT", "/admin/prompts/rows", packed(tmp_path / "large"), headers)
     limit(server.run.pid, resource.RLIM_INFINITY)
     assert (status, said["error"]["code"]) == (507, "storage")
     after = server.ask("POST", "/v1/completions", LONG)[1]
     assert after["choices"] == before["choices"]
-    assert [path.name for path in (world / "prompts").iterdir() if path.name.startswith(".")] == []
+    assert hidden(world) == drafts
     assert server.ask("PUT", "/admin/prompts/rows", packed(tmp_path / "large"), headers)[0] == 200
+
+
+def hidden(world):
+    return {path.name for path in (world / "prompts").iterdir() if path.name.startswith(".")}
 
 
 def limit(process_id, most_bytes):

@@ -141,7 +141,9 @@ def _public(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "labels": list(form.labels) if form and form.labels else None,
     }
     if "members" in metadata:
-        card |= {"combine": metadata["combine"], "members": len(metadata["members"])}
+        members = metadata["members"]
+        card |= {"combine": metadata["combine"], "members": len(members)}
+        card["virtual_tokens"] = sum(one["method"]["length"] for one in members)
     else:
         method = metadata["method"]
         card |= {"method": method["name"], "virtual_tokens": method["length"], "placement": method["placement"]}

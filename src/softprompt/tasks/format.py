@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, final
@@ -112,7 +113,7 @@ class TextFormat:
         """The system turn, with its marks; None if there is none."""
         return None if self.system is None else parse_template(self.system, columns=False).render({})
 
-    @property
+    @functools.cached_property
     def labels(self) -> tuple[str, ...] | None:
         """The targets that are legal, in the label words' order, each once; `None` where the target is free text."""
         if self.label_words is None or self.words is not None:
