@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     task = sp.load_task("sst2", given.data).with_format(
         input="{sentence}\n\nThis film is", label_words={"0": "bad", "1": "great"}
     )
+    task = task.validated_on_train(500)  # what SST-2 validates on is tested on
     prompts = trained(backbone, task, given.output, given.steps)
     found = {
         "backbone": given.backbone,

@@ -93,7 +93,7 @@ def logits_processors(
     model = backbone.model
     seen = [decoder_start_id(backbone)] if backbone.spec.kind == "encoder-decoder" else list(ids)
     most, settings = _with_lengths(backbone, _with_ends(backbone, options), len(seen))
-    config = copy.deepcopy(model.generation_config)
+    config = copy.copy(model.generation_config)  # whose own values are set anew, and never changed
     least = settings.get("min_new_tokens")
     settings |= {"max_length": len(seen) + most, "min_length": len(seen) + least if least else None}
     for name, value in {**settings, "guidance_scale": None, "num_beams": 1}.items():

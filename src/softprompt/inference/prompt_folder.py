@@ -292,18 +292,30 @@ class PromptFolder:
             with self._lock:
                 self._loading.pop(name, None)
             raise
-        with self._lock:  # who finds no lock to wait for finds what was loaded
-            self._seconds += time.perf_counter() - start
-            self._loading.pop(name, None)
-            lease = _leased(name, entry)
-            self._bytes += entry.loaded.size
-            if self._changes[name] == before:
-                if name in self._current:  # loaded twice at the same time
-                    self._replaced.append(self._current.pop(name))
-                self._current[name] = entry
-            else:  # replaced or removed in the meantime: it answers who asked before, and nobody after
-                self._replaced.append(entry)
-            self._make_room()
+        gone = False
+        while True:
+            with self._lock:
+                if gone or self._changes[name] == before:
+                    self._seconds += time.perf_counter() - start
+                    return self._publish(name, entry, gone)
+                before = self._changes[name]
+            gone = self.files.version_now(name) != version
+
+    def _publish(self, name: str, entry: _Entry, gone: bool) -> Lease:
+        """Put what was loaded among the others; the lock is held, and who finds no lock to wait for finds this.
+
+        What is gone, replaced or removed while it was loaded, answers who asked before, and nobody after.
+        """
+        self._loading.pop(name, None)
+        lease = _leased(name, entry)
+        self._bytes += entry.loaded.size
+        if gone:
+            self._replaced.append(entry)
+        else:
+            if name in self._current:  # loaded twice at the same time
+                self._replaced.append(self._current.pop(name))
+            self._current[name] = entry
+        self._make_room()
         return lease
 
     def _add(self, name: str, version: str, prompt: SoftPrompt | Members) -> _Loaded:

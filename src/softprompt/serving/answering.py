@@ -85,12 +85,19 @@ class Answering:
         self._limiter: CapacityLimiter | None = None
 
     @contextlib.asynccontextmanager
-    async def asking(self, requests: Sequence[Request]) -> AsyncIterator[Asked]:
-        """Requests to the engine; what is not answered when the block is left is cancelled."""
+    async def asking(self, requests: Sequence[Request], *, growing: bool = True) -> AsyncIterator[Asked]:
+        """Requests to the engine; what is not answered when the block is left is cancelled.
+
+        Args:
+            requests: What is asked.
+            growing: Whether pieces are wanted, or the ends alone, so that the loop is woken once for each request.
+        """
         asked = Asked()
         loop = asyncio.get_running_loop()
 
         def listen(number: int, piece: Piece | None) -> None:
+            if piece is not None and not growing:
+                return
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
                 loop.call_soon_threadsafe(asked.events.put_nowait, (number, piece))
 
@@ -107,7 +114,7 @@ class Answering:
 
     async def all(self, requests: Sequence[Request]) -> list[Answer]:
         """The answers to several requests, which may share batches; where one fails, all do."""
-        async with self.asking(requests) as asked:
+        async with self.asking(requests, growing=False) as asked:
             async for _ in asked.pieces():
                 pass
         self.count(answers := asked.answers())

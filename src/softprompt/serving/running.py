@@ -23,6 +23,9 @@ from softprompt.serving.settings import ServerSettings
 __all__ = ["JsonLines", "log_to_stderr", "protocol", "serve"]
 
 _BACKLOG = 128
+_SWITCH_S = 0.0005
+"""After which Python lets another thread go on: the engine's thread gives way at every operation, and would stand still
+for ten times as long whenever a request is read."""
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
@@ -59,7 +62,7 @@ def serve(engine: Engine, settings: ServerSettings, *, started: Callable[[str], 
             ssl_keyfile=settings.tls_key,
         )
         server = uvicorn.Server(config)
-        with _ending_by_signal(server):
+        with _ending_by_signal(server), _switching(_SWITCH_S):
             if started is not None:
                 scheme = "https" if settings.tls_certificate else "http"
                 started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
@@ -92,6 +95,16 @@ def _ending_by_signal(server: uvicorn.Server) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _switching(interval_s: float) -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(interval_s)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def protocol(timeout_s: float) -> type[H11Protocol]:
