@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -17,7 +15,7 @@ from softprompt.serving.answering import while_connected
 from softprompt.serving.events import STREAMED, event_stream
 from softprompt.serving.failures import invalid
 from softprompt.serving.service import Service
-from softprompt.serving.shaping import generating, token_text, usage_of
+from softprompt.serving.shaping import frame_of, generating, token_text, usage_of
 from softprompt.serving.wire import ChatRequest
 
 __all__ = ["routes"]
@@ -51,7 +49,7 @@ def routes(service: Service) -> APIRouter:
             for number, said in enumerate(answers[0].completions)
         ]
         service.note_answers(http, [said.text for said in answers[0].completions])
-        frame = _frame("chat.completion", asked.model, answers[0].version)
+        frame = frame_of("chat.completion", "chatcmpl", asked.model, answers[0].version)
         return {**frame, "choices": choices, "usage": usage_of(answers).model_dump()}
 
     return router
@@ -80,7 +78,7 @@ async def _grow(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The opening of each turn, a chunk for each piece of text, and one with the usage if that is wanted."""
     async with service.answering.asking(questions) as running:
-        frame = _frame("chat.completion.chunk", asked.model, running.tickets[0].version)
+        frame = frame_of("chat.completion.chunk", "chatcmpl", asked.model, running.tickets[0].version)
         for index in range(asked.n or 1):
             delta: dict[str, Any] = {"role": "assistant", "content": ""}
             yield {**frame, "choices": [{"index": index, "delta": delta, "finish_reason": None, "logprobs": None}]}
@@ -92,16 +90,6 @@ async def _grow(
     service.answering.count(answers)
     if asked.stream_options is not None and asked.stream_options.include_usage:
         yield {**frame, "choices": [], "usage": usage_of(answers).model_dump()}
-
-
-def _frame(kind: str, model: str, version: str | None) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{secrets.token_hex(12)}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": model,
-        "system_fingerprint": version,
-    }
 
 
 def _logprobs(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[Chosen]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ from softprompt.inference.sampling import Chosen
 from softprompt.serving.answering import while_connected
 from softprompt.serving.events import STREAMED, event_stream
 from softprompt.serving.service import Service
-from softprompt.serving.shaping import each, generating, token_text, usage_of
+from softprompt.serving.shaping import each, frame_of, generating, token_text, usage_of
 from softprompt.serving.wire import CompletionRequest
 
 __all__ = ["routes"]
@@ -53,7 +51,7 @@ def routes(service: Service) -> APIRouter:
             for number, said in enumerate(answer.completions)
         ]
         service.note_answers(http, [said.text for answer in answers for said in answer.completions])
-        frame = _frame(asked.model, answers[0].version)
+        frame = frame_of("text_completion", "cmpl", asked.model, answers[0].version)
         return {**frame, "choices": choices, "usage": usage_of(answers).model_dump()}
 
     return router
@@ -65,7 +63,7 @@ async def _grow(
     """A chunk for each piece of text, and one with the usage at the end if that is wanted."""
     told: dict[int, int] = {}  # by choice, characters that were sent
     async with service.answering.asking(questions) as running:
-        frame = _frame(asked.model, running.tickets[0].version)
+        frame = frame_of("text_completion", "cmpl", asked.model, running.tickets[0].version)
         async for number, piece in running.pieces():
             index = number * (asked.n or 1) + piece.index
             logprobs = None
@@ -80,19 +78,9 @@ async def _grow(
         yield {**frame, "choices": [], "usage": usage_of(answers).model_dump()}
 
 
-def _frame(model: str, version: str | None) -> dict[str, Any]:
-    return {
-        "id": f"cmpl-{secrets.token_hex(12)}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": model,
-        "system_fingerprint": version,
-    }
-
-
 def _logprobs(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[Chosen], offset: int) -> dict[str, Any]:
     """Log-probabilities as completions have them; `text_offset` counts the tokens' own characters."""
-    texts = [token_text(tokenizer, chosen) for chosen in tokens]
+    texts = [token_text(tokenizer, chosen.token) for chosen in tokens]
     offsets = []
     for text in texts:
         offsets.append(offset)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from softprompt.inference import Answer, Request, Sampling
-from softprompt.inference.sampling import Chosen
 from softprompt.serving.failures import invalid
 from softprompt.serving.settings import ServerSettings
 from softprompt.serving.wire import Details, SamplingFields, Usage
 
-__all__ = ["each", "finish_usage", "generating", "token_text", "usage_of"]
+__all__ = ["each", "frame_of", "generating", "token_text", "usage_of"]
 
 _SAID_NOTHING = Sampling()
 
@@ -79,29 +80,38 @@ def generating(
 
 
 def usage_of(answers: Sequence[Answer]) -> Usage:
-    """The tokens of a request's answers."""
+    """Tokens of a request's inputs, of its answers, and of the soft prompts, which are counted apart."""
+    inputs = sum(answer.input_tokens for answer in answers)
     said = sum(len(one.tokens) for answer in answers for one in answer.completions)
     scored = sum(answer.output_tokens for answer in answers if answer.choice is not None)
-    return finish_usage(
-        sum(answer.input_tokens for answer in answers),
-        said + scored,
-        sum(answer.prompt_tokens for answer in answers),
-    )
-
-
-def finish_usage(inputs: int, outputs: int, virtual: int) -> Usage:
-    """Tokens of the input, of the answers, and of the soft prompts, which are counted apart."""
     return Usage(
         prompt_tokens=inputs,
-        completion_tokens=outputs,
-        total_tokens=inputs + outputs,
-        prompt_tokens_details=Details(virtual_tokens=virtual),
+        completion_tokens=said + scored,
+        total_tokens=inputs + said + scored,
+        prompt_tokens_details=Details(virtual_tokens=sum(answer.prompt_tokens for answer in answers)),
     )
 
 
-def token_text(tokenizer: PreTrainedTokenizerBase, chosen: Chosen | int) -> str:
+def frame_of(kind: str, prefix: str, model: str, version: str | None) -> dict[str, Any]:
+    """What an answer, or each piece of it, begins with.
+
+    Args:
+        kind: OpenAI's name of the object.
+        prefix: What its id begins with.
+        model: As it was asked for.
+        version: Of the prompt that answers; None for the bare backbone.
+    """
+    return {
+        "id": f"{prefix}-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+        "system_fingerprint": version,
+    }
+
+
+def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """A token as text, with the blank that it begins with."""
-    token = chosen if isinstance(chosen, int) else chosen.token
     text = str(tokenizer.decode([token]))
     piece = tokenizer.convert_ids_to_tokens(token)
     return f" {text}" if piece.startswith(("▁", " ")) and not text.startswith(" ") else text
