@@ -8,15 +8,17 @@ gives what the metric itself gives on small draws. Any other metric is computed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from softprompt.tasks import Answers, get_scorer
+from softprompt.tasks import Answers, get_scorer, metric_of_score
 from softprompt.tasks.metrics.cider import CiderSums
 from softprompt.tasks.metrics.classes import label_hits, positives
 from softprompt.tasks.metrics.corpus import CORPUS_METRICS
 from softprompt.tasks.metrics.labels import normalise_label
+from softprompt.tasks.metrics.means import PLUS
 from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
 from softprompt.tasks.metrics.nist import NistSums
 from softprompt.tasks.metrics.tags import entity_counts, right_tags, scores_of_entities
@@ -70,12 +72,20 @@ def resampled_metric(name: str, answers: Answers) -> Mapping[str, Resampled]:
         name: The metric's name.
         answers: The rows.
     """
+    if PLUS in name:
+        return {name: _mean_of_scores(name.split(PLUS), answers)}
     anew = _computed_anew(name, answers)
     for shortcut in (_SHORTCUTS.get(name, _row_means(name)), _row_means(name)):
         found = shortcut(answers)
         if _agree(found, anew, answers):
             return found
     return {key: _one_of(anew, key) for key in get_scorer(name).function(answers)}
+
+
+def _mean_of_scores(names: Sequence[str], answers: Answers) -> Resampled:
+    """The mean of several scores, each resampled in its own way."""
+    scores = [resampled_metric(metric_of_score(name.strip()), answers)[name.strip()] for name in names]
+    return lambda counts: fmean(score(counts) for score in scores)
 
 
 def _units(rows: int, groups: Sequence[str] | None) -> Int[np.ndarray, " rows"]:

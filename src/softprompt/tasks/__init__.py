@@ -14,6 +14,7 @@ from softprompt.tasks.metrics import (
     get_scorer,
     match_label,
     metric_names,
+    metric_of_score,
     register_metric,
 )
 from softprompt.tasks.mixture import Mixing, Mixture
@@ -43,6 +44,7 @@ __all__ = [
     "load_task",
     "match_label",
     "metric_names",
+    "metric_of_score",
     "read_rows",
     "register_metric",
     "register_task",

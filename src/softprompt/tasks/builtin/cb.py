@@ -31,7 +31,7 @@ CB = TaskDefinition(
         target="{label}",
         label_words={name: name for name in CLASSES},
     ),
-    metrics=("accuracy", "macro_f1"),
+    metrics=("accuracy+macro_f1", "accuracy", "macro_f1"),
     splits=SPLITS,
     read=partial(read_superglue, name="CB"),
     source=SOURCE,

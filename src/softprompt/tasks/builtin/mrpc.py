@@ -20,7 +20,7 @@ MRPC = TaskDefinition(
         target="{label}",
         label_words={"0": "not_equivalent", "1": "equivalent"},
     ),
-    metrics=("accuracy", "binary_f1"),
+    metrics=("accuracy+binary_f1", "accuracy", "binary_f1"),
     splits=SPLITS,
     read=partial(
         read_glue,

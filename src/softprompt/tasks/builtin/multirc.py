@@ -80,7 +80,7 @@ MULTIRC = TaskDefinition(
         target="{label}",
         label_words={"0": "False", "1": "True"},
     ),
-    metrics=("multirc",),
+    metrics=("f1a+multirc_em", "multirc"),
     splits=SPLITS,
     read=partial(read_superglue, name="MultiRC", adapt=from_files),
     source=SOURCE,

@@ -18,7 +18,7 @@ QQP = TaskDefinition(
         target="{label}",
         label_words={"0": "not_duplicate", "1": "duplicate"},
     ),
-    metrics=("accuracy", "binary_f1"),
+    metrics=("accuracy+binary_f1", "accuracy", "binary_f1"),
     splits=("train", "validation"),
     read=partial(read_glue, name="QQP", label="is_duplicate", columns={"is_duplicate": "label"}),
     source=f"{SOURCE}; https://quoradata.quora.com/First-Quora-Dataset-Release-Question-Pairs",

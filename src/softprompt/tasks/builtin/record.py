@@ -116,7 +116,7 @@ RECORD = TaskDefinition(
         input="query: {query} entities: {entities} passage: {passage}",
         target="{answers}",
     ),
-    metrics=("record",),
+    metrics=("record_f1+record_em", "record"),
     splits=SPLITS,
     read=partial(read_superglue, name="ReCoRD", adapt=from_files),
     source=SOURCE,

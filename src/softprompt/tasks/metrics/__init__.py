@@ -7,6 +7,7 @@ from softprompt.tasks.metrics.registry import (
     get_metric,
     get_scorer,
     metric_names,
+    metric_of_score,
     register_metric,
 )
 from softprompt.tasks.metrics.signature import Answers, Metric, Scorer
@@ -21,6 +22,7 @@ __all__ = [
     "get_scorer",
     "match_label",
     "metric_names",
+    "metric_of_score",
     "normalise_label",
     "register_metric",
 ]

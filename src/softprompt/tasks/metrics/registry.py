@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from softprompt.config import choose
 from softprompt.errors import ConfigError, DataError, MissingDependencyError
 from softprompt.registry import Registry
 from softprompt.tasks.metrics.answers import exact_match, record, token_f1
 from softprompt.tasks.metrics.classes import accuracy, binary_f1, macro_f1, multirc
 from softprompt.tasks.metrics.corpus import bleu, bleu_multi, bleu_uncased, bleu_webnlg, chrf, ter, ter_webnlg
+from softprompt.tasks.metrics.means import PLUS, mean_scorer
 from softprompt.tasks.metrics.overlap import cider, meteor, nist, rouge1, rouge2, rouge_l, rouge_l_coco, rouge_l_sum
 from softprompt.tasks.metrics.referents import wsc
 from softprompt.tasks.metrics.signature import Answers, Metric, Scorer, described
 from softprompt.tasks.metrics.tags import entity_f1, tag_accuracy
 
-__all__ = ["compute_available", "compute_metrics", "get_metric", "get_scorer", "metric_names", "register_metric"]
+__all__ = [
+    "compute_available",
+    "compute_metrics",
+    "get_metric",
+    "get_scorer",
+    "metric_names",
+    "metric_of_score",
+    "register_metric",
+]
 
 METRICS: Registry[Metric | Scorer] = Registry(
     "metric",
@@ -59,8 +69,10 @@ def register_metric(name: str, metric: Metric | Scorer) -> None:
             absent raises `MissingDependencyError`; it is then left out by name, and other metrics are computed.
 
     Raises:
-        ConfigError: If the name already stands for another metric.
+        ConfigError: If the name already stands for another metric, or for a mean.
     """
+    if PLUS in name:
+        raise ConfigError(f"A metric cannot be called {name!r}: names with a plus stand for means; take another.")
     METRICS.add(name, metric)
 
 
@@ -79,12 +91,28 @@ def get_metric(name: str) -> Metric | Scorer:
 
 
 def get_scorer(name: str) -> Scorer:
-    """A metric by name, with what it needs and how it is to be read.
+    """A metric by name, with what it needs and how it is to be read; `accuracy+macro_f1` is the mean of these scores.
 
     Raises:
-        ConfigError: If there is none of that name.
+        ConfigError: If there is none of that name, or no mean can be had of what is named.
     """
+    if PLUS in name:
+        return mean_scorer(name, lambda score: get_scorer(metric_of_score(score)))
     return described(name, get_metric(name))
+
+
+def metric_of_score(score: str) -> str:
+    """The name of the metric that gives a score: mostly its own.
+
+    Raises:
+        ConfigError: If no metric gives it.
+    """
+    if score in METRICS.names() and score in get_scorer(score).scores:
+        return score
+    scores = {key: name for name in METRICS.names() for key in get_scorer(name).scores}
+    if score not in scores:
+        raise choose("score", score, scores)
+    return scores[score]
 
 
 def compute_metrics(
