@@ -88,9 +88,9 @@ SUMMARIES = ("rougeL", "rouge1", "rouge2")
 SCORED_BY = {
     "boolq": ("accuracy",), "cb": ("accuracy+macro_f1", *LABELS), "cnn_dailymail": ("rougeLsum", "rouge1", "rouge2"),
     "copa": ("accuracy",), "dart": TRIPLES, "e2e": E2E, "e2e_sample": E2E, "mrpc": PARAPHRASES,
-    "multirc": ("f1a+multirc_em", "multirc"), "qqp": PARAPHRASES, "record": ("record_f1+record_em", "record"), "rte": ("accuracy",), "scitldr": SUMMARIES,
-    "squad": QA, "sst2": LABELS, "webnlg_2017": TRIPLES, "wic": ("accuracy",), "wsc": ("wsc",),
-    "xsum": SUMMARIES, "xsum_news_to_sports": SUMMARIES,
+    "multirc": ("f1a+multirc_em", "multirc"), "qqp": PARAPHRASES, "record": ("record_f1+record_em", "record"),
+    "rte": ("accuracy",), "scitldr": SUMMARIES, "squad": QA, "sst2": LABELS, "webnlg_2017": TRIPLES,
+    "wic": ("accuracy",), "wsc": ("wsc",), "xsum": SUMMARIES, "xsum_news_to_sports": SUMMARIES,
 }  # fmt: skip
 
 
