@@ -10,6 +10,7 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.training.sessions import calm_backbone, describing, sentiment, short_run, trained
 
 from softprompt.backbones import Backbone
@@ -113,8 +114,10 @@ def test_the_stored_model_is_a_backbone(tmp_path):
     assert largest_difference(weights(again.backbone), weights(result.backbone)) == 0
 
 
-def test_an_interrupted_session_goes_on(tmp_path, monkeypatch):
-    run = tuning("decoder-only", steps=6)
+@pytest.mark.parametrize("method", [ModelTuning(), LoRA(rank=2), ModelTuning(layers=1)], ids=["all", "lora", "last"])
+def test_an_interrupted_session_goes_on(method, tmp_path, monkeypatch):
+    """From what is trained alone: the checkpoints of an adapter held the whole model."""
+    run = tuning("decoder-only", method=method, steps=6)
     wanted = weights(trained("decoder-only", [run])["a"].backbone)
     advance = Member.advance
 
@@ -126,9 +129,12 @@ def test_an_interrupted_session_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Member, "advance", interrupted)
     with pytest.raises(TrainingInterrupted):
         trained("decoder-only", [run], output_dir=tmp_path)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("step-*/checkpoint.safetensors")
+    stored = sum(tensor.numel() for tensor in load_file(checkpoint).values() if tensor.is_floating_point())
     monkeypatch.setattr(Member, "advance", advance)
-    found = weights(trained("decoder-only", [run], output_dir=tmp_path)["a"].backbone)
-    assert largest_difference(found, wanted) == 0
+    result = trained("decoder-only", [run], output_dir=tmp_path)["a"]
+    assert largest_difference(weights(result.backbone), wanted) == 0
+    assert stored < 4 * result.trained  # beside the values there are the optimizer's and the best ones
 
 
 def test_it_is_alone_in_its_session():

@@ -200,7 +200,7 @@ class Member:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continuation needs."""
         return {
-            "learner": self.learner.module.state_dict(),
+            "learner": self.learner.values(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "batches": {"epoch": self._batches.epoch, "index": self._batches.index},
@@ -213,7 +213,7 @@ class Member:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        self.learner.module.load_state_dict(state["learner"])
+        self.learner.restore(state["learner"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._batches.go_to(**state["batches"])
