@@ -158,6 +158,7 @@ def listening(app: Any, settings: ServerSettings) -> Iterator[int]:
             log_config=None,
             access_log=False,
             lifespan="on",
+            limit_concurrency=settings.max_connections,
             timeout_graceful_shutdown=5,
         )
     )

@@ -122,6 +122,37 @@ def test_a_length_that_is_too_much_is_refused_before_anything_is_sent(live):
     assert b"100 Continue" not in found
 
 
+@pytest.mark.parametrize(
+    "sent", [b"GET / HT TP\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n", head("4, 5"), head("-1")]
+)
+def test_what_is_no_http_is_told_so_in_the_same_shape(live, sent):
+    """It was told as a plain text."""
+    found, _, body = raw(live, sent).partition(b"\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 400 Bad Request")
+    assert b"content-type: application/json" in found
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_http")
+
+
+def test_connections_are_bounded(folder):
+    """What came beyond was told a plain text, and so was the last one that should have been let in."""
+    with serving(tiny_backbone("decoder-only"), folder, ServerSettings(max_connections=3)) as live:
+        kept = [live.connect() for _ in range(3)]
+        for connection in kept:
+            connection.request("GET", "/health/live")
+            assert connection.getresponse().read() == b'{"status":"live"}'
+        status, body, headers = live.ask("POST", "/v1/completions", {**ASKED, "prompt": "good " * 50_000})
+        assert (status, body["error"]["code"], headers["retry-after"]) == (503, "too_many_connections", "1")
+        kept.pop().close()
+        until = time.monotonic() + 10
+        while (status := live.ask("POST", "/v1/completions", ASKED)[0]) == 503 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert status == 200
+        for connection in kept:
+            connection.close()
+
+
 def test_a_slow_body_ends(live):
     start = time.monotonic()
     found = raw(live, head(100) + b'{"model":')

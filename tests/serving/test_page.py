@@ -274,6 +274,7 @@ def test_stop_ends_the_answers_here_and_in_the_engine(visitor, folder, monkeypat
         assert live.idle(30)
         assert live.engine.counts().output_tokens < 40
         expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+        page.close()  # which asks for the load now and then, and would find no server
 
 
 def test_a_key_is_asked_for_kept_in_the_tab_and_never_shown(visitor, folder, tmp_path):

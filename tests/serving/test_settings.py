@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import socket
+from typing import get_type_hints
 
 import pytest
 from tests.models import tiny_backbone
 
+from softprompt.cli.serve import run_server
 from softprompt.errors import ConfigError
-from softprompt.inference import Engine
+from softprompt.inference import BatchLimits, Engine
 from softprompt.serving import ServerSettings, add_key, serve
 
 
@@ -47,6 +51,19 @@ def test_others_do(host, tmp_path):
 def test_what_is_out_of_range(setting, value, told):
     with pytest.raises(ConfigError, match=f"{setting}=.*{told}"):
         ServerSettings(**{setting: value})
+
+
+def test_every_setting_is_an_option_of_the_command():
+    """By the same name, of the same type, with the same default, which stands in two places; the engine's likewise."""
+    options, types = inspect.signature(run_server).parameters, get_type_hints(run_server)
+    kinds = get_type_hints(ServerSettings)
+    for field in dataclasses.fields(ServerSettings):
+        assert types[field.name] == kinds[field.name], field.name
+        assert options[field.name].default == field.default, field.name
+    for name in ("queue_requests", "queue_tokens", "cache_bytes"):
+        assert options[name].default == inspect.signature(Engine).parameters[name].default, name
+    for field in dataclasses.fields(BatchLimits):
+        assert options[f"batch_{field.name}"].default == field.default, field.name
 
 
 def test_https_needs_both_files(tmp_path):

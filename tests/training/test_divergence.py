@@ -121,7 +121,7 @@ def test_scores_that_are_nan_fail_the_run_alone(monkeypatch):
     spoil(monkeypatch, "b", 2)
     found = trained("decoder-only", runs)
     assert found["b"].status == "failed"
-    assert "gives with the prompt 'b' are NaN; the prompt has diverged" in found["b"].reason
+    assert "gives with the prompt 'b' are NaN or infinite; the prompt has diverged" in found["b"].reason
     assert found["b"].best_step == 1
     assert found["b"].metrics == {}
     for name in ("a", "c"):

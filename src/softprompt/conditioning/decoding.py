@@ -58,12 +58,9 @@ def may_join(backbone: Backbone, prompts: Sequence[Applied]) -> bool:
     Their keys and values stand one after the other in every layer then, so each layer must keep all of them and see all
     of them, and a prefix must reach every layer.
     """
-    if backbone.spec.kind != "decoder-only":
+    if not probe(backbone).joins:
         return False
-    verdict = probe(backbone)
-    layers = DynamicCache(config=backbone.model.config).layers  # fewer than there are, where some share theirs
-    whole = all(p.keys_values is None or set(p.keys_values) == set(backbone.sites.values()) for p in prompts)
-    return verdict.stored and verdict.window is None and len(layers) == len(backbone.sites) and whole
+    return all(p.keys_values is None or set(p.keys_values) == set(backbone.sites.values()) for p in prompts)
 
 
 @final

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
+from transformers import DynamicCache
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried, Trace
@@ -42,12 +43,14 @@ class Verdict:
         window: How many columns a layer with the shortest window sees, or None if every layer sees all; known only
             where the shared-prompt pass is exact.
         stored: Whether a cache may hold prompts' keys and values (see `prompt_cache`).
+        joins: Whether each layer also keeps and sees all of a text, so that rows may come into a running batch.
     """
 
     shared: str | None
     prefix: str | None
     window: int | None = None
     stored: bool = False
+    joins: bool = False
 
 
 def probe(backbone: Backbone) -> Verdict:
@@ -83,7 +86,9 @@ def _find_out(backbone: Backbone) -> Verdict:
     if shared is not None and backbone.spec.no_prefix is None:
         prefix = shared  # a prefix goes the same way through masks, windows and positions
     window = min((size for size, _ in trace.windows), default=None)
-    return Verdict(shared=shared, prefix=prefix, window=window, stored=shared is None and _stores(backbone))
+    stored = shared is None and _stores(backbone)
+    joins = stored and window is None and _keeps_every_layer(backbone)
+    return Verdict(shared=shared, prefix=prefix, window=window, stored=stored, joins=joins)
 
 
 def _rows(backbone: Backbone, *, left: bool) -> Rows:
@@ -163,6 +168,11 @@ def _stores(backbone: Backbone) -> bool:
         if not (got - want).abs().max() <= _TOLERANCE * effect:
             return False
     return True
+
+
+def _keeps_every_layer(backbone: Backbone) -> bool:
+    """Whether each layer has keys and values of its own in a cache; some models' layers share theirs."""
+    return len(DynamicCache(config=backbone.model.config).layers) == len(backbone.sites)
 
 
 def _prefix(backbone: Backbone, seed: int) -> Applied:

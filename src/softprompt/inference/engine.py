@@ -11,71 +11,27 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted, generation
-from softprompt.conditioning.decoding import Decoding, JoiningDecoding, TurnDecoding
-from softprompt.conditioning.splitting import start_cost
-from softprompt.errors import (
-    ConfigError,
-    EngineClosedError,
-    LengthError,
-    QueueFullError,
-    SoftpromptError,
-    UnknownPromptError,
-)
-from softprompt.inference.batching import BatchLimits, plan_batches
-from softprompt.inference.generating import read_off
-from softprompt.inference.jobs import Job, Queue, by_name, elected
-from softprompt.inference.lanes import Lane
+from softprompt.errors import ConfigError, EngineClosedError, LengthError, SoftpromptError, UnknownPromptError
+from softprompt.inference.backlog import Backlog, EngineCounts
+from softprompt.inference.batching import BatchLimits
+from softprompt.inference.generating_requests import RequestGenerator
+from softprompt.inference.jobs import Job, Way, by_name
 from softprompt.inference.prompt_folder import Lease, PromptFolder
 from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
-from softprompt.inference.ranking import choose_among
-from softprompt.inference.requests import Answer, Completion, Piece, Request, Ticket
+from softprompt.inference.ranking_requests import RequestRanker
+from softprompt.inference.requests import Answer, Piece, Request, Ticket
 from softprompt.tasks import TextFormat
 
-__all__ = ["Engine", "EngineCounts"]
+__all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
-
-_PLANNED = 256
-"""How many waiting requests a batch is chosen from."""
-_TURNS, _PATIENCE = 4, 16
-"""Where texts must begin together: how many batches run beside each other at most, and after how many steps of the
-last one the next one begins; so that a short text does not wait for the end of a long one."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class EngineCounts:
-    """What an engine has done and has to do.
-
-    Attributes:
-        waiting: Requests that wait.
-        waiting_tokens: Tokens that these take up, with the longest texts they may get.
-        running: Texts that are being generated.
-        answered: Requests that were answered.
-        failed: Requests that ended in an error, were cancelled or came too late.
-        input_tokens: Of all answered requests.
-        output_tokens: Likewise, generated or scored.
-        passes: Steps of generation and batches of ranked inputs.
-        rows: Rows in these, together.
-    """
-
-    waiting: int
-    waiting_tokens: int
-    running: int
-    answered: int
-    failed: int
-    input_tokens: int
-    output_tokens: int
-    passes: int
-    rows: int
 
 
 @final
@@ -120,18 +76,13 @@ class Engine:
                 "both for one backbone that was loaded once."
             )
         self._limits = limits or BatchLimits()
-        self._queue_requests, self._queue_tokens = queue_requests, queue_tokens
+        self._queue_tokens = queue_tokens
         self._encoding = threading.Lock()
-        self._condition = threading.Condition()
-        self._ranking = Queue(0)
-        self._joining = Queue(1)
-        self._turning = Queue(_TURNS)
-        self._queues = (self._ranking, self._joining, self._turning)
-        self._running: list[Job] = []
+        self._backlog = Backlog(self.folder, most_requests=queue_requests, most_tokens=queue_tokens)
+        self._ranker = RequestRanker(self._backlog, self._model, self._limits)
+        self._joining = RequestGenerator(self._backlog, "join", self._model, self._limits)
+        self._turning = RequestGenerator(self._backlog, "turn", self._model, self._limits)
         self._ends = frozenset(generation.end_ids(backbone)) if backbone.spec.kind != "encoder-only" else frozenset()
-        self._waiting_tokens = self._answered = self._failed = 0
-        self._input_tokens = self._output_tokens = self._passes = self._rows = 0
-        self._closing = False
         self._worker = threading.Thread(target=self._work, name="softprompt engine", daemon=True)
         self._worker.start()
 
@@ -146,7 +97,7 @@ class Engine:
     @property
     def is_open(self) -> bool:
         """Whether it takes requests."""
-        return not self._closing and self._worker.is_alive()
+        return not self._backlog.closed and self._worker.is_alive()
 
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.
@@ -170,23 +121,11 @@ class Engine:
             EngineClosedError: If the engine is closed.
         """
         start = time.monotonic()
-        with self._condition:
-            self._check_open()
-            if self._waiting() >= self._queue_requests:
-                raise QueueFullError(f"{self._queue_requests} requests wait already; try again later.")
+        self._backlog.check_room()
         lease = self._lease(request.prompt)
         try:
             job = self._job(request, lease, start, listener)
-            with self._condition:
-                self._check_open()
-                if self._waiting() >= self._queue_requests or self._waiting_tokens + job.tokens > self._queue_tokens:
-                    raise QueueFullError(
-                        f"{self._waiting()} requests of {self._waiting_tokens} tokens wait already, and this one has "
-                        f"{job.tokens}; try again later."
-                    )
-                job.queue.waiting.append(job)
-                self._waiting_tokens += job.tokens
-                self._condition.notify_all()
+            self._backlog.add(job)
         except BaseException:
             if lease is not None and self.folder is not None:
                 self.folder.release(lease)
@@ -208,18 +147,7 @@ class Engine:
 
     def counts(self) -> EngineCounts:
         """What was done since the beginning, and what there is to do."""
-        with self._condition:
-            return EngineCounts(
-                waiting=self._waiting(),
-                waiting_tokens=self._waiting_tokens,
-                running=sum(len(several) for job in self._running for several in job.voices),
-                answered=self._answered,
-                failed=self._failed,
-                input_tokens=self._input_tokens,
-                output_tokens=self._output_tokens,
-                passes=self._passes,
-                rows=self._rows,
-            )
+        return self._backlog.counts()
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no further requests, finish those that were taken, and end.
@@ -230,27 +158,14 @@ class Engine:
         Returns:
             Whether all were answered.
         """
-        with self._condition:
-            self._closing = True
-            self._condition.notify_all()
+        self._backlog.close()
         self._worker.join(timeout)
-        with self._condition:
-            left = self._all()
+        left = self._backlog.jobs()
         for job in left:
             job.ticket.finish(EngineClosedError("The engine was closed before the answer was complete."))
-        self._wake()
+        self._backlog.wake()
         self._worker.join()
         return not left
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise EngineClosedError("The engine is closed and takes no further requests.")
-
-    def _waiting(self) -> int:
-        return sum(len(queue.waiting) for queue in self._queues)
-
-    def _all(self) -> list[Job]:
-        return [*(job for queue in self._queues for job in queue.waiting), *self._running]
 
     def _lease(self, name: str | None) -> Lease | None:
         if name is None:
@@ -276,14 +191,14 @@ class Engine:
         deadline = None if request.deadline_s is None else start + request.deadline_s
         with self._encoding, _named(lease):
             (encoded,) = encode(self._model, [query])
-            queue = self._queue_of(request, encoded)
+            way = self._way_of(request, encoded)
         job = Job(
             request=request,
-            ticket=Ticket(None if lease is None else lease.version, self._wake, listener),
+            ticket=Ticket(None if lease is None else lease.version, self._backlog.wake, listener),
             encoded=encoded,
             lease=lease,
             deadline=deadline,
-            queue=queue,
+            way=way,
             asked_at=start,
             queued_at=time.monotonic(),
         )
@@ -292,193 +207,29 @@ class Engine:
                 f"The request may take {job.tokens} tokens, but at most {most} fit here; shorten the input, or ask for "
                 "fewer or shorter answers."
             )
-        if queue is not self._ranking:
+        if way != "rank":
             job.prepare_voices(self._model, self._ends)
         return job
 
-    def _queue_of(self, request: Request, encoded: EncodedQuery) -> Queue:
+    def _way_of(self, request: Request, encoded: EncodedQuery) -> Way:
         if request.candidates or self.backbone.spec.kind == "encoder-only":
-            return self._ranking
-        return self._joining if self._model.may_join(encoded.names) else self._turning
-
-    def _wake(self) -> None:
-        with self._condition:
-            self._condition.notify_all()
+            return "rank"
+        return "join" if self._model.may_join(encoded.names) else "turn"
 
     def _work(self) -> None:
-        while True:
-            with self._condition:
-                while not (self._waiting() or self._running or self._closing):
-                    self._condition.wait()
-                if self._closing and not (self._waiting() or self._running):
-                    return
+        while self._backlog.wait():
             try:
-                self._sweep()
-                self._rank()
-                self._generate(self._joining)
-                self._generate(self._turning)
+                self._backlog.sweep()
+                self._ranker.step()
+                self._joining.step()
+                self._turning.step()
             except Exception as error:  # of the engine itself: nobody may wait for ever
                 log.exception("The engine failed; all requests that it has end in this error.")
-                for queue in self._queues:
-                    queue.lanes.clear()
-                with self._condition:
-                    jobs = self._all()
-                for job in jobs:
+                self._joining.clear()
+                self._turning.clear()
+                for job in self._backlog.jobs():
                     job.fail(error)
-                    self._settle(job)
-
-    def _sweep(self) -> None:
-        """End what nobody waits for any more, and what is too late."""
-        now = time.monotonic()
-        with self._condition:
-            jobs = self._all()
-        for job in jobs:
-            if job.ticket.cancelled:
-                job.ticket.abandoned()
-            elif job.deadline is not None and now > job.deadline:
-                job.ticket.expired()
-        for job in [job for job in jobs if job.ticket.done]:
-            self._settle(job)
-
-    def _rank(self) -> None:
-        """One batch of inputs whose candidates are ranked, the one that waits longest among them."""
-        with self._condition:
-            some = list(self._ranking.waiting)[:_PLANNED]
-        if not some:
-            return
-        rows = [job.encoded for job in some]
-        start = start_cost(self.backbone.device)
-        batches = plan_batches(rows, range(len(rows)), self._limits, start=start)
-        batch = [some[index] for index in next(batch for batch in batches if 0 in batch)]
-        for job in batch:
-            job.begun_at = time.monotonic()
-        self._choose(batch)
-        for job in batch:
-            self._settle(job)
-
-    def _choose(self, batch: Sequence[Job]) -> None:
-        """Answer a batch; where it fails, its halves are tried, so that one does not fail the others."""
-        self._ran(sum(len(job.encoded.names) for job in batch))
-        problem = self._chosen(batch)
-        if problem is None:
-            return
-        if len(batch) == 1:
-            batch[0].fail(problem)
-            return
-        middle = len(batch) // 2
-        self._choose(batch[:middle])
-        self._choose(batch[middle:])
-
-    def _chosen(self, batch: Sequence[Job]) -> Exception | None:
-        """Answer a batch, or say what prevents it."""
-        rows = [job.encoded for job in batch]
-        try:
-            if batch[0].request.candidates:  # what a batch has in common
-                for job, choice in zip(batch, choose_among(self._model, rows), strict=True):
-                    job.ticket.finish(self._answer(job, choice=choice))
-            else:
-                for job, text in zip(batch, read_off(self._model, rows), strict=True):
-                    said = Completion(text=text, finish="stop", tokens=())
-                    job.ticket.finish(self._answer(job, completions=(said,)))
-        except Exception as error:
-            return error.with_traceback(None)  # which would keep the batch's tensors
-        return None
-
-    def _generate(self, queue: Queue) -> None:
-        """A step of each running batch, with those that come in, and a new batch where one may begin."""
-        for lane in list(queue.lanes):
-            self._turn(queue, lane, self._admitted(queue, lane) if queue is self._joining else [])
-        last = queue.lanes[-1].steps if queue.lanes else _PATIENCE
-        if len(queue.lanes) < queue.most_lanes and last >= _PATIENCE and queue.waiting:
-            lane = Lane(self._model, self._begin_joining if queue is self._joining else self._begin_turning)
-            if admitted := self._admitted(queue, lane):
-                queue.lanes.append(lane)
-                self._turn(queue, lane, admitted)
-
-    def _begin_joining(self) -> Decoding:
-        return JoiningDecoding(self.backbone)
-
-    def _begin_turning(self) -> Decoding:
-        return TurnDecoding(self.backbone)
-
-    def _turn(self, queue: Queue, lane: Lane, admitted: Sequence[Job]) -> None:
-        new = [voice for job in admitted for voices in job.voices for voice in voices]
-        self._ran(lane.rows + sum(len(voice.names) for voice in new))
-        for job in admitted:
-            job.lane, job.begun_at = lane, time.monotonic()
-        mine = [job for job in self._running if job.lane is lane]
-        try:
-            lane.turn(new)
-        except Exception as error:
-            queue.lanes.remove(lane)
-            for job in mine:
-                job.fail(error)
-        for job in mine:
-            if job.is_said and not job.ticket.done:
-                said = tuple(elected(several) for several in job.voices)
-                job.ticket.finish(self._answer(job, completions=said))
-            if job.ticket.done:
-                self._settle(job)
-        if lane in queue.lanes and not lane.voices:
-            queue.lanes.remove(lane)
-
-    def _admitted(self, queue: Queue, lane: Lane) -> list[Job]:
-        """Requests that come into a batch now, in their order: as many as the limits allow, or one if none runs."""
-        rows, width = lane.rows, lane.width
-        others = [one for one in queue.lanes if one is not lane]
-        other_rows, other_tokens = sum(one.rows for one in others), sum(one.rows * one.width for one in others)
-        admitted: list[Job] = []
-        with self._condition:
-            while queue.waiting:
-                job = queue.waiting[0]
-                more, wider = rows + job.rows, max(width, job.width)
-                fits = other_rows + more <= self._limits.rows and other_tokens + more * wider <= self._limits.tokens
-                if not fits and (rows or others):
-                    break
-                queue.waiting.popleft()
-                self._waiting_tokens -= job.tokens
-                self._running.append(job)
-                admitted.append(job)
-                rows, width = more, wider
-        return admitted
-
-    def _answer(self, job: Job, **outcome: object) -> Answer:
-        names = job.encoded.names
-        made = sum(len(one.tokens) * len(one.names) for several in job.voices for one in several)
-        return Answer(
-            version=job.ticket.version,
-            input_tokens=len(job.encoded.input.ids),
-            prompt_tokens=sum(0 if name is None else self._model.prompts[name].length for name in names),
-            output_tokens=made + sum(map(len, job.encoded.targets)) * len(names),
-            prepare_s=job.queued_at - job.asked_at,
-            wait_s=job.begun_at - job.queued_at,
-            run_s=time.monotonic() - job.begun_at,
-            **outcome,  # type: ignore[arg-type]
-        )
-
-    def _settle(self, job: Job) -> None:
-        """Give back what a request that ended held."""
-        with self._condition:
-            if job in job.queue.waiting:
-                job.queue.waiting.remove(job)
-                self._waiting_tokens -= job.tokens
-            if job in self._running:
-                self._running.remove(job)
-            answer = None if job.ticket.failed else job.ticket.result()
-            if answer is None:
-                self._failed += 1
-            else:
-                self._answered += 1
-                self._input_tokens += answer.input_tokens
-                self._output_tokens += answer.output_tokens
-        if job.lease is not None and self.folder is not None:
-            self.folder.release(job.lease)
-
-    def _ran(self, rows: int) -> None:
-        if rows:
-            with self._condition:
-                self._passes += 1
-                self._rows += rows
+                    self._backlog.settle(job)
 
 
 @contextlib.contextmanager

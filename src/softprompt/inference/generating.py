@@ -11,8 +11,9 @@ import torch
 
 from softprompt.conditioning import Prompted, generation
 from softprompt.conditioning.splitting import start_cost
-from softprompt.errors import ConfigError, NonFiniteError
+from softprompt.errors import ConfigError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.finite import check_finite
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate, prompts_of
 from softprompt.inference.together import MeanOfMembers, Together, majority
 
@@ -103,12 +104,7 @@ def read_off(model: Prompted, rows: Sequence[EncodedQuery]) -> list[str]:
     ids, mask, marks = collate(model, rows)
     logits = model(ids, mask, prompts=prompts_of(rows), marks=marks).logits  # [batch, seq, outputs]
     assert logits is not None
-    for name, bad in zip(prompts_of(rows), logits.isnan().flatten(1).any(1).tolist(), strict=True):
-        if bad:
-            raise NonFiniteError(
-                f"The logits that {model.backbone.name} gives with the prompt {name!r} are NaN; the prompt has "
-                "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
-            )
+    check_finite(model.backbone, prompts_of(rows), (~logits.isnan()).flatten(1).all(1).tolist())
     said = []
     for row, own in zip(rows, logits.float().cpu().split([len(row.names) for row in rows]), strict=True):
         assert row.places is not None

@@ -1,46 +1,33 @@
-"""A request on its way through an engine, and the queues that it waits in."""
+"""A request on its way through an engine."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import logging
-from collections import deque
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import SoftpromptError
-from softprompt.inference.lanes import Lane, Voice
+from softprompt.inference.lanes import Voice
 from softprompt.inference.prompt_folder import Lease
 from softprompt.inference.queries import EncodedQuery, names_of
-from softprompt.inference.requests import Completion, Finish, Piece, Request, Ticket
+from softprompt.inference.ranking import Choice
+from softprompt.inference.requests import Answer, Completion, Finish, Piece, Request, Ticket
 from softprompt.inference.sampling import Chooser
 from softprompt.inference.streaming import GrowingText
 from softprompt.inference.together import Together, majority
 
-__all__ = ["Job", "Queue", "by_name", "elected"]
-
+__all__ = ["Job", "Way", "by_name", "elected"]
 
 log = logging.getLogger(__name__)
 
-
-@final
-@dataclass(eq=False)
-class Queue:
-    """Requests that wait for the same, and the batches in which they are generated.
-
-    Attributes:
-        waiting: In the order in which they came.
-        lanes: Running batches.
-        most_lanes: How many there may be beside each other; 0 where nothing is generated.
-    """
-
-    most_lanes: int
-    waiting: deque[Job] = field(default_factory=deque)
-    lanes: list[Lane] = field(default_factory=list)
+Way = Literal["rank", "join", "turn"]
+"""How a request is answered: in a single pass, by texts that join those that run, or by texts that begin together."""
 
 
 @final
@@ -54,11 +41,10 @@ class Job:
         encoded: Its input as tokens.
         lease: Holds its prompt.
         deadline: When it is too late, by the monotonic clock; None if never.
-        queue: Where it waits.
+        way: How it is answered.
         asked_at: When it was asked.
         queued_at: When it was put into the queue.
         begun_at: When the model began with it.
-        lane: Where it is generated.
         voices: By answer, the texts that are generated for it: one, or that of each prompt that votes.
     """
 
@@ -67,11 +53,10 @@ class Job:
     encoded: EncodedQuery
     lease: Lease | None
     deadline: float | None
-    queue: Queue
+    way: Way
     asked_at: float
     queued_at: float
     begun_at: float = 0.0
-    lane: Lane | None = None
     voices: list[list[Voice]] = field(default_factory=list)
 
     @property
@@ -93,6 +78,26 @@ class Job:
     def tokens(self) -> int:
         """Tokens that it takes up in a batch."""
         return self.encoded.tokens * self.request.answers
+
+    def finish(
+        self, model: Prompted, *, completions: tuple[Completion, ...] = (), choice: Choice | None = None
+    ) -> None:
+        """Answer it."""
+        names = self.encoded.names
+        made = sum(len(one.tokens) * len(one.names) for several in self.voices for one in several)
+        self.ticket.finish(
+            Answer(
+                completions=completions,
+                choice=choice,
+                version=self.ticket.version,
+                input_tokens=len(self.encoded.input.ids),
+                prompt_tokens=sum(0 if name is None else model.prompts[name].length for name in names),
+                output_tokens=made + sum(map(len, self.encoded.targets)) * len(names),
+                prepare_s=self.queued_at - self.asked_at,
+                wait_s=self.begun_at - self.queued_at,
+                run_s=time.monotonic() - self.begun_at,
+            )
+        )
 
     def fail(self, error: Exception) -> None:
         """End it."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from jaxtyping import Float
 from torch import Tensor
 
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.decoding import Decoding
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
-from softprompt.errors import NonFiniteError
+from softprompt.inference.finite import check_finite
 from softprompt.inference.requests import Completion, Finish
 from softprompt.inference.sampling import Chooser, Chosen
 from softprompt.inference.streaming import GrowingText
@@ -52,6 +53,11 @@ class Voice:
     tokens: list[Chosen] = field(default_factory=list)
     finish: Finish | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has not ended, and somebody waits for it."""
+        return self.finish is None and self.wanted()
+
     def completion(self) -> Completion:
         """The finished text."""
         assert self.finish is not None
@@ -77,13 +83,16 @@ class Lane:
     Args:
         model: The backbone with its prompts.
         begin: Makes an empty batch.
+        voices: Texts that another batch had no memory for. They rest until the first turn, which reads them again as
+            far as they have come.
     """
 
-    def __init__(self, model: Prompted, begin: Callable[[], Decoding]) -> None:
+    def __init__(self, model: Prompted, begin: Callable[[], Decoding], voices: Sequence[Voice] = ()) -> None:
         self._model = model
         self._begin = begin
         self._decoding = begin()
-        self.voices: list[Voice] = []
+        self.voices = list(voices)
+        self.rests = bool(voices)
         self.steps = 0
 
     @property
@@ -101,12 +110,16 @@ class Lane:
 
         Args:
             new: Texts to begin. One that the model cannot read fails, and no other.
+
+        Raises:
+            RuntimeError: If memory runs out, or a step fails otherwise; the texts are as they were before.
         """
+        if self.rests:
+            new = [*self._resume(), *new]
         self._leave()
         logits = []
         if self.voices:
-            tokens = [voice.tokens[-1].token for voice in self.voices for _ in voice.names]
-            logits.append(self._decoding.step(torch.tensor(tokens, device=self._model.backbone.device)))
+            logits.append(self._step(self.voices, -1))
         if new:
             new, first = self._admit(new)
             logits += first
@@ -116,11 +129,36 @@ class Lane:
             self._choose(torch.cat(logits))
             self._leave()
 
+    def end(self) -> None:
+        """Give its memory back."""
+        self._decoding, self.voices = self._begin(), []
+
+    def _resume(self) -> list[Voice]:
+        """Read texts again as far as they have come, without choosing anew; those that have not begun are given."""
+        torch.cuda.empty_cache()  # only now: the error held the tensors of the step that failed
+        left = [voice for voice in self.voices if voice.goes_on]
+        running: list[Voice] = []
+        for missing in range(max((len(voice.tokens) for voice in left), default=0), 0, -1):
+            if running:
+                self._step(running, -missing - 1)
+            if joining := [voice for voice in left if len(voice.tokens) == missing]:
+                self._read(self._decoding, joining)
+                running += joining
+        self.voices, self.rests = running, False
+        return [voice for voice in left if not voice.tokens]
+
+    def _step(self, voices: Sequence[Voice], place: int) -> Float[Tensor, "rows vocab"]:
+        """Read the token that each text has at a place, counted from its end."""
+        tokens = [voice.tokens[place].token for voice in voices for _ in voice.names]
+        return self._decoding.step(torch.tensor(tokens, device=self._model.backbone.device))
+
     def _admit(self, new: Sequence[Voice]) -> tuple[Sequence[Voice], list[Float[Tensor, "rows vocab"]]]:
         """Read new texts' inputs together; where that fails, those that can be read alone."""
         try:
             return new, [self._read(self._decoding, new)]
         except Exception as error:
+            if should_reduce_batch_size(error):
+                raise
             problem = error
         sound = []
         for voice in new:
@@ -149,8 +187,7 @@ class Lane:
             if not voice.wanted():
                 continue
             try:
-                if not all(sound[rows]):
-                    raise _not_finite(voice, sound[rows])
+                check_finite(self._model.backbone, voice.names, sound[rows])
                 if len(voice.names) == 1 and voice.chooser.is_plain:
                     voice.take(voice.chooser.take(likeliest[rows.start]))
                 else:
@@ -164,18 +201,10 @@ class Lane:
         row = 0
         for voice in self.voices:
             count = len(voice.names)
-            if voice.finish is None and voice.wanted():
+            if voice.goes_on:
                 kept.append(voice)
                 rows += range(row, row + count)
             row += count
         if len(kept) < len(self.voices):
             self._decoding.keep(rows)
             self.voices = kept
-
-
-def _not_finite(voice: Voice, sound: Sequence[bool]) -> NonFiniteError:
-    name = voice.names[sound.index(False)]
-    return NonFiniteError(
-        f"The logits that the prompt {name!r} leads to are not finite; it has diverged, or its values are too large for"
-        " the backbone's dtype. Train it again with a lower rate."
-    )

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.splitting import start_cost
-from softprompt.errors import ConfigError, NonFiniteError
+from softprompt.errors import ConfigError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.finite import check_finite
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank, prompts_of
 from softprompt.inference.together import combine_probabilities
 
@@ -107,12 +108,7 @@ def choose_among(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
     """
     one_pass = _class_scores if model.backbone.spec.kind == "encoder-only" else _candidate_scores
     scores = one_pass(model, rows)
-    for name, bad in zip(prompts_of(rows), scores.isnan().any(-1).tolist(), strict=True):
-        if bad:
-            raise NonFiniteError(
-                f"The scores that {model.backbone.name} gives with the prompt {name!r} are NaN; the prompt has "
-                "diverged, or its values are too large for the backbone's dtype. Train it again with a lower rate."
-            )
+    check_finite(model.backbone, prompts_of(rows), (~scores.isnan()).all(-1).tolist())
     if model.backbone.spec.kind == "encoder-only":
         scores = scores.log_softmax(-1)
     choices = []

@@ -17,7 +17,7 @@ from softprompt.serving.keys import Keys
 from softprompt.serving.metrics import Metrics
 from softprompt.serving.settings import ServerSettings
 
-__all__ = ["ADMIN", "Guard"]
+__all__ = ["ADMIN", "App", "Guard", "Message", "Receive", "Send", "closing", "refuse"]
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,12 @@ class Guard:
             if failure is None:
                 await self._app(scope, receive, sending)
             else:
-                await self._tell(failure, _nothing if b"expect" in headers else receive, sending)
+                rest = _nothing if b"expect" in headers else receive
+                await refuse(failure, rest, sending, timeout_s=self._settings.body_timeout_s)
         except asyncio.CancelledError:  # the server ends, and waits no longer
             if begun:
                 raise
-            await self._tell(_CLOSING, _nothing, sending)
+            await refuse(_CLOSING, _nothing, sending, timeout_s=self._settings.body_timeout_s)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -193,21 +194,33 @@ class Guard:
 
         return None, replay
 
-    async def _tell(self, failure: Failure, rest: Receive, send: Send) -> None:
-        """Refuse a request, then take the rest of its body and throw it away.
 
-        A connection that is closed while its client still sends is reset, and the client never reads why.
-        """
-        body = json.dumps(failure.body()).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-        pairs = [(name.lower().encode(), value.encode()) for name, value in {**headers, **failure.headers}.items()]
-        await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                while (await rest()).get("more_body", False):
-                    pass
-        await send({"type": "http.response.body", "body": b""})
+async def refuse(failure: Failure, rest: Receive, send: Send, *, timeout_s: float) -> None:
+    """Refuse a request, then take the rest of its body and throw it away.
+
+    A connection that is closed while its client still sends is reset, and the client never reads why.
+
+    Args:
+        failure: Why.
+        rest: Receives the rest of the body.
+        send: Sends the response.
+        timeout_s: Seconds that the rest may take.
+    """
+    body, headers = closing(failure)
+    await send({"type": "http.response.start", "status": failure.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while (await rest()).get("more_body", False):
+                pass
+    await send({"type": "http.response.body", "body": b""})
+
+
+def closing(failure: Failure) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Body and headers of a response that ends its connection."""
+    body = json.dumps(failure.body()).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    return body, [(name.lower().encode(), value.encode()) for name, value in {**headers, **failure.headers}.items()]
 
 
 def _host(header: str) -> str:

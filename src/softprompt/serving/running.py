@@ -12,20 +12,35 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from softprompt.errors import ConfigError
 from softprompt.inference import Engine
 from softprompt.serving.app import create_app
+from softprompt.serving.failures import Failure
+from softprompt.serving.guard import Message, Receive, Send, closing, refuse
 from softprompt.serving.settings import ServerSettings
 
 __all__ = ["JsonLines", "log_to_stderr", "protocol", "serve"]
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 128
 _SWITCH_S = 0.0005
 """After which Python lets another thread go on: the engine's thread gives way at every operation, and would stand still
 for ten times as long whenever a request is read."""
+_BROKEN = Failure(
+    status=400, message="What came is no request of HTTP/1.1; send its head and body in that form.", code="invalid_http"
+)
+_FULL = Failure(
+    status=503,
+    message="The server has as many connections as it may; try again later.",
+    type="server_error",
+    code="too_many_connections",
+    headers={"Retry-After": "1"},
+)
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
@@ -110,9 +125,16 @@ def _switching(interval_s: float) -> Iterator[None]:
 def protocol(timeout_s: float) -> type[H11Protocol]:
     """HTTP by uvicorn, which closes connections that keep it waiting: with a request's head, or with taking an answer.
 
+    What uvicorn refuses itself is told in OpenAI's shape: connections beyond its `limit_concurrency`, and what is no
+    HTTP.
+
     Args:
         timeout_s: Seconds that each may take.
     """
+
+    async def full(scope: Message, receive: Receive, send: Send) -> None:
+        log.warning("refused a request: there are too many connections")
+        await refuse(_FULL, receive, send, timeout_s=timeout_s)
 
     @final
     class Impatient(H11Protocol):
@@ -121,15 +143,25 @@ def protocol(timeout_s: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.limit_concurrency = None  # which would be told as a plain text
             self._head = self.loop.call_later(timeout_s, transport.abort)
 
         def data_received(self, data: bytes) -> None:
             if self._head is None and self._is_idle():
                 self._head = self.loop.call_later(timeout_s, self.transport.abort)
+            most = self.config.limit_concurrency
+            self.app = self.config.loaded_app if most is None or len(self.connections) <= most else full
             super().data_received(data)
             if self._head is not None and not self._is_idle():
                 self._head.cancel()
                 self._head = None
+
+        def send_400_response(self, msg: str) -> None:
+            body, headers = closing(_BROKEN)
+            told = h11.Response(status_code=_BROKEN.status, headers=headers, reason=b"Bad Request")
+            for event in (told, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()

@@ -7,10 +7,12 @@ from importlib import import_module
 
 import pytest
 import torch
+import transformers
 from tests.families import zoo
 
 from softprompt.backbones import Backbone
 from softprompt.backbones import attention as attention_module
+from softprompt.conditioning.decoding import may_join
 from softprompt.conditioning.probe import Verdict, probe
 
 probe_module = import_module("softprompt.conditioning.probe")  # the package's own name is the function's
@@ -99,7 +101,16 @@ def test_memory_that_runs_out_is_no_verdict(monkeypatch):
         patched.setattr(probe_module, "_run", fails)
         with pytest.raises(torch.OutOfMemoryError):
             probe(backbone)
-    assert probe(backbone) == Verdict(shared=None, prefix=None, stored=True)
+    assert probe(backbone) == Verdict(shared=None, prefix=None, stored=True, joins=True)
+
+
+@pytest.mark.parametrize(("name", "joins"), [("gpt2", True), ("llama", True), ("gemma3", False), ("t5", False)])
+def test_whether_rows_may_join_is_part_of_the_verdict(monkeypatch, name, joins):
+    """A cache was built to find out, for each request."""
+    backbone = zoo.fresh(name)
+    assert probe(backbone).joins is joins
+    monkeypatch.setattr(transformers.DynamicCache, "__init__", lambda *_, **__: pytest.fail("built again"))
+    assert may_join(backbone, []) is joins
 
 
 def test_a_verdict_is_kept_for_the_same_model(monkeypatch):
