@@ -39,6 +39,7 @@ _HOMES = {
     "ShapeError": "errors",
     "SoftPrompt": "prompts",
     "SoftpromptError": "errors",
+    "Study": "studies",
     "Task": "tasks",
     "TextFormat": "tasks",
     "TextPrompt": "evaluation",
@@ -55,10 +56,15 @@ _HOMES = {
 }
 """Each public name and the room that it lives in: a room is imported when one of its names is asked for."""
 
-__all__ = sorted(_HOMES)
+_ROOMS = ("inspection",)
+"""Rooms that are public as a whole: `softprompt.inspection.nearest_words`."""
+
+__all__ = sorted((*_HOMES, *_ROOMS))
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"softprompt.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'softprompt' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"softprompt.{_HOMES[name]}"), name)

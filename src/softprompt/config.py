@@ -29,7 +29,7 @@ _PLAIN: dict[Any, tuple[str, type]] = {
     NoneType: ("nothing", NoneType),
 }
 
-__all__ = ["check_types", "choose", "from_mapping", "to_mapping", "write_yaml"]
+__all__ = ["check_types", "choose", "from_mapping", "plain_values", "to_mapping", "write_yaml"]
 
 
 def choose(what: str, name: str, known: Iterable[str]) -> ConfigError:
@@ -53,6 +53,15 @@ def to_mapping(settings: Any) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return plain(settings)
+
+
+def plain_values(value: Any) -> Any:
+    """A nest of mappings and sequences as YAML reads it: lists, not tuples; texts, not paths; keys as they are."""
+    if isinstance(value, Mapping):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any]) -> T:

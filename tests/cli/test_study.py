@@ -44,7 +44,7 @@ def test_a_grid_is_run_and_summarised(run, backbone, files, tmp_path):
 def test_what_is_unknown_is_a_usage_error(run, tmp_path):
     code, _, err = run("study", "--grid", "backbone", "--output_dir", str(tmp_path))
     assert code == 2
-    assert "Known: backbones" in err
+    assert "Known: adaptation, backbones" in err
     code, _, err = run("study", "--grid", "backbones", "--output_dir", str(tmp_path))
     assert code == 2
     assert "data_dir" in err

@@ -204,7 +204,7 @@ def test_what_was_learned_is_scored_elsewhere_too(tmp_path):
 )
 def test_what_cannot_be_scored_elsewhere_is_met_before_training(tmp_path, other, message, monkeypatch):
     """It ended a study after its trainings, and again after each repetition."""
-    monkeypatch.setattr("softprompt.studies.running.train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("softprompt.studies.sessions.train", lambda *a, **k: pytest.fail("trained"))
     grid = small_grid(tmp_path)
     tasks = {"reviews": {**grid.tasks["reviews"], "tested_on": {"elsewhere": {"split": "train", **other}}}}
     with pytest.raises((ConfigError, LengthError), match=message):
@@ -214,7 +214,7 @@ def test_what_cannot_be_scored_elsewhere_is_met_before_training(tmp_path, other,
 @pytest.mark.parametrize("method", ["prompt tuning", "model tuning"])
 def test_inputs_that_are_too_long_are_met_before_training(tmp_path, method, monkeypatch):
     """Those of a grid's own splits were first tokenized behind its sessions."""
-    monkeypatch.setattr("softprompt.studies.running.train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("softprompt.studies.sessions.train", lambda *a, **k: pytest.fail("trained"))
     grid = small_grid(tmp_path).narrowed(methods=[method])
     file = tmp_path / "data" / "validation.jsonl"
     file.write_text(file.read_text() + json.dumps({"text": "good " * 300, "label": "1"}) + "\n")
@@ -307,10 +307,11 @@ def test_the_summary_chooses_on_validation(tmp_path):
         row = {"metric": "accuracy", "status": "finished", "backbone_parameters": 9, "parameters": 3}
         row |= {"validation_accuracy": validation, "test_accuracy": test + 2 * cell.seed, "test_majority": 50.0}
         row |= {"backbone": cell.backbone, "task": cell.task, "backbone_digest": "a", "task_digest": "a"}
-        rows.append({**row, "cell": cell.identity})
+        rows.append({**row, "cell": cell.identity, "seed": cell.seed})
     prompts, model = summarise(grid, rows)
     assert (prompts.chosen, prompts.scores, prompts.mean) == ({"learning_rate": 0.1}, (70.0, 72.0), 71.0)
     assert prompts.deviation == pytest.approx(2**0.5)
+    assert (prompts.seeds, prompts.by_seed(), prompts.by_seed("films")) == ((0, 1), {0: 70.0, 1: 72.0}, {})
     assert (prompts.majority, prompts.missing, prompts.failed) == (50.0, 0, 0)
     lacking = summarise(grid, rows[1:])[0]
     assert (lacking.chosen, lacking.missing) == ({}, 1)

@@ -32,7 +32,7 @@ def test_a_row_that_was_cut_short_is_taken_off(tmp_path):
     assert [json.loads(line)["key"] for line in table.path.read_text().splitlines()] == ["a", "b"]
     table.path.write_bytes(b'{"key": "a"')
     assert len(ResultsTable(table.path)) == 0
-    assert table.path.read_bytes() == b""
+    assert table.path.read_bytes() == b'{"key": "a"', "another process may be writing it"
 
 
 def test_a_damaged_line_is_named(tmp_path):

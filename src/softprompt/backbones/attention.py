@@ -6,6 +6,8 @@ something they hand over unchanged. Inside one (see `carrying`),
 
 - the *mask function* (`masks`) puts the prompt's columns in front of the stock mask;
 - the *attention function* records a layer's keys and values when asked, and concatenates the prompt's.
+
+Who looks on (`onlooker`) is told the weights that the same kernel gives, and may hide columns from it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from softprompt.backbones.carrying import Carried, carried, repeat_rows
+from softprompt.backbones.carrying import Carried, carried, onlooker, repeat_rows
 from softprompt.backbones.masks import additive_mask, joint_mask
 from softprompt.backbones.prompt_cache import bank_rows
 from softprompt.errors import UnsupportedError
@@ -64,7 +66,37 @@ def _attend(
         load.recorder.calls.append((module, key, value))
     if load is not None and load.injection is not None:
         key, value, attention_mask, options = _inject(load, module, key, value, attention_mask, options)
+    if (looker := onlooker()) is not None:
+        if looker.hide is not None:
+            attention_mask = _hidden_from(looker.hide, module, attention_mask, query.shape[1])
+        if looker.watch is not None:
+            looker.watch(module, _weights(kernel, module, query, key, attention_mask, options))
     return kernel(module, query, key, value, attention_mask, **options)
+
+
+def _hidden_from(
+    hide: Callable[[nn.Module, Tensor, int], Tensor], module: nn.Module, mask: Tensor | None, heads: int
+) -> Tensor:
+    if mask is None:
+        raise UnsupportedError(
+            f"{type(module).__name__} takes no mask from transformers' mask functions, so nothing can be hidden from"
+            " it; leave out rows of the prompt instead of layers and heads."
+        )
+    return hide(module, mask, heads)
+
+
+def _weights(
+    kernel: Callable[..., Any],
+    module: nn.Module,
+    query: Float[Tensor, "batch heads seq head_dim"],
+    key: Float[Tensor, "batch kv_heads keys head_dim"],
+    mask: Tensor | None,
+    options: dict[str, Any],
+) -> Float[Tensor, "batch heads seq keys"]:
+    """What a kernel multiplies values by: what it gives for values that are unit vectors, one for each column."""
+    units = torch.eye(key.shape[2], dtype=key.dtype, device=key.device).expand(*key.shape[:2], -1, -1)
+    weights: Tensor = kernel(module, query, key, units, mask, **options)[0]  # [batch, seq, heads, keys]
+    return weights.transpose(1, 2)
 
 
 def _inject(

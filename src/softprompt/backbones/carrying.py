@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,11 +21,14 @@ from softprompt.errors import ShapeError
 __all__ = [
     "Carried",
     "Injection",
+    "Onlooker",
     "Recorder",
     "Site",
     "Trace",
     "carried",
     "carrying",
+    "looked_on",
+    "onlooker",
     "repeat_rows",
     "without_recording",
 ]
@@ -113,12 +116,45 @@ class Trace:
     windows: list[tuple[int, Callable[..., Any]]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Onlooker:
+    """Who looks on at the attention of every layer in a block of calls, but for those that record prompts.
+
+    Attributes:
+        watch: Told each layer's module and its weights `[batch, heads, seq, keys]`, prompt columns in front.
+        hide: From a layer's module, its mask `[batch, 1, seq, keys]` (bool, or added to the logits) and its number of
+            heads to the mask that it gets instead.
+    """
+
+    watch: Callable[[nn.Module, Tensor], None] | None = None
+    hide: Callable[[nn.Module, Tensor, int], Tensor] | None = None
+
+
 _CARRIED: contextvars.ContextVar[Carried | None] = contextvars.ContextVar("softprompt_carried", default=None)
+
+
+_ONLOOKER: contextvars.ContextVar[Onlooker | None] = contextvars.ContextVar("softprompt_onlooker", default=None)
 
 
 def carried() -> Carried | None:
     """What the current call carries, or None."""
     return _CARRIED.get()
+
+
+def onlooker() -> Onlooker | None:
+    """Who looks on at the current call, or None; nobody does while keys and values are recorded."""
+    load = _CARRIED.get()
+    return None if load is not None and load.recorder is not None else _ONLOOKER.get()
+
+
+@contextlib.contextmanager
+def looked_on(by: Onlooker) -> Iterator[None]:
+    """Run a block of calls, without gradients, at which somebody looks on."""
+    token = _ONLOOKER.set(by)
+    try:
+        yield
+    finally:
+        _ONLOOKER.reset(token)
 
 
 class carrying(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement, like `suppress`

@@ -12,9 +12,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers.masking_utils import sdpa_mask
 
-from softprompt.backbones.carrying import carried, repeat_rows
+from softprompt.backbones.carrying import carried, onlooker, repeat_rows
 
 __all__ = ["additive_mask", "joint_mask"]
+
+_WHOLE = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+"""Options of a stock mask that is written out, also where a kernel could do without."""
 
 
 def joint_mask(
@@ -32,10 +35,12 @@ def joint_mask(
     stock.update(attention_mask=attention_mask, local_size=local_size)
     load = carried()
     if load is None or (load.injection is None and load.branches is None):
-        return sdpa_mask(**stock)
+        looker = onlooker()
+        whole = {} if looker is None or looker.hide is None else _WHOLE
+        return sdpa_mask(**{**stock, **whole})
     if load.trace is not None and local_size is not None:
         load.trace.windows.append((local_size, options["mask_function"]))
-    own = sdpa_mask(**{**stock, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+    own = sdpa_mask(**{**stock, **_WHOLE})
     assert own is not None
     if load.branches is not None:
         own = _apart(own, load.branches.to(own.device))

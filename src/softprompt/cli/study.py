@@ -7,44 +7,54 @@ __all__ = ["run_study"]
 
 def run_study(
     *,
-    grid: str,
     output_dir: str,
+    grid: str | None = None,
     data_dir: str | None = None,
     backbones: list[str] | None = None,
     tasks: list[str] | None = None,
     methods: list[str] | None = None,
     seeds: list[int] | None = None,
+    workers: int = 1,
+    quick: bool = False,
     device: str = "auto",
     summary: bool = False,
     costs: bool = False,
 ) -> None:
     """Run every cell of a grid that was not run yet, and print one line per backbone, task and method.
 
+    Below, what became of the grid's claims: whether they are supported, with the effect and its 95 % interval.
+
     Runs that share a backbone are packed into sessions. Every run adds one line to results.jsonl in the output
     folder; stopped, the same command goes on.
 
     Args:
-        grid: A YAML file, or the name of a grid that comes with softprompt: backbones, domain_shift, initialisation,
-            low_data, methods, placement.
-        output_dir: Folder of the results and of the sessions that are not finished.
+        output_dir: Folder of the results, of the grid, and of the sessions that are not finished.
+        grid: A YAML file, or the name of a grid that comes with softprompt: adaptation, backbones, domain_shift,
+            ensembles, infix, initialisation, length, low_data, methods, placement, prefix_length, settings, transfer.
         data_dir: Folder that stands for {data} in the grid's paths.
         backbones: Backbones instead of the grid's.
         tasks: Those of the grid's tasks to run, instead of all.
         methods: Those of the grid's methods to run, instead of all.
         seeds: Seeds instead of the grid's.
+        workers: Processes that run sessions at the same time.
+        quick: Whether to run a small version of the grid that proves its machinery in a minute: the smallest bundled
+            backbones, few values, seeds, steps and rows. It is a study of its own; give it another folder.
         device: Where to compute.
         summary: Whether to print what is there and run nothing.
         costs: Whether to print too what was trained and stored, the time of a run's step, and the memory that its
             session took at most.
     """
-    from pathlib import Path
-
     from softprompt.cli.lines import print_lines
-    from softprompt.studies import ResultsTable, load_grid, run_grid, summarise
+    from softprompt.cli.verdicts import print_verdicts
+    from softprompt.studies import Study, StudyFolder, is_quick, judge, load_grid, quickened
 
-    asked = load_grid(grid).narrowed(backbones=backbones, tasks=tasks, methods=methods, seeds=seeds)
-    if summary:
-        table = ResultsTable(Path(output_dir) / "results.jsonl")
-    else:
-        table = run_grid(asked.with_data(data_dir), output_dir, device=device)
-    print_lines(summarise(asked, table), asked.tune, costs=costs)
+    asked = load_grid(grid or StudyFolder(output_dir).find_grid())
+    asked = asked.narrowed(backbones=backbones, tasks=tasks, methods=methods, seeds=seeds)
+    study = Study(quickened(asked) if quick and not is_quick(asked) else asked, output_dir, data_dir)
+    if not summary:
+        study.run(workers, device=device)
+    lines = study.lines
+    print_lines(lines, study.grid.tune, costs=costs)
+    print_verdicts(judge(study.grid, lines))
+    if is_quick(study.grid):
+        print("At quick size, which proves that the grid runs; the scores mean nothing.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,125 +12,24 @@ from pathlib import Path
 from typing import Any, final
 
 from softprompt.backbones import Backbone
-from softprompt.config import check_types, choose
+from softprompt.config import check_types, choose, plain_values
 from softprompt.errors import ConfigError
-from softprompt.evaluation import TextPrompt
-from softprompt.tasks import Task
-from softprompt.training import WEIGHT_METHODS, Run, TrainConfig, find_method
+from softprompt.studies.cells import TEXT_PROMPT, Cell, digest
+from softprompt.studies.claims import read_claims
+from softprompt.studies.sources import as_told, check_sources, find_source
+from softprompt.studies.task_settings import OPTIONAL, OWN_RUN, PATHS, TESTED_ON, without_paths
+from softprompt.training import TrainConfig
 
 __all__ = ["OPTIONAL", "OWN_RUN", "TESTED_ON", "TEXT_PROMPT", "Cell", "Grid", "digest"]
 
 _DATA = "{data}"
-TEXT_PROMPT = "text_prompt"
-"""What prompt design is called among the names of methods."""
-_TRAIN_ROWS = "train_rows"
-_TEXT_SETTINGS = ("text", "shots", "calibrate")
-_RUN = {f.name for f in dataclasses.fields(Run)} - {"name", "method", "task", "seed"}
 _SESSION = {f.name for f in dataclasses.fields(TrainConfig)} - {"output_dir", "resume"}
 _LOADING = tuple(
     name for name in inspect.signature(Backbone.from_pretrained).parameters if name not in ("name", "device")
 )
 _OUTSIDE_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
-_PATHS = ("data_dir", "train", "validation", "test")
-TESTED_ON = "tested_on"
-"""The setting of a task that names further ones."""
-OPTIONAL = "optional"
-"""The setting of a further task by which it is left out where its files are not there."""
-OWN_RUN = "run"
-"""The setting of a task that holds settings of its runs."""
 # Settings of a session that change nothing that a run learns or scores.
 _COSMETIC = ("checkpoint_every", "keep_checkpoints", "trackers", "progress")
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One run of a grid.
-
-    Attributes:
-        backbone: A hub id, a folder, or `bundled:NAME`.
-        task: The task's label in the grid.
-        words: The task's settings in the grid, but for where its files are.
-        method: The method's label in the grid.
-        settings: Plain settings of the method, of the run, and `train_rows`; the method's name is `method`.
-        seed: Of the run.
-        measured: How: the split and its rows, what a session decides, and how the backbone is loaded.
-        title: What progress calls it.
-    """
-
-    backbone: str
-    task: str
-    words: Mapping[str, Any]
-    method: str
-    settings: Mapping[str, Any]
-    seed: int
-    measured: Mapping[str, Any]
-    title: str
-
-    @property
-    def identity(self) -> str:
-        """What a summary finds its row by: what the grid says of it. Models and data are not looked at."""
-        said = dataclasses.asdict(self)
-        del said["title"]
-        return digest(said)
-
-    def key(self, backbone_digest: str, task_digest: str) -> str:
-        """What keeps its row in a results table from being made twice: the same run on the same model and data.
-
-        Args:
-            backbone_digest: Digest of the backbone.
-            task_digest: Digest of the task's rows and words.
-        """
-        return digest([self.identity, backbone_digest, task_digest])
-
-    def run(self, name: str, task: Task) -> Run:
-        """The run that it stands for.
-
-        Raises:
-            ConfigError: If a setting is unknown or out of range.
-        """
-        own = {key: value for key, value in self.settings.items() if key in _RUN}
-        rest = {key: value for key, value in self.settings.items() if key not in (*_RUN, _TRAIN_ROWS, "method")}
-        method = find_method(self.settings["method"], rest)
-        return Run(name=name, method=method, task=self.drawn(task), seed=self.seed, **own)
-
-    def drawn(self, task: Task) -> Task:
-        """The task with the training rows that the seed draws; with all of them where `train_rows` is not set.
-
-        Raises:
-            ConfigError: If there are not more training inputs than that.
-        """
-        rows = self.settings.get(_TRAIN_ROWS)
-        return task if rows is None else task.with_train_rows(rows, seed=self.seed)
-
-    @property
-    def is_untrained(self) -> bool:
-        """Whether it is prompt design: the bare backbone with words before its input, or without."""
-        return bool(self.settings["method"] == TEXT_PROMPT)
-
-    def text_prompt(self, task: Task) -> TextPrompt | None:
-        """The words of a cell that is not trained: an instruction, examples drawn by its seed, or None for nothing.
-
-        Raises:
-            ConfigError: If a setting is unknown, or there are not so many examples.
-        """
-        for name in self.settings:
-            if name not in (*_RUN, *_TEXT_SETTINGS, _TRAIN_ROWS, "method"):
-                raise choose(f"setting of {self.method!r}", name, _TEXT_SETTINGS)
-        text, shots = self.settings.get("text") or "", self.settings.get("shots", 0)
-        if shots:
-            return TextPrompt.few_shot(self.drawn(task), shots, seed=self.seed, instruction=text)
-        return TextPrompt(text) if text else None
-
-    @property
-    def calibrates(self) -> bool:
-        """Whether prompt design corrects what labels' probabilities are for inputs without content."""
-        return bool(self.settings.get("calibrate", False))
-
-    @property
-    def tunes_weights(self) -> bool:
-        """Whether it trains weights instead of a prompt."""
-        return self.settings["method"] in WEIGHT_METHODS
 
 
 @final
@@ -152,7 +49,10 @@ class Grid:
             of its runs, over the grid's.
         methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or
             `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained. `train_rows` here, or among the
-            settings of every run, draws so many training inputs by each run's seed.
+            settings of every run, draws so many training inputs by each run's seed. With `starts_from: {task, method}`
+            runs start from the prompt of the run of that method, on that task, that has their seed (soft prompt
+            transfer, Vu et al. 2022). The method `ensemble` (Lester et al. 2021, §5) has `of`, `members` and `combine`:
+            draw d of the seeds is of the prompts of N runs of the method `of`, those with seeds d·N to d·N + N - 1.
         seeds: Of the runs.
         run: Settings of every run.
         session: Settings of every session.
@@ -164,6 +64,8 @@ class Grid:
             that method's; otherwise sessions are as full as they can be.
         split: The split that results are reported on.
         rows: Most rows of it; None takes all.
+        question: What it asks, in a sentence or two; reports begin with it.
+        claims: What is held to the results: settings of `Claim`. They change nothing that is run.
 
     Raises:
         ConfigError: If there is nothing to compare, or a setting is unknown.
@@ -183,12 +85,17 @@ class Grid:
     methods_apart: bool = False
     split: str = "test"
     rows: int | None = None
+    question: str = ""
+    claims: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         check_types(type(self), vars(self))
         for what in ("backbones", "seeds", "tune", "tune_seeds"):
             if isinstance(getattr(self, what), str | int):
                 raise ConfigError(f"{what} of the grid {self.name!r} is a list; put the single value into one.")
+        for name, value in vars(self).items():  # so that it equals what is read back from a file
+            plain = plain_values(value)
+            object.__setattr__(self, name, tuple(plain) if isinstance(plain, list) else plain)
         for what in ("backbones", "tasks", "methods", "seeds"):
             if not getattr(self, what):
                 raise ConfigError(f"The grid {self.name!r} has no {what}; name at least one.")
@@ -216,6 +123,8 @@ class Grid:
             raise ConfigError(f"tune_seeds of the grid {self.name!r}: {min(unknown)} is none of its seeds.")
         if self.runs_per_session < 1:
             raise ConfigError(f"runs_per_session={self.runs_per_session}: expected at least 1.")
+        read_claims(self.claims)
+        check_sources(self)
 
     def _check_own(self, where: str, settings: Mapping[str, Any]) -> None:
         for name in ("seed", "task"):
@@ -226,6 +135,14 @@ class Grid:
         """Settings of a method's runs on a task, by their labels; those with several values are axes."""
         return {**self.run, **(self.tasks[task].get(OWN_RUN) or {}), **self.methods[method]}
 
+    def axes(self, task: str, method: str) -> dict[str, Sequence[Any]]:
+        """The settings of a method's runs on a task that have several values and are not tuned, with their values."""
+        return {
+            name: value
+            for name, value in self.settings(task, method).items()
+            if isinstance(value, list | tuple) and len(value) > 1 and name not in self.tune
+        }
+
     def cells(self) -> list[Cell]:
         """Every run that there may be: backbone by backbone, task by task, method by method, seeds side by side."""
         return list(self._cells())
@@ -233,22 +150,24 @@ class Grid:
     def _cells(self) -> Iterator[Cell]:
         decisive = {name: value for name, value in self.session.items() if name not in _COSMETIC}
         measured = {"split": self.split, "rows": self.rows, **decisive, **self.loading}
-        words = {label: _without_paths(task) for label, task in self.tasks.items()}
+        words = {label: without_paths(task) for label, task in self.tasks.items()}
         for backbone, task, method in itertools.product(self.backbones, self.tasks, self.methods):
             settings = self.settings(task, method)
             axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
             for values in itertools.product(*axes.values()):
                 chosen = {**settings, **{name: _fixed(value) for name, value in zip(axes, values, strict=True)}}
+                told = as_told(chosen)
                 for seed in self.seeds:
                     yield Cell(
                         backbone=backbone,
                         task=task,
                         words=words[task],
                         method=method,
-                        settings=chosen,
+                        settings=told,
                         seed=seed,
                         measured=measured,
-                        title=_title([task, method, *values, f"seed{seed}"]),
+                        title=_title([task, method, *(told[name] for name in axes), f"seed{seed}"]),
+                        source=find_source(self, task, chosen, seed),
                     )
 
     def narrowed(
@@ -298,30 +217,13 @@ class Grid:
         def value_of(label: str, key: str, value: Any) -> Any:
             if key == TESTED_ON and isinstance(value, Mapping):
                 return {other: placed(other, settings or {}) for other, settings in value.items()}
-            if key not in _PATHS or not isinstance(value, str) or _DATA not in value:
+            if key not in PATHS or not isinstance(value, str) or _DATA not in value:
                 return value
             if folder is None:
                 raise ConfigError(f"The task {label!r} of the grid {self.name!r} needs data: give data_dir.")
             return value.replace(_DATA, str(folder))
 
         return dataclasses.replace(self, tasks={label: placed(label, task) for label, task in self.tasks.items()})
-
-
-def digest(value: Any) -> str:
-    """Digest of plain values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a task but for where its files are and for its runs, and those of the tasks that it is tested on."""
-    plain = {key: value for key, value in task.items() if key not in (*_PATHS, OWN_RUN)}
-    if isinstance(others := plain.get(TESTED_ON), Mapping):
-        plain[TESTED_ON] = {
-            label: _without_paths(settings or {})
-            for label, settings in others.items()
-            if not (settings or {}).get(OPTIONAL)  # what is at hand is in the task's digest
-        }
-    return plain
 
 
 def _fixed(value: Any) -> Any:

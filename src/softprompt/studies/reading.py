@@ -13,6 +13,7 @@ import yaml
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError, MissingFileError
 from softprompt.studies.grid import OPTIONAL, OWN_RUN, TESTED_ON, Grid
+from softprompt.studies.pairing import check_claims
 from softprompt.tasks import FORMAT_SETTINGS, Task, load_task
 
 __all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
@@ -42,7 +43,7 @@ def load_grid(name: str | Path) -> Grid:
     """Read a grid from a YAML file, or one that comes with softprompt by its name.
 
     Raises:
-        ConfigError: If there is none, it is no YAML mapping, or a setting is unknown.
+        ConfigError: If there is none, it is no YAML mapping, a setting is unknown, or a claim compares nothing.
     """
     path = Path(name)
     if path.is_file():
@@ -57,7 +58,9 @@ def load_grid(name: str | Path) -> Grid:
         raise ConfigError(f"{name} is no YAML: {error}") from None
     if not isinstance(found, Mapping):
         raise ConfigError(f"{name}: expected a mapping of settings of a grid; see `softprompt study --help`.")
-    return from_mapping(Grid, {"name": path.stem, **found})
+    grid = from_mapping(Grid, {"name": path.stem, **found})
+    check_claims(grid)
+    return grid
 
 
 def read_task(label: str, settings: Mapping[str, Any]) -> Task:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
-from softprompt.studies.grid import Cell, Grid
+from softprompt.inference import Ensemble, Together
+from softprompt.prompts import SoftPrompt
+from softprompt.studies.cells import Cell
+from softprompt.studies.grid import Grid
 from softprompt.studies.reading import Other
 from softprompt.studies.traces import reset_memory, stored_bytes, traces
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult
 
-__all__ = ["ON", "Planned", "refused_row", "trained_row", "untrained_row"]
+__all__ = ["ON", "Order", "Planned", "count_parameters", "trained_row", "unmade_row", "untrained_row"]
 
 ON = "on "
 """What a further task's columns begin with, before its label."""
@@ -25,49 +29,81 @@ _CHOSEN_ON = "chosen on"
 
 
 @final
-@dataclass(frozen=True)
-class Planned:
-    """A cell with what it meets, and the key that follows from both.
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A cell whose row is to be made, in plain values.
 
     Attributes:
         cell: Of the grid.
-        task: What it is trained and scored on.
-        others: By label, what it is scored on besides.
         backbone_digest: Digest of the model.
         task_digest: Digest of the tasks' rows and words.
-        key: Of its row in the table.
+        source_keys: Of the runs whose prompts it needs.
+        keeps_prompt: Whether other cells may need what it learns.
     """
 
     cell: Cell
-    task: Task
-    others: Mapping[str, Other]
     backbone_digest: str
     task_digest: str
-    key: str
+    source_keys: tuple[str, ...] = ()
+    keeps_prompt: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """Of its row in the table."""
+        return self.cell.key(self.backbone_digest, self.task_digest, self.source_keys)
+
+
+@final
+@dataclass(frozen=True)
+class Planned:
+    """What was ordered, with what it meets.
+
+    Attributes:
+        order: What was ordered.
+        task: What it is trained and scored on.
+        others: By label, what it is scored on besides.
+        sources: Where the prompts lie that it needs.
+    """
+
+    order: Order
+    task: Task
+    others: Mapping[str, Other]
+    sources: tuple[str, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """Of the grid."""
+        return self.order.cell
+
+    @property
+    def key(self) -> str:
+        """Of its row in the table."""
+        return self.order.key
 
     @cached_property
     def run(self) -> Run:
         """The run that it stands for, if it is trained."""
-        return self.cell.run(f"{self.cell.title}-{self.key[:6]}", self.task)
+        return self.cell.run(f"{self.cell.title}-{self.key[:6]}", self.task, self.sources)
 
     @property
     def watches(self) -> str:
         """The score that counts."""
         return self.cell.settings.get("metric") or self.task.watched
 
-    def jobs(self, grid: Grid, prompt: str | None) -> dict[str | None, Job]:
+    def jobs(self, grid: Grid, prompt: str | Together | None) -> dict[str | None, Job]:
         """What is reported: the grid's split, and by label the further tasks.
 
         Args:
             grid: Which split, and how many of its rows.
-            prompt: The name of what was learned; None if it is the model itself, or nothing.
+            prompt: The name of what was learned, or the names of an ensemble's members; None if it is the model itself,
+                or nothing.
         """
         own = self._job(prompt, grid.split, grid.rows)
         jobs: dict[str | None, Job] = {None: own}
         jobs |= {label: replace(own, task=other.task, split=other.split) for label, other in self.others.items()}
         return jobs
 
-    def chosen_by(self, prompt: str | None) -> Job:
+    def chosen_by(self, prompt: str | Together | None) -> Job:
         """What its values are chosen by: the validation split.
 
         Args:
@@ -75,41 +111,61 @@ class Planned:
         """
         return self._job(prompt, "validation", self.cell.settings.get("evaluate_rows"))
 
-    def _job(self, prompt: str | None, split: str, rows: int | None) -> Job:
+    def _job(self, prompt: str | Together | None, split: str, rows: int | None) -> Job:
         settings = self.cell.settings
         return Job(
             task=self.task,
             split=split,
             prompt=prompt,
-            text=self.cell.text_prompt(self.task) if self.cell.is_untrained else None,
+            text=self.cell.text_prompt(self.task) if self.designs_text else None,
             by=settings.get("by"),
             rows=rows,
             max_new_tokens=settings.get("max_new_tokens"),
             max_input_tokens=settings.get("max_input_tokens"),
             truncate=settings.get("truncate", False),
-            calibrate=self.cell.is_untrained and self.cell.calibrates,
+            calibrate=self.designs_text and self.cell.calibrates,
         )
 
     @property
-    def alone(self) -> bool:
-        """Whether it needs a session of its own."""
-        return self.cell.tunes_weights
+    def designs_text(self) -> bool:
+        """Whether it is prompt design."""
+        return self.cell.is_untrained and not self.cell.is_ensemble
 
 
-def refused_row(grid: Grid, backbone: Backbone, one: Planned, reason: str) -> dict[str, Any]:
-    """What the table keeps of a method that is none for the backbone or the task."""
-    return {**_identity(grid, backbone, one), "status": "unsupported", "reason": reason}
+def count_parameters(backbone: Backbone) -> int:
+    """Values of the model."""
+    return sum(parameter.numel() for parameter in backbone.model.parameters())
+
+
+def unmade_row(grid: Grid, backbone_parameters: int, one: Planned, *, status: str, reason: str) -> dict[str, Any]:
+    """What the table keeps of a cell that is not run.
+
+    Args:
+        grid: It is of.
+        backbone_parameters: Values of the model.
+        one: What was planned.
+        status: `unsupported` by the backbone or the task; `failed`, if the prompts that it needs were not learned.
+        reason: Why.
+    """
+    return {**_identity(grid, backbone_parameters, one), "status": status, "reason": reason}
 
 
 def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
-    """Score prompt design on both splits; nothing is trained, and its words are what would be stored."""
+    """Score on both splits what is not trained; what prompt design would store is its words."""
     reset_memory(backbone.device)
-    jobs = one.jobs(grid, None)
-    words = jobs[None].text
-    found = evaluate_many(Prompted(backbone), {_CHOSEN_ON: one.chosen_by(None), **jobs})
+    if one.cell.is_ensemble:
+        ensemble = Ensemble(backbone, [SoftPrompt.load(path) for path in one.sources], combine=one.cell.combine)
+        model, asked = ensemble.model, ensemble.prompt
+        parameters = sum(prompt.num_parameters() for prompt in ensemble.members.prompts)
+        stored = sum(stored_bytes(Path(path)) or 0 for path in one.sources)
+    else:
+        words = one.cell.text_prompt(one.task)
+        model, asked, parameters = Prompted(backbone), None, 0
+        stored = 0 if words is None else len(words.text.encode())
+    found = evaluate_many(model, {_CHOSEN_ON: one.chosen_by(asked), **one.jobs(grid, asked)})
     validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
-    row = {**_identity(grid, backbone, one), "status": "finished", "reason": "", "parameters": 0, "trained": 0}
-    row["stored_bytes"] = 0 if words is None else len(words.text.encode())
+    row = {**_identity(grid, count_parameters(backbone), one), "status": "finished", "reason": ""}
+    row |= {"parameters": parameters, "trained": 0, "stored_bytes": stored}
     return {**row, **validation, **_reported(grid, one, found), **traces(backbone.device)}
 
 
@@ -132,7 +188,7 @@ def trained_row(
         reason: Why its session came to nothing.
     """
     row = {
-        **_identity(grid, backbone, one),
+        **_identity(grid, count_parameters(backbone), one),
         "status": result.status if result else "failed",
         "reason": result.reason if result else reason,
     }
@@ -144,21 +200,22 @@ def trained_row(
     return {**row, **_reported(grid, one, scores)}
 
 
-def _identity(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
+def _identity(grid: Grid, backbone_parameters: int, one: Planned) -> dict[str, Any]:
     """What a row says of its cell."""
     cell = one.cell
     return {
         "key": one.key,
         "cell": cell.identity,
-        "backbone_digest": one.backbone_digest,
-        "task_digest": one.task_digest,
+        "backbone_digest": one.order.backbone_digest,
+        "task_digest": one.order.task_digest,
         "study": grid.name,
         "backbone": cell.backbone,
-        "backbone_parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
+        "backbone_parameters": backbone_parameters,
         "task": cell.task,
         "label": cell.method,
         **to_mapping(dict(cell.settings)),
         "seed": cell.seed,
+        **({"source_keys": list(one.order.source_keys)} if one.order.source_keys else {}),
         "metric": one.watches,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -29,7 +29,9 @@ class Line:
         metric: The metric that was watched and is reported.
         chosen: The values of what was tuned; empty if none finished for every seed that tunes.
         scores: Reported scores in percent, one for each seed that finished.
+        seeds: Of the scores, in their order.
         elsewhere: By label, the same on the further tasks that the task is tested on; those left out have none.
+        seeds_elsewhere: By label, the seeds of these, in their order.
         majority: The score of the most frequent training answer.
         parameters: Values that were learned and are stored.
         trained: Values that training changed, those of a reparameterisation included.
@@ -50,7 +52,9 @@ class Line:
     metric: str
     chosen: Mapping[str, Any]
     scores: tuple[float, ...]
+    seeds: tuple[int, ...]
     elsewhere: Mapping[str, tuple[float, ...]]
+    seeds_elsewhere: Mapping[str, tuple[int, ...]]
     majority: float | None
     parameters: int | None
     trained: int | None
@@ -71,6 +75,16 @@ class Line:
     def deviation(self) -> float | None:
         """Standard deviation over seeds (of the sample); None with fewer than two."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    def by_seed(self, on: str | None = None) -> dict[int, float]:
+        """Its scores by seed, so that those of two lines can be paired.
+
+        Args:
+            on: The label of a further task; None for the line's own. One that was left out has none.
+        """
+        if on is None:
+            return dict(zip(self.seeds, self.scores, strict=True))
+        return dict(zip(self.seeds_elsewhere.get(on, ()), self.elsewhere.get(on, ()), strict=True))
 
 
 @final
@@ -114,8 +128,7 @@ def summarise(grid: Grid, rows: Iterable[Row]) -> list[Line]:
     """
     rows = list(rows)
     found, asked = _by_cell(rows), {cell.identity for cell in wanted(grid, rows)}
-    axes = _axes(grid)
-    return [_line(grid, line, axes, found, asked) for line in _compared(grid)]
+    return [_line(grid, line, found, asked) for line in _compared(grid)]
 
 
 def _by_cell(rows: Iterable[Row]) -> dict[str, Row]:
@@ -159,7 +172,6 @@ def _choose(grid: Grid, line: _Compared, found: Mapping[str, Row]) -> tuple[Any,
 def _line(
     grid: Grid,
     line: _Compared,
-    axes: Mapping[tuple[str, str], Sequence[str]],
     found: Mapping[str, Row],
     asked: set[str],
 ) -> Line:
@@ -172,20 +184,23 @@ def _line(
         if (row := found.get(cell.identity)) is not None and _has_score(row)
     ]
     metric = known[0]["metric"] if known else ""
+    elsewhere = {
+        label: scores
+        for label in grid.tasks[line.first.task].get(TESTED_ON) or {}
+        if (scores := {row["seed"]: row[name] for row in reported if (name := f"{ON}{label}_{metric}") in row})
+    }
     return Line(
         backbone=line.first.backbone,
         backbone_parameters=known[0]["backbone_parameters"] if known else None,
         task=line.first.task,
         method=line.first.method,
-        axes={name: line.first.settings[name] for name in axes[line.first.task, line.first.method]},
+        axes={name: line.first.settings[name] for name in grid.axes(line.first.task, line.first.method)},
         metric=metric,
         chosen=dict(chosen or ()),
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
-        elsewhere={
-            label: tuple(scores)
-            for label in grid.tasks[line.first.task].get(TESTED_ON) or {}
-            if (scores := [row[name] for row in reported if (name := f"{ON}{label}_{metric}") in row])
-        },
+        seeds=tuple(row["seed"] for row in reported),
+        elsewhere={label: tuple(scores.values()) for label, scores in elsewhere.items()},
+        seeds_elsewhere={label: tuple(scores) for label, scores in elsewhere.items()},
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,
         trained=reported[0].get("trained") if reported else None,
@@ -207,19 +222,6 @@ def _over(fold: Callable[[list[Any]], Any], rows: Iterable[Row], name: str) -> A
     """A value of several rows in one; None if none of them has it."""
     values = [row[name] for row in rows if row.get(name) is not None]
     return fold(values) if values else None
-
-
-def _axes(grid: Grid) -> dict[tuple[str, str], list[str]]:
-    """By task and method, the settings with several values that are not tuned."""
-    return {
-        (task, method): [
-            name
-            for name, value in grid.settings(task, method).items()
-            if isinstance(value, list | tuple) and len(value) > 1 and name not in grid.tune
-        ]
-        for task in grid.tasks
-        for method in grid.methods
-    }
 
 
 def _plain(settings: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -23,7 +23,8 @@ class ResultsTable:
     """Rows by key, in the order in which they came.
 
     Args:
-        path: The file; it is made with the first row. A last line that a kill cut short is taken off.
+        path: The file; it is made with the first row. A last line that a kill cut short is none; the next row
+            replaces it.
 
     Raises:
         DataError: If a line that is not the last is no row.
@@ -32,8 +33,8 @@ class ResultsTable:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file = LineFile(path, "key")
-        self._file.cut()
         self._rows: dict[str, Row] = {}
+        self._is_cut = False
         for number, row in self._file:
             if row is None:
                 raise DataError(f"{self.path}, line {number}: no row of results; mend or remove the line.")
@@ -61,5 +62,8 @@ class ResultsTable:
             raise DataError(f"{self.path} has a row {row['key']} already; a run is never recorded twice.")
         json.dumps(row, allow_nan=False)  # refuses what would come back as something else
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._is_cut:  # not before: who only reads may do so while another process writes
+            self._file.cut()
+            self._is_cut = True
         self._file.add(row)
         self._rows[row["key"]] = row

@@ -1,0 +1,108 @@
+"""A grid at a size that proves its machinery in a minute, and answers nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from softprompt.backbones.catalogue import bundled_names, card
+from softprompt.errors import ConfigError
+from softprompt.studies.cells import ENSEMBLE
+from softprompt.studies.grid import Grid
+from softprompt.studies.pairing import check_claims
+from softprompt.studies.task_settings import OWN_RUN
+
+__all__ = ["answerable", "is_quick", "quickened"]
+
+_MARK = " (quick)"
+_BUNDLED = "bundled:"
+_VALUES, _SEEDS, _MEMBERS = 2, 2, 2
+_ROWS, _TRAIN_ROWS, _VALIDATION_ROWS = 16, 32, 16
+_RUN = {
+    "steps": 8,
+    "warmup_steps": 0,
+    "batch_size": 4,
+    "evaluate_every": None,
+    "evaluate_rows": _ROWS,
+    "max_new_tokens": 8,
+    "patience": None,
+}
+
+
+def quickened(grid: Grid) -> Grid:
+    """The same grid on the smallest bundled backbones of its kinds, with few values, seeds, rows and steps.
+
+    It is another study, with rows of its own. Tasks whose `train_rows` nothing sets are trained on a few rows, so they
+    need more than that many. Claims of which nothing is left to compare are dropped.
+    """
+    methods = {label: _few(_without(settings)) for label, settings in grid.methods.items()}
+    run = _few(_without(grid.run))
+    draws = any("train_rows" in settings for settings in (run, *methods.values()))
+    quick = dataclasses.replace(
+        grid,
+        name=grid.name + _MARK,
+        backbones=tuple(dict.fromkeys(map(_smallest, grid.backbones))),
+        tasks={label: _small_task(settings, draws) for label, settings in grid.tasks.items()},
+        methods={label: _small_ensemble(settings) for label, settings in methods.items()},
+        seeds=grid.seeds[:_SEEDS],
+        tune_seeds=None if grid.tune_seeds is None else grid.seeds[:1],
+        run={**run, **_RUN},
+        rows=min(grid.rows or _ROWS, _ROWS),
+    )
+    return answerable(quick)
+
+
+def answerable(grid: Grid) -> Grid:
+    """The same grid without the claims of which nothing is left to compare, because it was narrowed."""
+    return dataclasses.replace(grid, claims=[claim for claim in grid.claims if _compares(grid, claim)])
+
+
+def is_quick(grid: Grid) -> bool:
+    """Whether a grid was made by `quickened`."""
+    return grid.name.endswith(_MARK)
+
+
+def _smallest(name: str) -> str:
+    """The smallest bundled backbone of the kind of a bundled one; any other as it is."""
+    if not name.startswith(_BUNDLED):
+        return name
+    kind = card(name)["kind"]
+    same = [one for one in bundled_names() if card(one)["kind"] == kind]
+    return _BUNDLED + min(same, key=lambda one: int(card(one)["parameters"]))
+
+
+def _without(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that are the same for all runs of a quick grid."""
+    return {name: value for name, value in settings.items() if name not in _RUN}
+
+
+def _few(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the first values of each axis."""
+    return {name: value[:_VALUES] if isinstance(value, list) else value for name, value in settings.items()}
+
+
+def _small_task(settings: Mapping[str, Any], draws: bool) -> dict[str, Any]:
+    small = dict(settings)
+    if OWN_RUN in small:
+        small[OWN_RUN] = _few(_without(small[OWN_RUN] or {}))
+    if "validation_rows" in small:
+        small["validation_rows"] = min(small["validation_rows"], _VALIDATION_ROWS)
+    if not draws and "train_rows" not in (small.get(OWN_RUN) or {}):
+        small["train_rows"] = min(small.get("train_rows", _TRAIN_ROWS), _TRAIN_ROWS)
+    return small
+
+
+def _small_ensemble(settings: Mapping[str, Any]) -> dict[str, Any]:
+    if settings["method"] != ENSEMBLE:
+        return dict(settings)
+    return {**settings, "members": min(settings["members"], _MEMBERS)}
+
+
+def _compares(grid: Grid, claim: Mapping[str, Any]) -> bool:
+    alone: Sequence[Mapping[str, Any]] = (claim,)
+    with contextlib.suppress(ConfigError):
+        check_claims(dataclasses.replace(grid, claims=alone))
+        return True
+    return False

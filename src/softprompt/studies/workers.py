@@ -1,0 +1,306 @@
+"""Who does the units of a study: this process, or several processes of this machine."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import io
+import multiprocessing
+import os
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Literal, final
+
+import torch
+
+from softprompt.errors import SoftpromptError, TrainingInterrupted
+from softprompt.loop.interrupts import Interrupts
+from softprompt.studies.grid import Grid
+from softprompt.studies.workplace import Unit, Workplace
+
+__all__ = ["Executor", "InTurn", "Processes"]
+
+_CONTEXT = multiprocessing.get_context("spawn")  # a forked process cannot use the threads and devices of its parent
+_POLL_S = 0.2
+_MOST_DEATHS = 3
+
+Say = Callable[[str], None]
+
+
+class Executor(abc.ABC):
+    """Takes units and gives what comes of them, as they end. Use it as a context manager."""
+
+    @property
+    @abc.abstractmethod
+    def has_room(self) -> bool:
+        """Whether further units would find somebody idle."""
+
+    @abc.abstractmethod
+    def submit(self, unit: Unit) -> None:
+        """Take a unit."""
+
+    @abc.abstractmethod
+    def next(self) -> tuple[Unit, Any]:
+        """Wait for a unit that was taken, and give what came of it."""
+
+    @abc.abstractmethod
+    def __enter__(self) -> Executor: ...
+
+    @abc.abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@final
+class InTurn(Executor):
+    """Does one unit after the other in this process.
+
+    Args:
+        workplace: Where.
+        say: Told what begins.
+    """
+
+    def __init__(self, workplace: Workplace, say: Say) -> None:
+        self._workplace, self._say = workplace, say
+        self._units: deque[Unit] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._units
+
+    def submit(self, unit: Unit) -> None:
+        """Take a unit."""
+        self._units.append(unit)
+
+    def next(self) -> tuple[Unit, Any]:
+        """Do the first unit that was taken."""
+        unit = self._units.popleft()
+        self._say(unit.title)
+        return unit, unit.run(self._workplace)
+
+    def __enter__(self) -> InTurn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+@final
+@dataclass
+class _Worker:
+    number: int
+    process: BaseProcess
+    connection: Connection
+    unit: Unit | None = None
+    backbone: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class _Place:
+    """What a process needs to make a workplace of its own."""
+
+    grid: Grid
+    output_dir: str
+    device: str
+    threads: int
+
+
+@final
+class Processes(Executor):
+    """Does units in processes of this machine, each with a backbone of its own.
+
+    A process that is killed is replaced, and its unit begun again, which for a session means: gone on with. After
+    Ctrl-C or SIGTERM all stop at a checkpoint. None outlives this process, however it ends.
+
+    Args:
+        grid: What is compared.
+        output_dir: The study's folder.
+        device: Where each computes.
+        count: How many.
+        say: Told what begins, and what the processes say.
+    """
+
+    def __init__(self, grid: Grid, output_dir: str, device: str, count: int, say: Say) -> None:
+        threads = max(1, torch.get_num_threads() // count)
+        self._place = _Place(grid, output_dir, device, threads)
+        self._say = say
+        self._units: deque[Unit] = deque()
+        self._deaths: Counter[int] = Counter()
+        self._interrupts = Interrupts()
+        self._count = count
+        self._workers: list[_Worker] = []
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a process is idle with nothing to do."""
+        return len(self._units) + sum(worker.unit is not None for worker in self._workers) < self._count
+
+    def submit(self, unit: Unit) -> None:
+        """Take a unit."""
+        self._units.append(unit)
+
+    def next(self) -> tuple[Unit, Any]:
+        """Wait for the first unit that ends.
+
+        Raises:
+            TrainingInterrupted: After Ctrl-C or SIGTERM.
+            SoftpromptError: If the processes that did a unit were killed too often; or what a unit raised.
+        """
+        while True:
+            self._hand_out()
+            for worker in self._heard():
+                try:
+                    kind, value = worker.connection.recv()
+                except (EOFError, OSError):
+                    self._replace(worker)
+                    continue
+                unit = worker.unit
+                if kind == "said":
+                    self._say(f"[worker {worker.number}] {value}")
+                elif kind == "failed":
+                    worker.unit = None
+                    raise value
+                elif unit is not None:
+                    worker.unit = None
+                    return unit, value
+            if self._interrupts.requested:
+                raise TrainingInterrupted(
+                    f"Stopped; what was done is kept in {self._place.output_dir}. To go on, run the same command, or"
+                    " call run_grid with the same settings, again."
+                )
+
+    def __enter__(self) -> Processes:
+        self._interrupts.__enter__()
+        self._workers = [self._start(number) for number in range(1, self._count + 1)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not isinstance(error, KeyboardInterrupt):  # the second Ctrl-C waits for no checkpoint
+                self._let_stop()
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.join()
+                worker.connection.close()
+            self._interrupts.__exit__(kind, error, trace)
+
+    def _heard(self) -> list[_Worker]:
+        ready = wait([worker.connection for worker in self._workers], timeout=_POLL_S)
+        return [worker for worker in self._workers if worker.connection in ready]
+
+    def _hand_out(self) -> None:
+        """Give idle processes units, those of the backbone that one has loaded first."""
+        for worker in self._workers:
+            if worker.unit is None and self._units:
+                same = [unit for unit in self._units if unit.backbone == worker.backbone]
+                unit = same[0] if same else self._units[0]
+                self._units.remove(unit)
+                worker.unit, worker.backbone = unit, unit.backbone
+                self._say(f"[worker {worker.number}] {unit.title}")
+                with contextlib.suppress(OSError):  # it was killed just now, which is noticed where it is listened to
+                    worker.connection.send(unit)
+
+    def _start(self, number: int) -> _Worker:
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_work, args=(theirs, self._place), name=f"study-{number}")
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the connection
+        return _Worker(number, process, ours)
+
+    def _replace(self, worker: _Worker) -> None:
+        """Put another process in the place of one that died, and have its unit begun again.
+
+        Raises:
+            SoftpromptError: If that happened to the unit too often.
+        """
+        worker.process.join()
+        unit, code = worker.unit, worker.process.exitcode
+        self._workers[self._workers.index(worker)] = self._start(worker.number)
+        worker.connection.close()
+        if unit is None:
+            return
+        self._deaths[id(unit)] += 1
+        if self._deaths[id(unit)] == _MOST_DEATHS:
+            raise SoftpromptError(
+                f"{unit.title}: the process that did it ended {_MOST_DEATHS} times before it was done, at last with"
+                f" exit code {code}. If memory ran out, take fewer workers or runs_per_session; a script of your own"
+                f" calls this under if __name__ == '__main__'. What was done is kept in {self._place.output_dir}."
+            )
+        self._say(f"[worker {worker.number}] ended with exit code {code}; begun again: {unit.title}")
+        self._units.appendleft(unit)
+
+    def _let_stop(self) -> None:
+        """Have sessions save a checkpoint and end."""
+        busy = [worker for worker in self._workers if worker.unit is not None]
+        for worker in busy:
+            worker.process.terminate()
+        for worker in busy:
+            kind: Literal["said", "failed", "done"] = "said"
+            while kind == "said":
+                try:
+                    kind, _ = worker.connection.recv()
+                except (EOFError, OSError):
+                    break
+
+
+@final
+@dataclass
+class _Told(io.TextIOBase):
+    """A stream whose whole lines are sent to the parent, so that those of several processes do not mix."""
+
+    send: Callable[[tuple[str, Any]], None]
+    begun: str = field(default="")
+
+    def write(self, text: str) -> int:
+        """Send the lines that are whole by now."""
+        *lines, self.begun = (self.begun + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self.send(("said", line))
+        return len(text)
+
+    def writable(self) -> bool:
+        """Whether it can be written to."""
+        return True
+
+
+def _work(connection: Connection, place: _Place) -> None:
+    """What a process does: unit after unit, until its parent ends."""
+    os.setsid()  # Ctrl-C on a terminal is the parent's, who tells each once
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sending = threading.Lock()
+
+    def send(message: tuple[str, Any]) -> None:
+        with sending:
+            connection.send(message)
+
+    sys.stderr = _Told(send)
+    torch.set_num_threads(place.threads)
+    workplace = Workplace(place.grid, place.output_dir, place.device)
+    while True:
+        unit: Unit = connection.recv()
+        try:
+            send(("done", unit.run(workplace)))
+        except Exception as error:
+            send(("failed", error))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

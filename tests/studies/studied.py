@@ -1,0 +1,73 @@
+"""Grids with claims, and rows of them that nobody ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from softprompt.studies import Cell, Grid
+
+BETTER = {"method": "rows", "init": "labels"}
+WORSE = {"method": "rows", "init": "words"}
+SIZES = {"bundled:t5-tiny": 500_000, "bundled:t5-mini": 5_000_000, "bundled:gpt-mini": 2_000_000}
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    """That prompts had better begin as labels than as words."""
+    return {"says": "labels are a good start", "better": BETTER, "worse": WORSE, **changes}
+
+
+def claiming(*claims: Mapping[str, Any], **changes: Any) -> Grid:
+    """A grid of rows, keys and weights on two backbones and two tasks, with claims."""
+    settings: dict[str, Any] = {
+        "name": "starts",
+        "backbones": ["bundled:t5-tiny", "bundled:t5-mini"],
+        "tasks": {"films": {"task": "sst2", "tested_on": {"books": {}, "shoes": {}}}, "topics": {"task": "subj"}},
+        "methods": {
+            "rows": {
+                "method": "prompt_tuning",
+                "init": ["labels", "words"],
+                "length": [1, 10],
+                "learning_rate": [0.1, 0.3],
+            },
+            "weights": {"method": "model_tuning", "learning_rate": [0.001, 0.003]},
+        },
+        "seeds": [0, 1, 2],
+        "claims": claims,
+    }
+    return Grid(**{**settings, **changes})
+
+
+def scored(grid: Grid, score: Callable[[Cell], float | None], **elsewhere: Callable[[Cell], float]) -> list[dict]:
+    """A row for each cell of a grid that has a score.
+
+    Args:
+        grid: Whose cells.
+        score: On the task; None leaves the row out.
+        elsewhere: By the label of a further task, the score there.
+    """
+    rows = []
+    for cell in grid.cells():
+        if (found := score(cell)) is None:
+            continue
+        further = elsewhere if cell.task == "films" else {}
+        rows.append(
+            {
+                "cell": cell.identity,
+                "backbone": cell.backbone,
+                "backbone_parameters": SIZES.get(cell.backbone, 1),
+                "task": cell.task,
+                "seed": cell.seed,
+                "backbone_digest": "a",
+                "task_digest": "a",
+                "metric": "accuracy",
+                "status": "finished",
+                "reason": "",
+                "parameters": 1,
+                "validation_accuracy": -cell.settings["learning_rate"],  # so the first rate is chosen
+                "test_accuracy": found,
+                "test_majority": 50.0,
+                **{f"on {label}_accuracy": other(cell) for label, other in further.items()},
+            }
+        )
+    return rows
