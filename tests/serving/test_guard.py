@@ -135,6 +135,21 @@ def test_what_is_no_http_is_told_so_in_the_same_shape(live, sent):
     assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_http")
 
 
+def test_a_refused_body_that_breaks_off_is_no_failure_of_the_server(live, caplog):
+    """A second answer was begun, behind the refusal, which ended in a trace in the log."""
+    with contextlib.closing(socket.create_connection(("127.0.0.1", live.port))) as connection:
+        connection.settimeout(5)
+        connection.sendall(head(Transfer_Encoding="chunked") + b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
+        found = connection.recv(65536)
+        connection.sendall(b"no length\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                found += part
+    assert found.startswith(b"HTTP/1.1 413")
+    assert found.count(b"HTTP/1.1") == 1
+    assert "Fatal error" not in caplog.text
+
+
 def test_connections_are_bounded(folder):
     """What came beyond was told a plain text, and so was the last one that should have been let in."""
     with serving(tiny_backbone("decoder-only"), folder, ServerSettings(max_connections=3)) as live:

@@ -16,6 +16,7 @@ from softprompt.conditioning import Prompted
 from softprompt.inference import Ensemble, Query, classify, predict_texts
 from softprompt.prompts import SoftPrompt
 from softprompt.serving import ServerSettings
+from softprompt.tasks import TextFormat
 
 LABELS = ("bad", "good", "so boring")
 
@@ -273,3 +274,38 @@ def test_without_a_chat_template_one_turn_is_taken(live):
         "POST", "/v1/chat/completions", {"model": "rows", "messages": TURNS[1:], "top_logprobs": 2}
     )
     assert error["param"] == "top_logprobs"
+
+
+def test_the_models_own_settings_count_where_a_request_says_nothing(backbone, model, live, monkeypatch):
+    """A repetition penalty that was left out was 1, and not the model's own, so that answers were not the library's."""
+
+    def text(**given):
+        asked = {"model": "keys", "prompt": "a good film", "max_tokens": 12, "min_tokens": 12}
+        return live.post("/v1/completions", **asked, **given)["choices"][0]["text"]
+
+    before = text()
+    monkeypatch.setattr(backbone.model.generation_config, "repetition_penalty", 5.0)
+    query = Query(input="a good film", prompt="keys", max_new_tokens=12)
+    assert text() == next(predict_texts(model, [query], min_new_tokens=12)) != before
+    assert text(repetition_penalty=1.0) == before
+
+
+def test_labels_are_those_of_the_version_that_answers(tmp_path):
+    """A prompt in memory chose among the labels of another that had been put in its place on disk."""
+    backbone = backbone_of("llama")
+    folder = fill_some(tmp_path, backbone)
+
+    def said():
+        answer = live.post("/v1/classify", model="film", input="very good")
+        return answer["version"], tuple(share["label"] for share in answer["data"][0]["probabilities"])
+
+    with serving(backbone, folder) as live:
+        first = said()
+        assert first[1] == LABELS
+        other = TextFormat(input="{text} :", target="{label}", label_words={0: "long", 1: "short"})
+        SoftPrompt.load(folder / "film").with_info(format=other.to_mapping()).save(folder / "film")
+        assert said() == first
+        live.engine.folder.reload()
+        second = said()
+    assert second[0] != first[0]
+    assert second[1] == ("long", "short")

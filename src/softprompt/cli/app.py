@@ -16,9 +16,11 @@ from jsonargparse import auto_cli
 from softprompt.cli import backbones, prompts, serve, tasks
 from softprompt.cli.demo import demo
 from softprompt.cli.evaluate import evaluate_prompt
+from softprompt.cli.inspect import inspect_prompts
 from softprompt.cli.predict import predict
 from softprompt.cli.pretrain import pretrain
 from softprompt.cli.recommend import recommend_settings
+from softprompt.cli.report import report_studies
 from softprompt.cli.study import run_study
 from softprompt.cli.train import train_prompts
 from softprompt.errors import ConfigError, SoftpromptError
@@ -32,11 +34,13 @@ COMMANDS: dict[str, Any] = {
     "train": train_prompts,
     "evaluate": evaluate_prompt,
     "predict": predict,
+    "inspect": inspect_prompts,
     "serve": serve.run_server,
     "keys": {"_help": "Make keys that a server asks for.", "new": serve.new_key},
     "pretrain": pretrain,
     "recommend": recommend_settings,
     "study": run_study,
+    "report": report_studies,
     "prompts": {
         "_help": "Look at prompts, and exchange them with other libraries and the hub.",
         "list": prompts.list_prompts,
@@ -66,8 +70,8 @@ would load the room behind that name."""
 DESCRIPTION = """Train, measure and use soft prompts on frozen language models.
 
 Every option can stand in a YAML file (--config FILE); options on the command line win. --on_bad_row may be spelled
---on-bad-row, and so on. What to show needs no option: softprompt tasks show sst2. --debug, anywhere, shows where an
-error came from."""
+--on-bad-row, and so on. What to show needs no option: softprompt tasks show sst2, softprompt inspect FOLDER. --debug,
+anywhere, shows where an error came from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,11 +119,15 @@ def _with_underscores(argument: str) -> str:
 
 
 def _with_option(arguments: list[str]) -> list[str]:
-    """Arguments as the parser knows them: `tasks show sst2` is `tasks show --name=sst2`."""
+    """Arguments as the parser knows them: `tasks show sst2` is `tasks show --name=sst2`, and so is `inspect FOLDER`."""
     match arguments:
         case ["prompts" | "tasks" | "backbones" as group, "show", what, *rest] if not what.startswith("-"):
             option = next(iter(inspect.signature(COMMANDS[group]["show"]).parameters))
             return [group, "show", f"--{option}={what}", *rest]
+        case ["inspect", what, *rest] if not what.startswith("-"):
+            return ["inspect", f"--prompt={what}", *rest]
+        case ["report", what, *rest] if not what.startswith("-"):
+            return ["report", f"--results={what}", *rest]
     return arguments
 
 

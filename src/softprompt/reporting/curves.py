@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.config import choose
-from softprompt.errors import ConfigError, DataError, MissingDependencyError
+from softprompt.errors import ConfigError, DataError
+from softprompt.reporting.styles import COLOURS, MARKERS, SETTINGS, STROKES, need_matplotlib, plain_metadata
 
 __all__ = ["MEASURES", "Segment", "draw_curves", "segments"]
 
@@ -19,15 +20,8 @@ MEASURES = {
 }
 """Key in a card's history, and label of the axis."""
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow that paper swallows.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# Shapes tell lines apart in grey; their number and that of the colours share no divisor, so pairs repeat late.
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
-_STYLES = ("-", "--", "-.", ":")
 _MARKERS_PER_LINE = 8
 _KINDS = (".svg", ".png")
-_STYLE: Any = {"svg.hashsalt": "softprompt", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
-          "axes.spines.right": False}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +72,12 @@ def draw_curves(cards: Sequence[Mapping[str, Any]], path: str | Path, *, measure
     lines = [(card["name"], segments(card, measure)) for card in cards]
     if not any(segment.tokens for _, parts in lines for segment in parts):
         raise DataError("The cards hold no held-out loss; give backbones that were measured on their way.")
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("Curves need matplotlib: pip install matplotlib") from error
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    matplotlib = need_matplotlib("Curves")
+    with matplotlib.rc_context(SETTINGS):
+        figure = matplotlib.figure.Figure(figsize=(6.5, 4.2), layout="constrained")
         _draw(figure.add_subplot(), lines, MEASURES[measure][1])
-        # Neither the date nor the program's version, which change without the figure.
-        blank = {"Date": None, "Creator": None} if Path(path).suffix == ".svg" else {"Software": None}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=200, metadata=blank)
+        figure.savefig(path, dpi=200, metadata=plain_metadata(path))
 
 
 def _draw(axes: Any, lines: Sequence[tuple[str, Sequence[Segment]]], label: str) -> None:
@@ -97,8 +85,8 @@ def _draw(axes: Any, lines: Sequence[tuple[str, Sequence[Segment]]], label: str)
     from matplotlib.ticker import LogLocator, NullFormatter
 
     objectives = dict.fromkeys(part.objective for _, parts in lines for part in parts)
-    styles: dict[str, Any] = dict(zip(objectives, itertools.cycle(_STYLES), strict=False))
-    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), strict=False)
+    styles: dict[str, Any] = dict(zip(objectives, itertools.cycle(STROKES), strict=False))
+    looks = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
     keys = []
     for (name, parts), (colour, marker) in zip(lines, looks, strict=False):
         for part in parts:

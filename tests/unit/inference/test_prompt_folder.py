@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import time
 
 import pytest
 import torch
@@ -437,3 +438,13 @@ def test_what_a_kill_left_is_put_back_or_dropped(path):
     assert sorted(one.name for one in path.iterdir() if one.name.startswith(".")) == [".fresh.old.x4"]
     with folder.lease("a") as lease:
         assert said(folder, lease) == pytest.approx(alone(prompt(0)), abs=1e-6)
+
+
+def test_what_a_kill_left_is_put_back_by_a_server_that_starts_at_once(path):
+    """It was only a minute after the kill: a server that was started before had no prompt of that name."""
+    (path / ".a.old.x1").mkdir()
+    (path / "a").rename(path / ".a.old.x1" / "a")
+    long_ago_s = time.time() - 3
+    os.utime(path / ".a.old.x1", (long_ago_s, long_ago_s))
+    assert PromptFolder(BACKBONE, path).files.names() == ["a", "b", "both", "c"]
+    assert not (path / ".a.old.x1").exists()

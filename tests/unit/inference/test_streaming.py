@@ -47,6 +47,18 @@ def test_a_text_ends_before_a_stop_text_of_which_nothing_is_shown(tokenizer, tex
     assert growing.stopped == (want != text)
 
 
+@pytest.mark.parametrize("stop", [("hree f", "two th"), ("two th", "hree f")])
+def test_of_stop_texts_that_overlap_the_first_in_the_text_counts(stop):
+    """It was the first in the request, where both came with one token."""
+
+    class Whole:
+        def decode(self, ids, **options):
+            return "one two three four"
+
+    growing = GrowingText(Whole(), stop)
+    assert growing.add(0) == growing.text == "one "
+
+
 def test_what_may_become_a_stop_text_waits(tokenizer):
     growing, given = pieces(tokenizer, "it is nothing like that", ("nothing else",))
     assert "".join(given) == "it is nothing like that"

@@ -80,5 +80,5 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
 
 def test_without_matplotlib_its_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingDependencyError, match="Curves need matplotlib: pip install matplotlib"):
+    with pytest.raises(MissingDependencyError, match="Curves need matplotlib: pip install 'softprompt\\[report\\]'"):
         draw_curves([STAGES], tmp_path / "a.svg")
