@@ -17,7 +17,7 @@ from softprompt.training.data import Batches, TrainRow, collate
 __all__ = ["DEFAULT", "METHODS", "epoch_batches", "runs", "steps"]
 
 DEFAULT, BEST = "PEFT, default use", "PEFT, best use"
-_BATCHES = 2
+_BATCHES = 4
 """Of an epoch: more take longer and change the ratios little."""
 
 METHODS: dict[str, Callable[[int], Method]] = {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 
 import pytest
 from tests.serving.live import fill_some, serving
@@ -147,3 +150,39 @@ def test_a_full_server_is_asked_again(run, served, tmp_path, monkeypatch):
     assert run("predict", *command)[0] == 0
     assert len(output.read_text().splitlines()) == 20
     assert next(refusals, None) is None
+
+
+def test_a_prompt_that_cannot_be_used_is_asked_for_once(run, served, tmp_path):
+    """It was asked for a minute long, as if it were a full queue."""
+    live, _ = served
+    fill_some(tmp_path, live.engine.backbone)
+    weights = tmp_path / "keys" / "prompt.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-20])
+    source = tmp_path / "in.txt"
+    source.write_text("the film\n")
+    start = time.monotonic()
+    with serving(live.engine.backbone, tmp_path) as damaged:
+        code, _, err = run("predict", "--server", damaged.url, "--prompt", "keys", "--input", str(source))
+    assert (code, "The prompt cannot be used at present" in err) == (1, True)
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{"])
+def test_what_is_no_server_or_ends_in_the_middle_is_said(run, tmp_path, said):
+    """It ended in a trace."""
+    source = tmp_path / "in.txt"
+    source.write_text("the film\n")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        code, _, err = run("predict", "--server", address, "--prompt", "keys", "--input", str(source))
+        thread.join()
+    assert (code, f"No answer from {address}" in err) == (1, True)

@@ -10,6 +10,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from http.client import HTTPException
 from typing import Any, final
 
 from softprompt.cli.inputs import Input
@@ -22,6 +23,8 @@ _THREADS = 16
 """Requests on their way at once: enough for the server to make batches of."""
 _RETRIES, _RETRY_S, _TIMEOUT_S = 60, 1.0, 600.0
 _LATER = (429, 503)
+_UNUSABLE = "prompt_unusable"
+"""Is 503, too, but does not pass by itself."""
 _OF_THE_INPUT = ("context_length_exceeded", "invalid_input")
 
 
@@ -113,10 +116,11 @@ class Remote:
                     return found
             except urllib.error.HTTPError as error:
                 with error:
-                    if error.code not in _LATER or trial == _RETRIES - 1:
-                        raise _refusal(error) from None
+                    message, code = _told(error)
+                if error.code not in _LATER or code == _UNUSABLE or trial == _RETRIES - 1:
+                    raise _refusal(error.code, message, code) from None
                 time.sleep(_RETRY_S)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 raise ServerError(f"No answer from {self._address}: {error}; see whether the server runs.") from None
         raise AssertionError("unreachable")
 
@@ -131,15 +135,18 @@ def _finished(one: Input, answer: Future[dict[str, Any]], *, skip: bool) -> dict
         raise DataError(f"{one.source}: {str(error).rstrip('.')}. {remedy}") from None
 
 
-def _refusal(error: urllib.error.HTTPError) -> Exception:
-    """What the server says against a request."""
+def _told(error: urllib.error.HTTPError) -> tuple[str, str | None]:
+    """What the server says against a request, and its word for that."""
     try:
         told = json.load(error)["error"]
-        message, code = str(told["message"]), told["code"]
-    except (ValueError, KeyError, TypeError):
-        message, code = f"{error.code} {error.reason}", None
+        return str(told["message"]), told["code"]
+    except (OSError, ValueError, HTTPException, KeyError, TypeError):
+        return f"{error.code} {error.reason}", None
+
+
+def _refusal(status: int, message: str, code: str | None) -> Exception:
     if code in _OF_THE_INPUT:
         return DataError(message)
-    if error.code in _LATER or error.code >= 500:
+    if status in _LATER or status >= 500:
         return ServerError(f"The server says: {message}")
     return ConfigError(f"The server says: {message}")

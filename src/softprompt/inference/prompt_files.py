@@ -24,7 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KINDS: tuple[Kind, ...] = ("prompt", "ensemble")
 _VERSION_DIGITS = 12
 _LEFT = re.compile(rf"\.(?P<name>{_NAME.pattern}?)\.(?P<kind>old|removed|upload)\..+")
-_STALE_S = 60.0
+_BETWEEN_S, _STALE_S = 1.0, 60.0
+"""Another process may be between two renames, or at a draft, that is younger."""
 _READS = 5
 """How often a folder is read that is replaced at the same moment."""
 
@@ -167,10 +168,12 @@ class PromptFiles:
         for name in left:
             draft, match = self.path / name, _LEFT.fullmatch(name)
             assert match is not None
-            if time.time() - draft.stat().st_mtime < _STALE_S:  # another process may be at it
+            age_s = time.time() - draft.stat().st_mtime
+            place, old = self.path / match["name"], draft / match["name"]
+            if match["kind"] == "old" and age_s >= _BETWEEN_S and not place.exists() and old.is_dir():
+                old.rename(place)
+            elif age_s < _STALE_S:
                 continue
-            if match["kind"] == "old" and not (self.path / match["name"]).exists() and (draft / match["name"]).is_dir():
-                (draft / match["name"]).rename(self.path / match["name"])
             shutil.rmtree(draft, ignore_errors=True)
 
     def check_writable(self, name: str, prompt: SoftPrompt | Members) -> None:

@@ -185,6 +185,12 @@ class PromptFolder:
                 lease._entry.leases.remove(lease)
                 self._make_room()
 
+    def known(self, name: str) -> PromptInfo | None:
+        """What is known of a prompt that is in memory, whatever is on disk by now; None if it is not there."""
+        with self._lock:
+            entry = self._current.get(name)
+            return None if entry is None else entry.loaded.info
+
     def reload(self, name: str | None = None) -> list[str]:
         """Forget what is in memory of prompts whose folders have changed or are gone; the next request reads them.
 

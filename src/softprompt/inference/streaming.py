@@ -76,10 +76,9 @@ class GrowingText:
 
     def _cut(self, before: int) -> None:
         """End the text before a stop text, of which at most the last characters are new."""
-        for stop in self._stop:
-            place = self.text.find(stop, max(0, before - len(stop) + 1))
-            if place >= 0:
-                self.text, self.stopped = self.text[:place], True
+        places = [self.text.find(stop, max(0, before - len(stop) + 1)) for stop in self._stop]
+        if found := [place for place in places if place >= 0]:
+            self.text, self.stopped = self.text[: min(found)], True
 
     def _give(self, end: int) -> str:
         start, self._given = self._given, max(self._given, end)

@@ -157,10 +157,11 @@ def protocol(timeout_s: float) -> type[H11Protocol]:
                 self._head = None
 
         def send_400_response(self, msg: str) -> None:
-            body, headers = closing(_BROKEN)
-            told = h11.Response(status_code=_BROKEN.status, headers=headers, reason=b"Bad Request")
-            for event in (told, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # otherwise an answer has begun
+                body, headers = closing(_BROKEN)
+                told = h11.Response(status_code=_BROKEN.status, headers=headers, reason=b"Bad Request")
+                for event in (told, h11.Data(data=body), h11.EndOfMessage()):
+                    self.transport.write(self.conn.send(event) or b"")
             self.transport.close()
 
         def pause_writing(self) -> None:

@@ -60,7 +60,7 @@ def generating(
         temperature=asked.temperature or 0.0,
         top_k=asked.top_k,
         top_p=1.0 if asked.top_p is None else asked.top_p,
-        repetition_penalty=1.0 if asked.repetition_penalty is None else asked.repetition_penalty,
+        repetition_penalty=asked.repetition_penalty,
         seed=asked.seed,
         stop=stop,
         logprobs=logprobs,

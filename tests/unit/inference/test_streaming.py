@@ -48,14 +48,10 @@ def test_a_text_ends_before_a_stop_text_of_which_nothing_is_shown(tokenizer, tex
 
 
 @pytest.mark.parametrize("stop", [("hree f", "two th"), ("two th", "hree f")])
-def test_of_stop_texts_that_overlap_the_first_in_the_text_counts(stop):
+def test_of_stop_texts_that_overlap_the_first_in_the_text_counts(tokenizer, stop, monkeypatch):
     """It was the first in the request, where both came with one token."""
-
-    class Whole:
-        def decode(self, ids, **options):
-            return "one two three four"
-
-    growing = GrowingText(Whole(), stop)
+    monkeypatch.setattr(type(tokenizer), "decode", lambda self, ids, **options: "one two three four")
+    growing = GrowingText(tokenizer, stop)
     assert growing.add(0) == growing.text == "one "
 
 
