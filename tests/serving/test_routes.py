@@ -14,7 +14,7 @@ from tests.serving.live import FILM, backbone_of, fill_some, serving
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.inference import Ensemble, Query, classify, predict_texts
-from softprompt.prompts import SoftPrompt
+from softprompt.prompts import PromptTuning, SoftPrompt
 from softprompt.serving import ServerSettings
 from softprompt.tasks import TextFormat
 
@@ -309,3 +309,33 @@ def test_labels_are_those_of_the_version_that_answers(tmp_path):
         second = said()
     assert second[0] != first[0]
     assert second[1] == ("long", "short")
+
+
+@pytest.mark.parametrize("route", ["classify", "completions"])
+def test_one_request_is_answered_by_one_version(tmp_path, monkeypatch, route):
+    """Inputs of one request could be answered by two versions, of which the first alone was named."""
+    backbone = backbone_of("llama")
+    folder = fill_some(tmp_path, backbone)
+    inputs = ["very good", "very bad", "good"]
+    with serving(backbone, folder) as live:
+        if route == "classify":
+            ask = {"path": "/v1/classify", "model": "film", "input": inputs}
+        else:
+            ask = {"path": "/v1/completions", "model": "film", "prompt": inputs, "max_tokens": 4}
+        live.post(**ask)
+        submit, versions = live.engine.submit, []
+
+        def replacing(request, listener=None):
+            ticket = submit(request, listener)
+            versions.append(ticket.version)
+            new = PromptTuning(length=3, init="vocab").build(backbone, seed=len(versions))
+            old = live.engine.folder.find("film")
+            live.engine.folder.replace("film", new.with_info(format=old.info.format))
+            live.engine.folder.release(old)
+            live.engine.folder.acquire("film")
+            return ticket
+
+        monkeypatch.setattr(live.engine, "submit", replacing)
+        said = live.post(**ask)
+    assert len(versions) == 3
+    assert set(versions) == {said.get("version") or said["system_fingerprint"]}

@@ -27,7 +27,6 @@ from softprompt.inference.prompt_folder import Lease, PromptFolder
 from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
 from softprompt.inference.ranking_requests import RequestRanker
 from softprompt.inference.requests import Answer, Piece, Request, Ticket
-from softprompt.tasks import TextFormat
 
 __all__ = ["Engine"]
 
@@ -167,21 +166,21 @@ class Engine:
         self._worker.join()
         return not left
 
-    def _lease(self, name: str | None) -> Lease | None:
-        if name is None:
+    def _lease(self, prompt: str | Lease | None) -> Lease | None:
+        if prompt is None:
             return None
         if self.folder is None:
+            name = prompt.name if isinstance(prompt, Lease) else prompt
             raise UnknownPromptError(f"There is no prompt {name[:128]!r}: this engine has no folder of prompts.")
-        return self.folder.acquire(name)
+        return self.folder.share(prompt) if isinstance(prompt, Lease) else self.folder.acquire(prompt)
 
     def _job(
         self, request: Request, lease: Lease | None, start: float, listener: Callable[[Piece | None], None] | None
     ) -> Job:
-        stored = None if lease is None or request.raw else lease.info.format
         query = Query(
             input=request.input,
             prompt=None if lease is None else lease.prompt,
-            form=None if stored is None else TextFormat.from_mapping(stored),
+            form=None if lease is None or request.raw else lease.format,
             candidates=request.candidates,
             max_new_tokens=request.sampling.max_new_tokens,
             max_input_tokens=request.max_input_tokens,

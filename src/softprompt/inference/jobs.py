@@ -161,5 +161,6 @@ def by_name(error: Exception, lease: Lease | None) -> Exception:
         return RuntimeError(f"The model failed, {type(error).__name__}: {error}")
     if lease is None:
         return type(error)(str(error))
-    keys = [name for name in names_of(lease.prompt) if name is not None]
+    # the last first: a member's number begins with that of another
+    keys = [name for name in reversed(names_of(lease.prompt)) if name is not None]
     return type(error)(functools.reduce(lambda text, key: text.replace(key, lease.name), keys, str(error)))

@@ -73,6 +73,11 @@ class Lease:
     info: PromptInfo
     _entry: _Entry = field(repr=False)
 
+    @property
+    def format(self) -> TextFormat | None:
+        """The format that is stored with it."""
+        return None if self.info.format is None else TextFormat.from_mapping(self.info.format)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +174,13 @@ class PromptFolder:
             NonFiniteError: If it is NaN or infinite in the backbone's dtype.
             UnsupportedError: If it cannot be exact on this backbone.
         """
-        found = self._found(name)
+        found = self.find(name)
         if found is None:
             self.files.need(name)
             with self._lock:
                 alone = self._loading.setdefault(name, threading.Lock())
             with alone:  # whoever waited finds what another thread has loaded
-                found = self._found(name) or self._load(name)
+                found = self.find(name) or self._load(name)
         return found
 
     def release(self, lease: Lease) -> None:
@@ -185,11 +190,26 @@ class PromptFolder:
                 lease._entry.leases.remove(lease)
                 self._make_room()
 
-    def known(self, name: str) -> PromptInfo | None:
-        """What is known of a prompt that is in memory, whatever is on disk by now; None if it is not there."""
+    def find(self, name: str) -> Lease | None:
+        """Hold a prompt that is in memory; None if it is not, and would have to be read."""
         with self._lock:
             entry = self._current.get(name)
-            return None if entry is None else entry.loaded.info
+            if entry is None:
+                return None
+            self._current.move_to_end(name)
+            self._hits += 1
+            return _leased(name, entry)
+
+    def share(self, lease: Lease) -> Lease:
+        """Hold the same version once more, whatever has become of the name.
+
+        Raises:
+            ConfigError: If the lease was released, or is of another folder.
+        """
+        with self._lock:
+            if lease not in lease._entry.leases or lease._entry not in (*self._replaced, *self._current.values()):
+                raise ConfigError(f"The lease of {lease.name!r} is no longer held here; acquire the prompt anew.")
+            return _leased(lease.name, lease._entry)
 
     def reload(self, name: str | None = None) -> list[str]:
         """Forget what is in memory of prompts whose folders have changed or are gone; the next request reads them.
@@ -277,15 +297,6 @@ class PromptFolder:
                 load_seconds=self._seconds,
             )
 
-    def _found(self, name: str) -> Lease | None:
-        with self._lock:
-            entry = self._current.get(name)
-            if entry is None:
-                return None
-            self._current.move_to_end(name)
-            self._hits += 1
-            return _leased(name, entry)
-
     def _load(self, name: str) -> Lease:
         start = time.perf_counter()
         with self._lock:
@@ -337,8 +348,9 @@ class PromptFolder:
         except BaseException as error:
             self._forget(Together(keys))
             if isinstance(error, SoftpromptError):
+                # the last first: a member's number begins with that of another
                 raise type(error)(
-                    functools.reduce(lambda text, key: text.replace(key, name), keys, str(error))
+                    functools.reduce(lambda text, key: text.replace(key, name), reversed(keys), str(error))
                 ) from None
             raise
         asked = Together(keys, prompt.combine) if isinstance(prompt, Members) else keys[0]

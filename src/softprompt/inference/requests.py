@@ -11,6 +11,7 @@ from typing import Literal, final
 
 from softprompt.conditioning.texts import Input
 from softprompt.errors import ConfigError, DeadlineError, RequestCancelled
+from softprompt.inference.prompt_folder import Lease
 from softprompt.inference.ranking import Choice
 from softprompt.inference.sampling import Chosen, Sampling
 
@@ -32,7 +33,8 @@ class Request:
     Attributes:
         input: A text, or the columns of a row by name; it fills the template that is stored with the prompt. Without
             one, also the turns of a conversation, each a role and a text, for the backbone's chat template.
-        prompt: Name of a prompt or an ensemble; None for the bare backbone.
+        prompt: Name of a prompt or an ensemble, or a lease of one, whose very version answers; None for the bare
+            backbone.
         candidates: What to choose from, with probabilities; text is generated where there are none.
         sampling: How text is generated.
         answers: How many texts.
@@ -46,7 +48,7 @@ class Request:
     """
 
     input: Input
-    prompt: str | None = None
+    prompt: str | Lease | None = None
     candidates: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     answers: int = 1

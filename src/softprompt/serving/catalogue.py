@@ -92,18 +92,6 @@ class Catalogue:
             raise UnknownPromptError(f"There is no model {name[:128]!r}; GET /v1/models lists all there are.")
         return name
 
-    def format_of(self, name: str | None) -> TextFormat | None:
-        """The template that is stored with a prompt: with the version in memory, if there is one, which answers.
-
-        Raises:
-            ArtefactError: If it cannot be used.
-        """
-        folder = self._engine.folder
-        if name is None or folder is None:
-            return None
-        known = folder.known(name)
-        return _format_in(folder.files.card(name) if known is None else {"format": known.format})
-
     def _backbone(self) -> Model:
         backbone = self._engine.backbone
         card = {"architecture": backbone.spec.kind, "parameters": backbone.model.num_parameters()}

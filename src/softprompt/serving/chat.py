@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from transformers import PreTrainedTokenizerBase
 
+from softprompt.inference import Lease
 from softprompt.inference import Request as Question
 from softprompt.inference.sampling import Chosen
 from softprompt.serving.answering import while_connected
@@ -28,17 +29,17 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions", response_model=None, responses=STREAMED)
     async def chat(asked: ChatRequest, http: Request) -> Response | dict[str, Any]:
         """Generate the assistant's next turn."""
-        prompt = service.catalogue.prompt_of(asked.model)
-        value = await service.answering.in_thread(lambda: _input(service, asked, prompt))
         if asked.top_logprobs is not None and not asked.logprobs:
             raise invalid("top_logprobs needs logprobs: true.", param="top_logprobs")
         longest = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
         logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
-        questions = generating(asked, [value], prompt, service.settings, max_tokens=longest, logprobs=logprobs)
-        service.note(http, asked.model, [turn.text for turn in asked.messages])
-        if asked.stream:
-            return await event_stream(http, _grow(service, asked, questions), lambda: service.catalogue.hidden)
-        answers = await while_connected(http.receive, service.answering.all(questions))
+        async with service.holding(asked.model) as prompt:
+            value = _input(service, asked, prompt)
+            questions = generating(asked, [value], prompt, service.settings, max_tokens=longest, logprobs=logprobs)
+            service.note(http, asked.model, [turn.text for turn in asked.messages])
+            if asked.stream:
+                return await event_stream(http, _grow(service, asked, questions), lambda: service.catalogue.hidden)
+            answers = await while_connected(http.receive, service.answering.all(questions))
         choices = [
             {
                 "index": number,
@@ -55,12 +56,12 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def _input(service: Service, asked: ChatRequest, prompt: str | None) -> Any:
+def _input(service: Service, asked: ChatRequest, prompt: Lease | None) -> Any:
     """What the engine is asked: the turns, where the backbone has a chat template, or what the one user says.
 
     A prompt with a template of its own puts its words around one input; other turns have no place in it.
     """
-    templated = not asked.raw and service.catalogue.format_of(prompt) is not None
+    templated = not asked.raw and prompt is not None and prompt.format is not None
     if not templated and service.tokenizer.chat_template is not None:
         return tuple((turn.role, turn.text) for turn in asked.messages)
     if [turn.role for turn in asked.messages] != ["user"]:

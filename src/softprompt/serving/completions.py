@@ -27,19 +27,19 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/completions", response_model=None, responses=STREAMED)
     async def complete(asked: CompletionRequest, http: Request) -> Response | dict[str, Any]:
         """Generate texts that follow the given ones."""
-        prompt = service.catalogue.prompt_of(asked.model)
-        questions = generating(
-            asked,
-            each(asked.prompt),
-            prompt,
-            service.settings,
-            max_tokens=asked.max_tokens,
-            logprobs=asked.logprobs,
-        )
-        service.note(http, asked.model, each(asked.prompt))
-        if asked.stream:
-            return await event_stream(http, _grow(service, asked, questions), lambda: service.catalogue.hidden)
-        answers = await while_connected(http.receive, service.answering.all(questions))
+        async with service.holding(asked.model) as prompt:
+            questions = generating(
+                asked,
+                each(asked.prompt),
+                prompt,
+                service.settings,
+                max_tokens=asked.max_tokens,
+                logprobs=asked.logprobs,
+            )
+            service.note(http, asked.model, each(asked.prompt))
+            if asked.stream:
+                return await event_stream(http, _grow(service, asked, questions), lambda: service.catalogue.hidden)
+            answers = await while_connected(http.receive, service.answering.all(questions))
         choices = [
             {
                 "index": index * (asked.n or 1) + number,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 
-from softprompt.inference import Answer
+from softprompt.inference import Answer, Lease
 from softprompt.inference import Request as Question
 from softprompt.serving.answering import while_connected
 from softprompt.serving.failures import invalid
@@ -34,14 +34,11 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/classify")
     async def classify(asked: ClassifyRequest, http: Request) -> Classified:
         """Choose a label for each input, with the probability of each label."""
-        prompt = service.catalogue.prompt_of(asked.model)
-        labels = asked.labels
-        if labels is None:
-            form = await service.answering.in_thread(lambda: service.catalogue.format_of(prompt))
-            labels = list(form.labels) if form and form.labels else None
-        if labels is None:
-            raise invalid(f"{asked.model!r} was not trained with label words; give labels.", param="labels")
-        answers = await _ranked(service, asked, http, prompt, labels, "labels")
+        async with service.holding(asked.model) as prompt:
+            labels = asked.labels or _labels_of(prompt)
+            if labels is None:
+                raise invalid(f"{asked.model!r} was not trained with label words; give labels.", param="labels")
+            answers = await _ranked(service, asked, http, prompt, labels, "labels")
         found = [answer.choice for answer in answers if answer.choice is not None]
         service.note_answers(http, [choice.label for choice in found])
         data = [
@@ -57,8 +54,8 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/score")
     async def score(asked: ScoreRequest, http: Request) -> Scored:
         """Tell how likely each target is to follow each input."""
-        prompt = service.catalogue.prompt_of(asked.model)
-        answers = await _ranked(service, asked, http, prompt, asked.targets, "targets")
+        async with service.holding(asked.model) as prompt:
+            answers = await _ranked(service, asked, http, prompt, asked.targets, "targets")
         data = [
             OneScored(
                 index=index,
@@ -75,8 +72,14 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
+def _labels_of(prompt: Lease | None) -> Sequence[str] | None:
+    """The label words that a prompt was trained with."""
+    form = None if prompt is None else prompt.format
+    return form.labels if form else None
+
+
 async def _ranked(
-    service: Service, asked: RankRequest, http: Request, prompt: str | None, candidates: Sequence[str], field: str
+    service: Service, asked: RankRequest, http: Request, prompt: Lease | None, candidates: Sequence[str], field: str
 ) -> list[Answer]:
     if not all(candidates) or len(set(candidates)) < len(candidates):
         raise invalid(f"{field} should be different texts, none of them empty.", param=field)

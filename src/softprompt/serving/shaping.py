@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from softprompt.inference import Answer, Request, Sampling
+from softprompt.inference import Answer, Lease, Request, Sampling
 from softprompt.serving.failures import invalid
 from softprompt.serving.settings import ServerSettings
 from softprompt.serving.wire import Details, SamplingFields, Usage
@@ -27,7 +27,7 @@ def each(value: Any) -> list[Any]:
 def generating(
     asked: SamplingFields,
     inputs: Sequence[Any],
-    prompt: str | None,
+    prompt: Lease | None,
     settings: ServerSettings,
     *,
     max_tokens: int | None,

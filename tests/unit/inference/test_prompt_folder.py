@@ -329,6 +329,34 @@ def test_a_lease_is_given_back_once(path):
     assert folder.counts().loaded == 0
 
 
+def test_a_version_is_shared_by_who_asked_for_it_together(path):
+    """The second of two inputs of one request was answered by what had come in the first one's place."""
+    folder = PromptFolder(BACKBONE, path)
+    assert folder.find("a") is None
+    lease = folder.acquire("a")
+    folder.replace("a", prompt(5))
+    shared = folder.share(lease)
+    folder.release(lease)
+    assert shared.version == lease.version != folder.acquire("a").version
+    assert said(folder, shared) == pytest.approx(alone(prompt(0)), abs=1e-6)
+    with pytest.raises(ConfigError, match="no longer held here; acquire the prompt anew"):
+        folder.share(lease)
+    folder.release(shared)
+    with pytest.raises(ConfigError, match="no longer held here"):
+        folder.share(shared)
+
+
+def test_an_ensemble_that_cannot_be_is_named_as_it_was_asked(path):
+    """Beyond ten members `both` was told as `both0`: the number of the second began that of the eleventh."""
+    bad = [prompt(seed) for seed in range(12)]
+    with torch.no_grad():
+        bad[10].to_parts()[0]["rows"].fill_(float("inf"))
+    folder = PromptFolder(BACKBONE, path)
+    with pytest.raises(NonFiniteError) as caught:
+        folder.replace("both", Members(bad, "mean"))
+    assert "'both'" in str(caught.value)
+
+
 @pytest.mark.parametrize("stored", [{"bogus": 1}, {"input": 3}])
 def test_a_format_that_no_request_could_use_is_refused_at_load(path, stored):
     file = path / "a" / "prompt.json"
