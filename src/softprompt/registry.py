@@ -56,7 +56,10 @@ class Registry(Generic[T]):
 
     def name_of(self, value: T) -> str | None:
         """The name that a value is known by, or None; entry points are loaded if it is not a registered one."""
-        for name in (*self._values, *self.names()):
+        for name, known in self._values.items():
+            if known is value:
+                return name
+        for name in self.names():
             with suppress(ConfigError):  # a damaged package does not hide what a sound one offers
                 if self.get(name) is value:
                     return name

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
 import yaml
 
 
-def test_a_grid_is_run_and_summarised(run, backbone, files, tmp_path):
-    grid = {
+@pytest.fixture
+def grid(backbone, files, tmp_path) -> Path:
+    """File of a grid of two lengths at two rates, with three seeds."""
+    settings = {
         "backbones": [backbone],
         "tasks": {
             "films": {
@@ -24,8 +30,12 @@ def test_a_grid_is_run_and_summarised(run, backbone, files, tmp_path):
         "run": {"optimizer": "adamw", "steps": 3, "batch_size": 4},
     }
     file = tmp_path / "lengths.yaml"
-    file.write_text(yaml.safe_dump(grid), encoding="utf-8")
-    asked = ("study", "--grid", str(file), "--output_dir", str(tmp_path / "out"), "--device", "cpu")
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return file
+
+
+def test_a_grid_is_run_and_summarised(run, grid, tmp_path):
+    asked = ("study", "--grid", str(grid), "--output_dir", str(tmp_path / "out"), "--device", "cpu")
     code, out, err = run(*asked, "--seeds", "[4, 5]")
     assert code == 0, err
     assert "0 of 8 runs" in err
@@ -39,6 +49,56 @@ def test_a_grid_is_run_and_summarised(run, backbone, files, tmp_path):
     code, partial, err = run(*asked, "--summary", "true")
     assert code == 0, err
     assert partial.splitlines()[2].split()[-1] == "6"  # the grid's own seeds, three, at two rates
+
+
+def test_without_a_grid_the_folder_says_what_was_run(run, grid, tmp_path):
+    asked = ("study", "--output_dir", str(tmp_path / "out"), "--device", "cpu")
+    code, out, err = run(*asked, "--grid", str(grid), "--seeds", "[4]")
+    assert code == 0, err
+    grid.unlink()
+    assert run(*asked, "--summary", "true") == (0, out, "")
+    code, more, err = run(*asked, "--seeds", "[4, 5]")
+    assert code == 0, err
+    assert "4 of 8 runs" in err
+    assert len(more.splitlines()) == len(out.splitlines())
+
+
+@pytest.mark.parametrize("summary", ["true", "false"])
+def test_neither_a_grid_nor_a_folder_of_one_is_a_usage_error(run, tmp_path, summary):
+    code, out, err = run("study", "--output_dir", str(tmp_path / "out"), "--summary", summary)
+    assert (code, out) == (2, "")
+    assert f"{tmp_path / 'out'} has no study.yaml that would say what was run there; name the grid." in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_quick_study_says_that_its_scores_mean_nothing(run, grid, tmp_path):
+    asked = ("study", "--output_dir", str(tmp_path / "out"), "--device", "cpu")
+    few = ("--seeds", "[4]", "--quick", "true")
+    settings = yaml.safe_load(grid.read_text(encoding="utf-8"))
+    settings["run"] |= {"steps": 300, "train_rows": 8}
+    grid.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    code, out, err = run(*asked, "--grid", str(grid), *few)
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(row["study"], row["steps"]) for row in rows} == {("lengths (quick)", 2)}
+    assert out.splitlines()[-1] == "At quick size, which proves that the grid runs; the scores mean nothing."
+    assert run(*asked, "--summary", "true") == (0, out, ""), "it is known as quick by what the folder says"
+    assert run(*asked, "--summary", "true", "--quick", "true")[:2] == (0, out), "and is not made quick twice"
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_rows_of_one(run, grid, tmp_path):
+    def rows(folder, *options):
+        code, out, err = run("study", "--grid", str(grid), "--output_dir", str(folder), "--device", "cpu", *options)
+        assert code == 0, err
+        return out, err, (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+
+    one, _, alone = rows(tmp_path / "one")
+    two, said, shared = rows(tmp_path / "two", "--workers", "2")
+    assert two == one
+    assert sorted(json.loads(line)["key"] for line in shared) == sorted(json.loads(line)["key"] for line in alone)
+    assert "[worker 1] " in said
+    assert "[worker 2] " in said
 
 
 def test_what_is_unknown_is_a_usage_error(run, tmp_path):

@@ -43,7 +43,7 @@ def test_claims_are_a_list():
     for wrong in (claim(), ["better"], "better"):
         with pytest.raises(ConfigError, match=r"claims: expected a list of mappings, each with says, better and worse"):
             read_claims(wrong)
-    with pytest.raises(ConfigError, match="Claim needs better, worse"):
+    with pytest.raises(ConfigError, match="'all is well' needs better and worse, or one of them and a reference"):
         read_claims([{"says": "all is well"}])
 
 

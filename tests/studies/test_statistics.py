@@ -106,6 +106,7 @@ def test_equality_has_two_one_sided_tests():
     )
     assert within_p(found, 1.0) == pytest.approx(known)
     assert within_p(found, 0.01) > 0.5
+    assert within_p(contrast([-cell], mean_weights(1)), 1.0) == pytest.approx(known), "whichever side is ahead"
 
 
 def test_seeds_that_do_not_differ_leave_no_doubt():

@@ -74,11 +74,11 @@ def test_a_quick_grid_is_small_and_another_study(tmp_path):
     grid = small_grid(tmp_path, backbones=backbones, methods=methods, seeds=[3, 4, 5], tune_seeds=[4])
     quick = quickened(grid)
     assert quick.backbones == ("bundled:t5-tiny", "bundled:gpt-mini", str(tmp_path))
-    assert (quick.seeds, quick.tune_seeds, quick.rows) == ((3, 4), (3,), 16)
-    assert {cell.settings["steps"] for cell in quick.cells()} == {8}
+    assert (quick.seeds, quick.tune_seeds, quick.rows) == ((3, 4), (3,), 4)
+    assert {cell.settings["steps"] for cell in quick.cells()} == {2}
     assert {cell.settings["length"] for cell in quick.cells()} == {2, 3}
     assert {cell.settings["members"] for cell in quick.cells() if cell.is_ensemble} == {2}
-    assert (quick.tasks["reviews"]["train_rows"], quick.tasks["reviews"]["validation_rows"]) == (32, 8)
+    assert (quick.tasks["reviews"]["train_rows"], quick.tasks["reviews"]["validation_rows"]) == (16, 8)
     assert is_quick(quick)
     assert not is_quick(grid)
     assert not {cell.identity for cell in quick.cells()} & {cell.identity for cell in grid.cells()}
@@ -111,9 +111,17 @@ def test_a_quick_study_runs_through(tmp_path):
         "vote": {"method": "ensemble", "of": "rows", "members": 5},
         "model tuning": {"method": "model_tuning", "learning_rate": [0.001, 0.003]},
     }
-    grid = small_grid(tmp_path, backbones=["bundled:gpt-small"], methods=methods, seeds=[0, 1, 2], tune_seeds=[0])
-    tasks = {"subj": {"task": "subj", "validation_rows": 500}}
-    quick = quickened(dataclasses.replace(grid, tasks=tasks, run={**grid.run, "truncate": True}, runs_per_session=8))
+    grid = small_grid(
+        tmp_path,
+        backbones=["bundled:gpt-small"],
+        tasks={"subj": {"task": "subj", "validation_rows": 500}},
+        methods=methods,
+        seeds=[0, 1, 2],
+        tune_seeds=[0],
+        run={"optimizer": "adamw", "truncate": True},
+        runs_per_session=8,
+    )
+    quick = quickened(grid)
     said: list[str] = []
     table = run_grid(quick, tmp_path / "out", device="cpu", say=said.append)
     assert {row["status"] for row in table} == {"finished"}

@@ -30,7 +30,8 @@ def run_study(
     Args:
         output_dir: Folder of the results, of the grid, and of the sessions that are not finished.
         grid: A YAML file, or the name of a grid that comes with softprompt: adaptation, backbones, domain_shift,
-            ensembles, infix, initialisation, length, low_data, methods, placement, prefix_length, settings, transfer.
+            ensembles, infix, initialisation, inspection, length, low_data, methods, placement, prefix_length, settings,
+            transfer.
         data_dir: Folder that stands for {data} in the grid's paths.
         backbones: Backbones instead of the grid's.
         tasks: Those of the grid's tasks to run, instead of all.

@@ -122,7 +122,6 @@ def attention_mass(
     ]
 
 
-@torch.no_grad()
 def watched_batches(
     backbone: Backbone,
     prompt: SoftPrompt,
@@ -154,13 +153,14 @@ def watched_batches(
         if backbone.spec.kind == "encoder-only":
             batch = Batch(rows=batch.rows, labels=None)
         applied = prompts.applied([_NAME], checkpointing=False)
-        views = prompt_views(backbone, applied, batch)
         weights: dict[Site, Tensor] = {}
 
         def note(module: nn.Module, found: Tensor, weights: dict[Site, Tensor] = weights) -> None:
             weights[backbone.sites[module]] = found
 
-        with looked_on(Onlooker(watch=note)):
+        # in two parts, as with gradients, the second alone would be seen
+        with torch.no_grad(), looked_on(Onlooker(watch=note)):
+            views = prompt_views(backbone, applied, batch)
             read(backbone, applied, batch)
         yield batch, views, weights
 

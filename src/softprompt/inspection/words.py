@@ -32,6 +32,7 @@ __all__ = [
     "nearest",
     "nearest_words",
     "stem",
+    "stem_chance",
 ]
 
 Measure = Literal["cosine", "distance"]
@@ -220,6 +221,13 @@ def stem(word: str) -> str:
     """What words of one family share: five letters, their case ignored; the word itself if it has under three."""
     letters = "".join(filter(str.isalpha, word.casefold()))
     return letters[:_STEM_LETTERS] if len(letters) >= _LEAST_LETTERS else word
+
+
+def stem_chance(backbone: Backbone) -> float:
+    """The share of pairs of different entries of the vocabulary that have one stem: what chance gives two words."""
+    stems = Counter(map(stem, _texts(backbone, range(backbone.spec.vocab)).values()))
+    total = stems.total()
+    return sum(count * (count - 1) for count in stems.values()) / (total * (total - 1))
 
 
 def _alike(found: Sequence[Sequence[Neighbour]]) -> float | None:

@@ -23,7 +23,8 @@ _HEAD = (
     "# Evidence\n\nWhat is claimed of soft prompts, and what studies of this repository say of it. A verdict is of the"
     " backbones that the study ran on, small ones mostly. It is *supported* if the whole 95 % interval of the effect"
     " over seeds lies on the claimed side, *not supported* if it lies on the other, *undecided* if it lies on both."
-    " Effects are in points of the task's metric, of the side that is said to be better less the other."
+    " Effects are in points of the task's metric, or in the unit of what was measured of prompts, of the side that"
+    " is said to be better less the other."
 )
 _COMMAND = "softprompt study --grid {study} --data_dir DATA --output_dir runs/{study}"
 
@@ -37,7 +38,7 @@ class RegisteredClaim:
         number: By which claims of grids name it.
         says: The claim, in a sentence.
         source: Who says so.
-        study: The grid that tests it; empty if none does.
+        study: The grid that tests it.
         beyond: What small backbones cannot show of it; empty if nothing.
         larger: The `models` of the hub that could, and the `command`.
     """
@@ -45,14 +46,14 @@ class RegisteredClaim:
     number: int
     says: str
     source: str
-    study: str = ""
+    study: str
     beyond: str = ""
     larger: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
-        """What tests it; empty if no study does."""
-        return _COMMAND.format(study=self.study) if self.study else ""
+        """What tests it."""
+        return _COMMAND.format(study=self.study)
 
 
 @final
@@ -106,8 +107,7 @@ def make_register(studies: Sequence[Study]) -> str:
 def _row(claim: RegisteredClaim, found: Sequence[_Found]) -> tuple[str, ...]:
     said = f"{claim.says} ({claim.source})"
     if not found:
-        verdict = "not run yet" if claim.study else "no study yet"
-        return (str(claim.number), said, verdict, "", claim.study, claim.command, "")
+        return (str(claim.number), said, "not run yet", "", claim.study, claim.command, "")
     studies = {one.study.grid.name: one.study for one in found}
     return (
         str(claim.number),
@@ -124,7 +124,7 @@ def _detail(claim: RegisteredClaim, found: Sequence[_Found]) -> str:
     """What was tested of a claim, and what would take larger models."""
     lines = [f"**{claim.number}.** {claim.says}"]
     lines += [_tested(one) for one in found]
-    if not found and claim.command:
+    if not found:
         lines.append(f"- Not run yet: `{claim.command}`")
     if claim.beyond:
         lines.append(f"- Not testable with small backbones: {claim.beyond}")

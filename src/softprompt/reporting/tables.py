@@ -17,7 +17,7 @@ _HOW = "Mean ± standard deviation over seeds, in brackets how many"
 
 
 def result_tables(lines: Sequence[Line]) -> tuple[Table, ...]:
-    """At most four: scores, and what they took.
+    """At most five: scores, what prompts look like, and what they took.
 
     Args:
         lines: Of `summarise`.
@@ -27,7 +27,8 @@ def result_tables(lines: Sequence[Line]) -> tuple[Table, ...]:
         scores = [_scores_of(task, [line for line in lines if line.task == task]) for task in tasks]
     else:
         scores = [_scores(lines)]
-    return (*scores, _costs([line for line in lines if line.scores]))
+    looks = [line for line in lines if line.measured]
+    return (*scores, *([_looks(looks)] if looks else []), _costs([line for line in lines if line.scores]))
 
 
 def _scores_of(task: str, lines: Sequence[Line]) -> Table:
@@ -61,6 +62,23 @@ def _scores(lines: Sequence[Line]) -> Table:
         if line.metric
     ]
     return Table(title="Scores", columns=columns, rows=tuple(rows), note=f"{_HOW}.")
+
+
+def _looks(lines: Sequence[Line]) -> Table:
+    names = sorted({name for line in lines for name in line.measured})
+    rows = [
+        (
+            *(labelled(line), line.backbone, line.task),
+            *(mean_and_deviation(list(line.measured.get(name, {}).values())) for name in names),
+        )
+        for line in lines
+    ]
+    return Table(
+        title="What prompts look like",
+        columns=("method", "backbone", "task", *(name.replace("_", " ") for name in names)),
+        rows=tuple(rows),
+        note=f"{_HOW}. Shares are in percent, of what is stored per thousand.",
+    )
 
 
 def _costs(lines: Sequence[Line]) -> Table:

@@ -15,7 +15,7 @@ from softprompt.prompts import Combine
 from softprompt.tasks import Task
 from softprompt.training import WEIGHT_METHODS, Run, find_method
 
-__all__ = ["ENSEMBLE", "STARTS_FROM", "TEXT_PROMPT", "Cell", "Source", "digest"]
+__all__ = ["ENSEMBLE", "STARTS_FROM", "TEXT_PROMPT", "Cell", "Source", "digest", "trains_prompt"]
 
 TEXT_PROMPT = "text_prompt"
 """What prompt design is called among the names of methods."""
@@ -59,7 +59,8 @@ class Cell:
         method: The method's label in the grid.
         settings: Plain settings of the method, of the run, and `train_rows`; the method's name is `method`.
         seed: Of the run; of an ensemble, the number of the draw.
-        measured: How: the split and its rows, what a session decides, and how the backbone is loaded.
+        measured: How: the split and its rows, what a session decides, how the backbone is loaded, and how a trained
+            prompt is looked at.
         title: What progress calls it.
         source: The prompts that it needs; None if it needs none.
     """
@@ -168,6 +169,11 @@ class Cell:
     def tunes_weights(self) -> bool:
         """Whether it trains weights instead of a prompt."""
         return self.settings["method"] in WEIGHT_METHODS
+
+
+def trains_prompt(settings: Mapping[str, Any]) -> bool:
+    """Whether a run of such settings learns a prompt, not weights and not nothing."""
+    return settings["method"] not in (TEXT_PROMPT, ENSEMBLE, *WEIGHT_METHODS)
 
 
 def digest(value: Any) -> str:

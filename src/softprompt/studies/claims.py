@@ -9,13 +9,17 @@ from typing import Any, final
 
 from softprompt.config import from_mapping
 from softprompt.errors import ConfigError
+from softprompt.studies.measures import OF_MEMBERS
 
 __all__ = ["PARAMETERS", "Claim", "read_claims"]
 
 PARAMETERS = "backbone_parameters"
 """What a difference may go with besides the axes of a grid."""
 _MAPPINGS = ("better", "worse", "among")
-_EITHER = (("rises_with", "falls_with"), ("tested_on", "moved_to"), ("within", "trend"), ("within", "margin"))
+_EITHER = (
+    *(("rises_with", "falls_with"), ("tested_on", "moved_to"), ("within", "trend"), ("within", "margin")),
+    *(("measure", "tested_on"), ("measure", "moved_to")),
+)
 
 
 @final
@@ -30,6 +34,10 @@ class Claim:
         says: The claim, in a sentence.
         better: What the lines have that are said to score higher.
         worse: What those have that they are compared with.
+        measure: What is compared instead of scores: a value that the grid's measures give, of which more counts as
+            higher.
+        reference: What stands in for the lines of the side that is not named: a number, or another measured value of
+            the same lines; of ensembles' scores also `members_mean` or `members_best`.
         among: By the same names, the values that both sides are narrowed to.
         number: Of the claim in a list of claims; None without one.
         source: Who says so.
@@ -46,8 +54,10 @@ class Claim:
     """
 
     says: str
-    better: Mapping[str, Any]
-    worse: Mapping[str, Any]
+    better: Mapping[str, Any] = field(default_factory=dict)
+    worse: Mapping[str, Any] = field(default_factory=dict)
+    measure: str | None = None
+    reference: float | str | None = None
     among: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     number: int | None = None
     source: str = ""
@@ -65,20 +75,25 @@ class Claim:
                 raise ConfigError(f"{self.title}: {name} is a list; put the single value into one.")
         if not self.says.strip():
             raise ConfigError("A claim says nothing; put it into a sentence.")
+        if self.reference is None and not (self.better and self.worse):
+            raise ConfigError(f"{self.title} needs better and worse, or one of them and a reference.")
+        if self.reference is not None and self.better and self.worse:
+            raise ConfigError(f"{self.title}: its reference stands in for one side; leave out better or worse.")
+        if self.reference is not None and not (self.better or self.worse):
+            raise ConfigError(f"{self.title}: its reference stands in for one side; name the other, better or worse.")
+        if isinstance(self.reference, str) and self.measure is None and self.reference not in OF_MEMBERS:
+            raise ConfigError(f"{self.title}: its reference {self.reference!r} is a measure; name the measure too.")
         if dict(self.better) == dict(self.worse):
             raise ConfigError(f"{self.title}: better and worse name the same lines; name what tells them apart.")
-        for first, second in (
-            ("rises_with", "falls_with"),
-            ("tested_on", "moved_to"),
-            ("within", "trend"),
-            ("within", "margin"),
-        ):
+        for first, second in _EITHER:
             if getattr(self, first) not in (None, ()) and getattr(self, second) not in (None, (), 0.0):
                 raise ConfigError(f"{self.title}: it has both {first} and {second}; make two claims of it.")
         if self.trend in self.named:
             raise ConfigError(f"{self.title}: {self.trend} is what the difference goes with; name it on neither side.")
         if self.within is not None and not 0 < self.within < math.inf:
             raise ConfigError(f"{self.title}: within={self.within}; expected points above zero.")
+        if isinstance(self.reference, float) and not math.isfinite(self.reference):
+            raise ConfigError(f"{self.title}: reference={self.reference}; expected a number or a measure.")
         if not math.isfinite(self.margin):
             raise ConfigError(f"{self.title}: margin={self.margin}; expected points.")
 

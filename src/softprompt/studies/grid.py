@@ -14,8 +14,9 @@ from typing import Any, final
 from softprompt.backbones import Backbone
 from softprompt.config import check_types, choose, plain_values
 from softprompt.errors import ConfigError
-from softprompt.studies.cells import TEXT_PROMPT, Cell, digest
+from softprompt.studies.cells import TEXT_PROMPT, Cell, digest, trains_prompt
 from softprompt.studies.claims import read_claims
+from softprompt.studies.measures import MEASURES
 from softprompt.studies.sources import as_told, check_sources, find_source
 from softprompt.studies.task_settings import OPTIONAL, OWN_RUN, PATHS, TESTED_ON, without_paths
 from softprompt.training import TrainConfig
@@ -64,6 +65,8 @@ class Grid:
             that method's; otherwise sessions are as full as they can be.
         split: The split that results are reported on.
         rows: Most rows of it; None takes all.
+        measures: Names of looks at what was trained, such as `labels`; their values stand in the rows of prompts. Rows
+            that were made without them are made again.
         question: What it asks, in a sentence or two; reports begin with it.
         claims: What is held to the results: settings of `Claim`. They change nothing that is run.
 
@@ -85,12 +88,13 @@ class Grid:
     methods_apart: bool = False
     split: str = "test"
     rows: int | None = None
+    measures: Sequence[str] = ()
     question: str = ""
     claims: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         check_types(type(self), vars(self))
-        for what in ("backbones", "seeds", "tune", "tune_seeds"):
+        for what in ("backbones", "seeds", "tune", "tune_seeds", "measures"):
             if isinstance(getattr(self, what), str | int):
                 raise ConfigError(f"{what} of the grid {self.name!r} is a list; put the single value into one.")
         for name, value in vars(self).items():  # so that it equals what is read back from a file
@@ -123,6 +127,8 @@ class Grid:
             raise ConfigError(f"tune_seeds of the grid {self.name!r}: {min(unknown)} is none of its seeds.")
         if self.runs_per_session < 1:
             raise ConfigError(f"runs_per_session={self.runs_per_session}: expected at least 1.")
+        for name in self.measures:
+            MEASURES.get(name)
         read_claims(self.claims)
         check_sources(self)
 
@@ -157,6 +163,7 @@ class Grid:
             for values in itertools.product(*axes.values()):
                 chosen = {**settings, **{name: _fixed(value) for name, value in zip(axes, values, strict=True)}}
                 told = as_told(chosen)
+                looked = {"measures": sorted(self.measures)} if self.measures and trains_prompt(told) else {}
                 for seed in self.seeds:
                     yield Cell(
                         backbone=backbone,
@@ -165,7 +172,7 @@ class Grid:
                         method=method,
                         settings=told,
                         seed=seed,
-                        measured=measured,
+                        measured={**measured, **looked},
                         title=_title([task, method, *(told[name] for name in axes), f"seed{seed}"]),
                         source=find_source(self, task, chosen, seed),
                     )

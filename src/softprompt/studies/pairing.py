@@ -11,6 +11,7 @@ from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.studies.claims import PARAMETERS, Claim, read_claims
 from softprompt.studies.grid import TESTED_ON, Grid
+from softprompt.studies.measures import unit_of
 
 __all__ = ["Facts", "check_claims", "facts", "pair_up"]
 
@@ -31,7 +32,7 @@ def facts(backbone: str, task: str, method: str, axes: Mapping[str, Any]) -> Fac
 
 
 def pair_up(claim: Claim, lines: Sequence[Facts]) -> list[tuple[int, int]]:
-    """The places of the lines that a claim compares: of the better, and of the worse.
+    """The places of the lines that a claim compares: of the better, and of the worse; with a reference twice the same.
 
     Args:
         claim: What is compared.
@@ -52,6 +53,9 @@ def pair_up(claim: Claim, lines: Sequence[Facts]) -> list[tuple[int, int]]:
         """Whether a trend's axis has one value in both, or only one of them has it."""
         return claim.trend is None or len({line[claim.trend] for line in (one, other) if claim.trend in line}) < 2
 
+    if claim.reference is not None:
+        named = claim.better or claim.worse
+        return [(place, place) for place, line in enumerate(lines) if among(line) and has(line, named)]
     better = [place for place, line in enumerate(lines) if among(line) and has(line, claim.better)]
     worse = [place for place, line in enumerate(lines) if among(line) and has(line, claim.worse)]
     return [
@@ -80,6 +84,7 @@ def check_claims(grid: Grid) -> None:
         for label in claim.others:
             if label not in others:
                 raise choose(f"further task of {_lowered(claim)}", label, others)
+        _check_measures(grid, claim)
         _check_trend(claim, lines)
         pairs = pair_up(claim, lines)
         if not pairs:
@@ -107,6 +112,16 @@ def _check_value(claim: Claim, name: str, values: Iterable[Any], lines: Sequence
     for value in values:
         if str(_fixed(value)) not in known:
             raise choose(f"{name} of {_lowered(claim)}", str(value), known)
+
+
+def _check_measures(grid: Grid, claim: Claim) -> None:
+    if claim.measure is None:
+        return
+    values = [name for name in (claim.measure, claim.reference) if isinstance(name, str)]
+    units = {name: unit_of(grid.measures, name, f"measure of {_lowered(claim)}") for name in values}
+    if len(set(units.values())) > 1:
+        told = " with ".join(f"{name} ({unit})" for name, unit in units.items())
+        raise ConfigError(f"{claim.title} compares {told}; compare values of one unit.")
 
 
 def _check_trend(claim: Claim, lines: Sequence[Facts]) -> None:

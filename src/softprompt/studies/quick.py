@@ -19,14 +19,14 @@ __all__ = ["answerable", "is_quick", "quickened"]
 _MARK = " (quick)"
 _BUNDLED = "bundled:"
 _VALUES, _SEEDS, _MEMBERS = 2, 2, 2
-_ROWS, _TRAIN_ROWS, _VALIDATION_ROWS = 16, 32, 16
+_ROWS, _TRAIN_ROWS, _VALIDATION_ROWS = 4, 16, 8
 _RUN = {
-    "steps": 8,
+    "steps": 2,
     "warmup_steps": 0,
-    "batch_size": 4,
+    "batch_size": 2,
     "evaluate_every": None,
     "evaluate_rows": _ROWS,
-    "max_new_tokens": 8,
+    "max_new_tokens": 4,
     "patience": None,
 }
 

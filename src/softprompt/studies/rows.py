@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, final
 
 from softprompt.backbones import Backbone
@@ -16,6 +17,7 @@ from softprompt.inference import Ensemble, Together
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
+from softprompt.studies.measures import MEASURED, OF_MEMBERS
 from softprompt.studies.reading import Other
 from softprompt.studies.traces import reset_memory, stored_bytes, traces
 from softprompt.tasks import Task
@@ -153,11 +155,13 @@ def unmade_row(grid: Grid, backbone_parameters: int, one: Planned, *, status: st
 def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
     """Score on both splits what is not trained; what prompt design would store is its words."""
     reset_memory(backbone.device)
+    members: dict[str, Any] = {}
     if one.cell.is_ensemble:
         ensemble = Ensemble(backbone, [SoftPrompt.load(path) for path in one.sources], combine=one.cell.combine)
         model, asked = ensemble.model, ensemble.prompt
         parameters = sum(prompt.num_parameters() for prompt in ensemble.members.prompts)
         stored = sum(stored_bytes(Path(path)) or 0 for path in one.sources)
+        members = _of_members(grid, model, one)
     else:
         words = one.cell.text_prompt(one.task)
         model, asked, parameters = Prompted(backbone), None, 0
@@ -166,7 +170,22 @@ def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any
     validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
     row = {**_identity(grid, count_parameters(backbone), one), "status": "finished", "reason": ""}
     row |= {"parameters": parameters, "trained": 0, "stored_bytes": stored}
-    return {**row, **validation, **_reported(grid, one, found), **traces(backbone.device)}
+    return {**row, **validation, **_reported(grid, one, found), **members, **traces(backbone.device)}
+
+
+def _of_members(grid: Grid, model: Prompted, one: Planned) -> dict[str, float]:
+    """The watched score of an ensemble's members by themselves, on the reported split."""
+    jobs = {(name, on): job for name in model.prompts for on, job in _both(grid, one, name).items()}
+    scores = {asked: found[one.watches] for asked, found in evaluate_many(model, jobs).items()}
+    best = max(model.prompts, key=lambda name: scores[name, _CHOSEN_ON])
+    mean = fmean(scores[name, grid.split] for name in model.prompts)
+    return {
+        f"{MEASURED}{name}": score for name, score in zip(OF_MEMBERS, (mean, scores[best, grid.split]), strict=True)
+    }
+
+
+def _both(grid: Grid, one: Planned, name: str) -> dict[str, Job]:
+    return {_CHOSEN_ON: one.chosen_by(name), grid.split: one.jobs(grid, name)[None]}
 
 
 def trained_row(

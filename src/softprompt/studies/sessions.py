@@ -18,6 +18,7 @@ from softprompt.inference import BatchLimits
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
+from softprompt.studies.measures import measured_columns
 from softprompt.studies.rows import Order, Planned, trained_row, untrained_row
 from softprompt.studies.traces import reset_memory, traces
 from softprompt.studies.workplace import Workplace
@@ -114,9 +115,11 @@ class Session:
             "seconds_per_step": seconds / steps if steps and not resumed else None,
             **traces(backbone.device),
         }
+        looks = _look(grid, backbone, session, results)
         return [
             {
                 **trained_row(grid, backbone, one, results.get(one.run.name), scores.get(one.run.name, {}), reason),
+                **looks.get(one.run.name, {}),
                 **shared,
             }
             for one in session
@@ -149,6 +152,20 @@ def _score(
     for (name, where), evaluation in found.items():
         scores.setdefault(name, {})[where] = evaluation
     return scores
+
+
+def _look(
+    grid: Grid, backbone: Backbone, session: Sequence[Planned], results: Mapping[str, RunResult]
+) -> dict[str, dict[str, Any]]:
+    """By run, what the grid measures of the prompts that were learned."""
+    if not grid.measures:
+        return {}
+    learned = {one.run.name: (one.task, results[one.run.name]) for one in session if one.run.name in results}
+    return {
+        name: measured_columns(grid.measures, backbone, result.learned, task)
+        for name, (task, result) in learned.items()
+        if result.status != "failed" and isinstance(result.learned, SoftPrompt)
+    }
 
 
 def _keep_prompts(folder: StudyFolder, session: Sequence[Planned], results: Mapping[str, RunResult]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from softprompt.studies.grid import TESTED_ON, Cell, Grid
+from softprompt.studies.measures import MEASURED
 from softprompt.studies.rows import ON
 
 __all__ = ["Line", "summarise", "wanted"]
@@ -32,6 +33,7 @@ class Line:
         seeds: Of the scores, in their order.
         elsewhere: By label, the same on the further tasks that the task is tested on; those left out have none.
         seeds_elsewhere: By label, the seeds of these, in their order.
+        measured: By the name of what was measured of the prompts, the value by seed; empty of what is no prompt.
         majority: The score of the most frequent training answer.
         parameters: Values that were learned and are stored.
         trained: Values that training changed, those of a reparameterisation included.
@@ -55,6 +57,7 @@ class Line:
     seeds: tuple[int, ...]
     elsewhere: Mapping[str, tuple[float, ...]]
     seeds_elsewhere: Mapping[str, tuple[int, ...]]
+    measured: Mapping[str, Mapping[int, float]]
     majority: float | None
     parameters: int | None
     trained: int | None
@@ -201,6 +204,7 @@ def _line(
         seeds=tuple(row["seed"] for row in reported),
         elsewhere={label: tuple(scores.values()) for label, scores in elsewhere.items()},
         seeds_elsewhere={label: tuple(scores) for label, scores in elsewhere.items()},
+        measured=_measured(reported),
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,
         trained=reported[0].get("trained") if reported else None,
@@ -212,6 +216,15 @@ def _line(
         failed=sum(row["status"] == "failed" for row in known),
         missing=sum(cell.identity in asked and cell.identity not in found for cell in cells),
     )
+
+
+def _measured(rows: Iterable[Row]) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name.startswith(MEASURED) and isinstance(value, float):
+                found.setdefault(name.removeprefix(MEASURED), {})[row["seed"]] = value
+    return found
 
 
 def _has_score(row: Row) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
 
 from softprompt.evaluation import Interval
+from softprompt.studies.cells import ENSEMBLE
 from softprompt.studies.claims import PARAMETERS, Claim, read_claims
 from softprompt.studies.grid import TEXT_PROMPT, Grid
+from softprompt.studies.measures import unit_of
 from softprompt.studies.pairing import facts, pair_up
 from softprompt.studies.statistics import (
     Effect,
@@ -39,8 +41,8 @@ class Verdict:
         claim: What was claimed.
         outcome: Where the interval lies: on the claimed side of the margin, on the other, or on both; `not tested`
             where there is nothing to compare.
-        effect: Of the better less the worse, in points, the mean over cells; of a trend, points per tenfold. None if
-            not tested.
+        effect: Of the better less the worse, in its unit, the mean over cells; of a trend, per tenfold. None if not
+            tested.
         low: Lower end of its 95 % interval; None without two seeds in each cell.
         high: Upper end.
         bootstrap: Another 95 % interval, by drawing seeds; nothing is judged by it.
@@ -106,7 +108,7 @@ def _judge(grid: Grid, claim: Claim, lines: Sequence[Line]) -> Verdict:
     notes = _notes(grid, claim, pairs, scored)
     nothing = Verdict(
         claim=claim, outcome="not tested", effect=None, low=None, high=None, bootstrap=None, p=None, seeds=0, cells=0,
-        unit=f"points per tenfold of {claim.trend}" if claim.trend else "points", reason=" ".join(notes),
+        unit=_unit(grid, claim), reason=" ".join(notes),
     )  # fmt: skip
     if not scored:
         return nothing
@@ -144,15 +146,30 @@ def _pair(claim: Claim, better: Line, worse: Line) -> _Pair:
 
 def _compared(claim: Claim, better: Line, worse: Line, label: str | None) -> dict[int, float]:
     ours, theirs = _scores(claim, better, label), _scores(claim, worse, label)
+    if claim.reference is not None:
+        instead = _reference(claim.reference, better)
+        ours, theirs = (ours, instead) if claim.better else (instead, theirs)
     return {seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()}
 
 
-def _scores(claim: Claim, line: Line, label: str | None) -> dict[int, float]:
+def _reference(reference: float | str, line: Line) -> Mapping[int, float]:
+    """By seed, what a line's own values are compared with."""
+    return line.measured.get(reference, {}) if isinstance(reference, str) else dict.fromkeys(line.seeds, reference)
+
+
+def _scores(claim: Claim, line: Line, label: str | None) -> Mapping[int, float]:
+    if claim.measure is not None:
+        return line.measured.get(claim.measure, {})
     scores = line.by_seed(label)
     if not claim.moved_to:
         return scores
     own = line.by_seed()
     return {seed: score - own[seed] for seed, score in scores.items()}
+
+
+def _unit(grid: Grid, claim: Claim) -> str:
+    unit = "points" if claim.measure is None else unit_of(grid.measures, claim.measure, "measure of a claim")
+    return f"{unit} per tenfold of {claim.trend}" if claim.trend else unit
 
 
 def _further(grid: Grid, line: Line) -> Sequence[str]:
@@ -208,7 +225,7 @@ def _notes(grid: Grid, claim: Claim, pairs: Sequence[_Pair], scored: Sequence[_P
     if refused:
         notes.append(f"{_of(refused, pairs)} cannot be: {_refusal(refused[0])}")
     if lacking := [pair for pair in pairs if not pair.differences and not pair.is_refused]:
-        notes.append(f"{_of(lacking, pairs)} have no scores yet.")
+        notes.append(f"{_of(lacking, pairs)} have no {claim.measure or 'scores'} yet.")
     if fewer := [pair for pair in scored if len(pair.differences) < len(grid.seeds)]:
         notes.append(f"{_of(fewer, pairs)} lack some of the {len(grid.seeds)} seeds.")
     for task, method in dict.fromkeys((line.task, line.method) for pair in scored for line in pair.lines):
@@ -229,4 +246,4 @@ def _is_untuned(grid: Grid, task: str, method: str) -> bool:
     """Whether a method that is trained has nothing to choose from of what the grid tunes."""
     settings = grid.settings(task, method)
     tuned = [value for name in grid.tune if isinstance(value := settings.get(name), list | tuple) and len(value) > 1]
-    return settings["method"] != TEXT_PROMPT and not tuned
+    return settings["method"] not in (TEXT_PROMPT, ENSEMBLE) and not tuned

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import io
 import multiprocessing
-import os
-import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -22,6 +18,7 @@ import torch
 from softprompt.errors import SoftpromptError, TrainingInterrupted
 from softprompt.loop.interrupts import Interrupts
 from softprompt.studies.grid import Grid
+from softprompt.studies.worker_process import Place, work
 from softprompt.studies.workplace import Unit, Workplace
 
 __all__ = ["Executor", "InTurn", "Processes"]
@@ -106,17 +103,6 @@ class _Worker:
 
 
 @final
-@dataclass(frozen=True)
-class _Place:
-    """What a process needs to make a workplace of its own."""
-
-    grid: Grid
-    output_dir: str
-    device: str
-    threads: int
-
-
-@final
 class Processes(Executor):
     """Does units in processes of this machine, each with a backbone of its own.
 
@@ -133,7 +119,7 @@ class Processes(Executor):
 
     def __init__(self, grid: Grid, output_dir: str, device: str, count: int, say: Say) -> None:
         threads = max(1, torch.get_num_threads() // count)
-        self._place = _Place(grid, output_dir, device, threads)
+        self._place = Place(grid, output_dir, device, threads)
         self._say = say
         self._units: deque[Unit] = deque()
         self._deaths: Counter[int] = Counter()
@@ -216,7 +202,7 @@ class Processes(Executor):
 
     def _start(self, number: int) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_work, args=(theirs, self._place), name=f"study-{number}")
+        process = _CONTEXT.Process(target=work, args=(theirs, self._place), name=f"study-{number}")
         process.start()
         theirs.close()  # so that the end of the process is the end of the connection
         return _Worker(number, process, ours)
@@ -255,52 +241,3 @@ class Processes(Executor):
                     kind, _ = worker.connection.recv()
                 except (EOFError, OSError):
                     break
-
-
-@final
-@dataclass
-class _Told(io.TextIOBase):
-    """A stream whose whole lines are sent to the parent, so that those of several processes do not mix."""
-
-    send: Callable[[tuple[str, Any]], None]
-    begun: str = field(default="")
-
-    def write(self, text: str) -> int:
-        """Send the lines that are whole by now."""
-        *lines, self.begun = (self.begun + text).split("\n")
-        for line in lines:
-            if line.strip():
-                self.send(("said", line))
-        return len(text)
-
-    def writable(self) -> bool:
-        """Whether it can be written to."""
-        return True
-
-
-def _work(connection: Connection, place: _Place) -> None:
-    """What a process does: unit after unit, until its parent ends."""
-    os.setsid()  # Ctrl-C on a terminal is the parent's, who tells each once
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    sending = threading.Lock()
-
-    def send(message: tuple[str, Any]) -> None:
-        with sending:
-            connection.send(message)
-
-    sys.stderr = _Told(send)
-    torch.set_num_threads(place.threads)
-    workplace = Workplace(place.grid, place.output_dir, place.device)
-    while True:
-        unit: Unit = connection.recv()
-        try:
-            send(("done", unit.run(workplace)))
-        except Exception as error:
-            send(("failed", error))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -25,23 +25,21 @@ def table_rows(register: str) -> list[list[str]]:
 def test_claims_are_numbered_and_their_studies_come_with_softprompt():
     claims = registered_claims()
     assert [claim.number for claim in claims] == list(range(1, 17))
-    assert {claim.study for claim in claims if claim.study} <= set(named_grids())
+    assert {claim.study for claim in claims} <= set(named_grids())
 
 
 def test_a_claim_names_a_grid_that_holds_it():
-    """`methods` shows what is stored and trained in its costs, without a claim of its own."""
     held = {name: {claim.get("number") for claim in load_grid(name).claims} for name in named_grids()}
     for claim in registered_claims():
-        if claim.study and claim.study != "methods":
-            assert claim.number in held[claim.study], claim.says
+        assert claim.number in held[claim.study], claim.says
     tested = set().union(*held.values()) - {None}
-    assert tested <= {claim.number for claim in registered_claims() if claim.study}
+    assert tested <= {claim.number for claim in registered_claims()}
 
 
 def test_without_studies_every_claim_has_a_row_that_says_so():
     found = table_rows(make_register([]))
     assert [row[0] for row in found] == [str(number) for number in range(1, 17)]
-    assert {row[2] for row in found} == {"not run yet", "no study yet"}
+    assert {row[2] for row in found} == {"not run yet"}
     assert "softprompt study --grid backbones --data\\_dir DATA" in found[0][5]
 
 

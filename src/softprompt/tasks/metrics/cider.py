@@ -103,4 +103,4 @@ class CiderSums:
     ) -> Float[np.ndarray, "places orders"]:
         place, gram, value = entries
         flat = np.bincount(place * _ORDERS + self.order[gram], value * weight[gram], places * _ORDERS)
-        return flat.reshape(places, _ORDERS)
+        return flat.reshape(places, _ORDERS).astype(float)  # of no entries NumPy counts in integers

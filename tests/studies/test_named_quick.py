@@ -1,0 +1,120 @@
+"""Every grid that comes with softprompt, run at quick size on small data in the published formats.
+
+Nothing is learned here. What is proven is that each grid finds its files, trains and scores every cell, knows which are
+done, and comes to a table, verdicts and a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from tests.studies.published import write_data
+
+from softprompt.cli import main
+from softprompt.evaluation import evaluate_many
+from softprompt.studies import Grid, ResultsTable, judge, load_grid, named_grids, quickened, run_grid, summarise
+from softprompt.studies import sessions as sessions_module
+from softprompt.studies.verdicts import Outcome
+
+BACKBONES = {"adaptation": ["bundled:t5-tiny"]}
+"""Instead of folders that a command makes, which are not here."""
+PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
+PACKING = ("session_runs",)  # what is known after a stop is packed anew, with other runs beside it
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `{data}` stands for."""
+    return write_data(tmp_path_factory.mktemp("published"))
+
+
+def quick_grid(name: str, data: Path, **narrower: Any) -> Grid:
+    """What `softprompt study --quick true` runs of a grid."""
+    return quickened(load_grid(name).narrowed(**{"backbones": BACKBONES.get(name), **narrower})).with_data(data)
+
+
+def study(*arguments: str) -> None:
+    assert main(["study", *arguments, "--device", "cpu"]) == 0
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("A cell was run that has a row.")
+
+
+@pytest.mark.parametrize("name", named_grids())
+def test_a_named_grid_runs_at_quick_size(name, data, tmp_path, monkeypatch, capsys):
+    folder, grid = tmp_path / "out", quick_grid(name, data)
+    backbones = ("--backbones", str(BACKBONES[name])) if name in BACKBONES else ()
+    study("--grid", name, "--data_dir", str(data), "--output_dir", str(folder), "--quick", "true", *backbones)
+    printed = capsys.readouterr().out
+
+    table = ResultsTable(folder / "results.jsonl")
+    rows = {row["cell"]: row for row in table}
+    assert {row["status"] for row in table} <= {"finished", "unsupported"}
+    tuned = [cell for cell in grid.cells() if cell.seed in (grid.tune_seeds or grid.seeds)]
+    assert all(cell.identity in rows for cell in tuned)
+    lines = summarise(grid, table)
+    assert [line.missing for line in lines] == [0] * len(lines)
+    assert all(line.seeds == tuple(grid.seeds) or line.unsupported for line in lines)
+
+    assert load_grid(folder / "study.yaml") == grid
+    verdicts = judge(grid, lines)
+    assert [verdict.claim.says for verdict in verdicts] == [claim["says"] for claim in grid.claims]
+    assert {verdict.outcome for verdict in verdicts} <= set(get_args(Outcome))
+    assert all(claim["says"][1:] in printed for claim in grid.claims)
+
+    before = (folder / "results.jsonl").read_bytes()
+    monkeypatch.setattr(sessions_module.Session, "run", refuse)
+    monkeypatch.setattr(sessions_module.Scoring, "run", refuse)
+    study("--output_dir", str(folder))  # what study.yaml says
+    assert capsys.readouterr().out == printed
+    assert (folder / "results.jsonl").read_bytes() == before
+
+    assert main(["report", str(folder)]) == 0
+    page, markdown = ((folder / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
+    assert grid.question in markdown
+    assert all(label in markdown for label in (*grid.tasks, *grid.methods))
+    assert page.rstrip().endswith("</html>")
+
+
+def lasting(table: ResultsTable) -> dict[str, dict[str, Any]]:
+    return {row["key"]: {name: value for name, value in row.items() if name not in PASSING + PACKING} for row in table}
+
+
+def stopped_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that Ctrl-C meets when it is called for the so manieth time."""
+    calls = 0
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KeyboardInterrupt
+        return function(*given, **named)
+
+    return stopping
+
+
+def test_a_named_grid_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
+    """Once when a session was trained and not scored, and once between two of its rows."""
+    grid = quick_grid("ensembles", data, backbones=["bundled:t5-tiny"])
+    whole = lasting(run_grid(grid, tmp_path / "whole", device="cpu"))
+    folder, known = tmp_path / "cut", 0
+    for owner, name, function, call in (
+        (sessions_module, "evaluate_many", evaluate_many, 2),
+        (ResultsTable, "append", ResultsTable.append, 2),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopped_at(call, function))
+            with pytest.raises(KeyboardInterrupt):
+                run_grid(grid, folder, device="cpu")
+        before, known = known, len(ResultsTable(folder / "results.jsonl"))
+        assert before < known < len(whole)
+        assert list((folder / "sessions").iterdir())
+    assert lasting(run_grid(grid, folder, device="cpu")) == whole
+    assert not list((folder / "sessions").iterdir())
