@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from statistics import fmean
 
 import pytest
 import yaml
@@ -83,6 +84,10 @@ def test_an_ensemble_is_of_runs_with_seeds_of_its_own(tmp_path):
             ensemble = Ensemble(model, prompts, combine="mean" if cell.method == "mean" else "vote")
             assert row["test_accuracy"] == evaluate(model, ensemble, task, "test")["accuracy"]
             assert (row["parameters"], row["trained"]) == (2 * 3 * 24, 0)
+            apart = [members[key] for key in row["source_keys"]]
+            best = max(apart, key=lambda one: one["validation_accuracy"])
+            assert row["measured_members_mean"] == pytest.approx(fmean(one["test_accuracy"] for one in apart))
+            assert row["measured_members_best"] == pytest.approx(best["test_accuracy"])
     lines = {line.method: line for line in summarise(grid, table)}
     assert {len(lines[name].scores) for name in methods} == {2}
     rates = {row["learning_rate"] for row in members.values() if row["seed"] > 1}
