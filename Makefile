@@ -25,7 +25,7 @@ test: $(DEV) ## all tests but the slow ones
 test-slow: $(DEV) ## the tests that take minutes
 	@status=0; found=$$($(PYTEST) -m 'slow and not gpu' --collect-only --quiet 2>&1) || status=$$?; \
 	case $$status in \
-	0) $(PYTEST) -m 'slow and not gpu' --durations=5 ;; \
+	0) $(PYTEST) -m 'slow and not gpu' -n 2 --dist worksteal --durations=25 ;; \
 	5) ;; \
 	*) printf '%s\n' "$$found" >&2; exit $$status ;; \
 	esac
