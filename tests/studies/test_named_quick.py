@@ -22,6 +22,8 @@ from softprompt.studies.verdicts import Outcome
 BACKBONES = {"infix": ["bundled:gpt-mini"]}
 """By grid; elsewhere the smallest there is, which is enough to prove a grid."""
 SMALLEST = ["bundled:t5-tiny"]
+ALL_TASKS = ("backbones", "domain_shift", "ensembles", "low_data", "transfer")
+"""Whose tasks differ in kind, or need each other; of the others the first is enough."""
 READ_AGAIN = ("domain_shift", "ensembles")
 """Asked for a second time, which takes as long again to load models and data."""
 PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
@@ -36,11 +38,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("published"))
 
 
-def quick_grid(name: str, data: Path, **narrower: Any) -> Grid:
+def narrower(name: str) -> dict[str, list[str]]:
+    """What is run of a grid."""
+    tasks = list(load_grid(name).tasks)
+    return {"backbones": BACKBONES.get(name, SMALLEST), "tasks": tasks if name in ALL_TASKS else tasks[:1]}
+
+
+def quick_grid(name: str, data: Path) -> Grid:
     """What `softprompt study --quick true` runs of a grid."""
-    return quickened(load_grid(name).narrowed(**{"backbones": BACKBONES.get(name, SMALLEST), **narrower})).with_data(
-        data
-    )
+    return quickened(load_grid(name).narrowed(**narrower(name))).with_data(data)
 
 
 def study(*arguments: str) -> None:
@@ -55,7 +61,8 @@ def refuse(*_: object) -> None:
 def test_a_named_grid_runs_at_quick_size(name, data, tmp_path, monkeypatch, capsys):
     folder, grid = tmp_path / "out", quick_grid(name, data)
     where = ("--data_dir", str(data), "--output_dir", str(folder))
-    study("--grid", name, *where, "--quick", "true", "--backbones", str(BACKBONES.get(name, SMALLEST)))
+    narrowed = [text for option, values in narrower(name).items() for text in (f"--{option}", str(values))]
+    study("--grid", name, *where, "--quick", "true", *narrowed)
     printed = capsys.readouterr().out
 
     table = ResultsTable(folder / "results.jsonl")
