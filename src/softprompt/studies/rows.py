@@ -175,17 +175,14 @@ def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any
 
 def _of_members(grid: Grid, model: Prompted, one: Planned) -> dict[str, float]:
     """The watched score of an ensemble's members by themselves, on the reported split."""
-    jobs = {(name, on): job for name in model.prompts for on, job in _both(grid, one, name).items()}
+    jobs = {(name, _CHOSEN_ON): one.chosen_by(name) for name in model.prompts}
+    jobs |= {(name, grid.split): one.jobs(grid, name)[None] for name in model.prompts}
     scores = {asked: found[one.watches] for asked, found in evaluate_many(model, jobs).items()}
     best = max(model.prompts, key=lambda name: scores[name, _CHOSEN_ON])
     mean = fmean(scores[name, grid.split] for name in model.prompts)
     return {
         f"{MEASURED}{name}": score for name, score in zip(OF_MEMBERS, (mean, scores[best, grid.split]), strict=True)
     }
-
-
-def _both(grid: Grid, one: Planned, name: str) -> dict[str, Job]:
-    return {_CHOSEN_ON: one.chosen_by(name), grid.split: one.jobs(grid, name)[None]}
 
 
 def trained_row(
