@@ -17,8 +17,8 @@ from softprompt.training.data import Batches, TrainRow, collate
 __all__ = ["DEFAULT", "METHODS", "epoch_batches", "runs", "steps"]
 
 DEFAULT, BEST = "PEFT, default use", "PEFT, best use"
-_BATCHES = 4
-"""Of an epoch: more take longer and change the ratios little."""
+_BATCHES = {"small": 4, "small-t5": 4, "gpt2": 2, "t5-small": 2}
+"""Of an epoch, by shape: more take longer and change the ratios little."""
 
 METHODS: dict[str, Callable[[int], Method]] = {
     "prompt tuning": lambda length: sp.PromptTuning(length=length, init="vocab"),
@@ -64,7 +64,9 @@ def _settings(shape: str) -> list[Setting]:
 def _epoch(plan: Plan, shape: str, setting: Setting) -> Line:
     method, length, data, batch = setting
     ours = Ours(shape, [METHODS[method](length)])
-    rows = make_rows(draw_lengths(data, batch * (1 if plan.quick else _BATCHES)), ours.backbone.spec, prompt=TASK)
+    rows = make_rows(
+        draw_lengths(data, batch * (1 if plan.quick else _BATCHES[shape])), ours.backbone.spec, prompt=TASK
+    )
     grouped = epoch_batches(rows, batch)
     ways: dict[str, Callable[[], object]] = {OURS: lambda: [ours.step({TASK: one}) for one in grouped]}
     if plan.peers:
