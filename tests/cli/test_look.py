@@ -6,7 +6,11 @@ import json
 from importlib import resources
 from pathlib import Path
 
+import torch
 from tests.cli.films import TEMPLATES
+
+from softprompt.backbones import Backbone
+from softprompt.prompts import PromptTuning, SoftPrompt
 
 
 def test_exchange_with_peft(run, trained, backbone, tmp_path):
@@ -26,6 +30,23 @@ def test_exchange_with_peft(run, trained, backbone, tmp_path):
     assert "4 virtual tokens, 96 values" in out
     first, second = (Path(folder) / "prompt.safetensors" for folder in (prompt, tmp_path / "back"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_exchange_with_clients_of_vllm(run, tmp_path):
+    prompt = PromptTuning(length=3, init="vocab").build(Backbone.from_pretrained("bundled:gpt-mini"), seed=0)
+    prompt.save(tmp_path / "prompt")
+    file = tmp_path / "prompt.pt"
+    exported = ("prompts", "export", "--path", str(tmp_path / "prompt"), "--output", str(file), "--format")
+    assert run(*exported, "vllm-embeds", "--dtype", "bfloat16")[0] == 0
+    assert torch.equal(torch.load(file, weights_only=True), prompt().rows.bfloat16())
+    imported = ("prompts", "import", "--source", str(file), "--backbone", "bundled:gpt-mini", "--output")
+    code, out, err = run(*imported, str(tmp_path / "back"), "--format", "vllm-embeds")
+    assert code == 0, err
+    assert "3 virtual tokens, 384 values" in out
+    assert torch.equal(SoftPrompt.load(tmp_path / "back")().rows, prompt().rows.bfloat16().float())
+    code, _, err = run(*exported, "peft", "--dtype", "float16")
+    assert code == 2
+    assert "peft is always float32" in err
 
 
 def test_tasks_are_listed_and_shown(run):

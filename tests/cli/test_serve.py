@@ -26,10 +26,25 @@ def test_a_key_is_made_and_told_once(tmp_path, capsys):
         (["--port", "70000"], "expected 0 to 65535"),
         (["--keys", "nowhere"], "no such file"),
         (["--max-texts", "0"], "expected at least 1"),
+        (["--vllm-model", "other"], "say its address with vllm"),
+        (["--vllm", "http://127.0.0.1:9", "--quantize", "int8"], "drop them, or vllm"),
     ],
 )
 def test_wrong_settings_are_told_before_a_backbone_is_read(options, told, capsys):
     assert main(["serve", "--backbone", "bundled:nowhere", *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("backbone", "address", "told"),
+    [
+        ("bundled:gpt-mini", "127.0.0.1:8001", "no server's address"),
+        ("bundled:gpt-mini", "http://127.0.0.1:9", "cannot be reached"),
+        ("bundled:t5-tiny", "http://127.0.0.1:9", "serve it without vLLM"),
+    ],
+)
+def test_an_engine_behind_that_cannot_be_asked(backbone, address, told, capsys):
+    assert main(["serve", "--backbone", backbone, "--vllm", address]) in (1, 2)
     assert told in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from softprompt.cli.tables import print_table
 
 __all__ = ["combine_prompts", "export", "import_prompt", "list_prompts", "pull", "push", "show"]
 
-Format = Literal["peft", "npy"]
+Format = Literal["peft", "npy", "vllm-embeds"]
 
 
 def list_prompts(*, folder: str = "prompts") -> None:
@@ -77,33 +77,56 @@ def import_prompt(*, source: str, output: str, backbone: str, format: Format = "
     """Import a prompt from another library's files.
 
     Args:
-        source: A PEFT checkpoint's folder, or a `.npy` file of rows `[length, dim]` as T5X wrote them.
+        source: A PEFT checkpoint's folder, a `.npy` file of rows `[length, dim]` as T5X wrote them, or a file that
+            `torch.save` wrote of such rows for vLLM.
         output: Folder for the prompt.
         backbone: The backbone that it was trained on: hub id, folder or bundled:NAME.
         format: What the source is.
         task: Number of the task, from 0, whose prompt is read from a PEFT checkpoint of several tasks.
     """
     from softprompt.backbones import Backbone
-    from softprompt.store import load_peft, load_t5x
+    from softprompt.store import load_peft, load_t5x, load_vllm
 
     loaded = Backbone.from_pretrained(backbone)
-    prompt = load_peft(source, loaded, task=task) if format == "peft" else load_t5x(source, loaded)
+    match format:
+        case "peft":
+            prompt = load_peft(source, loaded, task=task)
+        case "npy":
+            prompt = load_t5x(source, loaded)
+        case _:
+            prompt = load_vllm(source, loaded)
     print(f"{prompt.save(output)}: {prompt.length} virtual tokens, {prompt.num_parameters():,} values")
 
 
-def export(*, path: str, output: str, format: Format = "peft") -> None:
+def export(
+    *,
+    path: str,
+    output: str,
+    format: Format = "peft",
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+) -> None:
     """Export a prompt for another library.
 
     Args:
         path: The prompt's folder.
-        output: Folder (PEFT) or file (.npy) to write.
+        output: Folder (PEFT) or file (.npy, .pt) to write.
         format: What to write.
+        dtype: Of what is written for vLLM; float32 if not said.
     """
+    from softprompt.errors import ConfigError
     from softprompt.prompts import SoftPrompt
-    from softprompt.store import save_peft, save_t5x
+    from softprompt.store import save_peft, save_t5x, save_vllm
 
-    save = save_peft if format == "peft" else save_t5x
-    print(save(SoftPrompt.load(path), output))
+    if dtype is not None and format != "vllm-embeds":
+        raise ConfigError(f"dtype={dtype}: {format} is always float32; drop dtype, or write vllm-embeds.")
+    prompt = SoftPrompt.load(path)
+    match format:
+        case "peft":
+            print(save_peft(prompt, output))
+        case "npy":
+            print(save_t5x(prompt, output))
+        case _:
+            print(save_vllm(prompt, output, dtype=dtype or "float32"))
 
 
 def push(*, path: str, repo: str, private: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Literal
 
@@ -13,6 +14,8 @@ def run_server(
     *,
     backbone: str,
     prompts: str | None = None,
+    vllm: str | None = None,
+    vllm_model: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     keys: str | None = None,
@@ -50,6 +53,10 @@ def run_server(
     Args:
         backbone: Hub id, folder, or bundled:NAME.
         prompts: The folder that holds the folders of prompts and ensembles; the bare backbone alone without one.
+        vllm: Address of a vLLM server that has this backbone and was started with --enable-prompt-embeds: it computes
+            all answers, and only the embedding table is kept here. Its key, if it asks for one, is read from
+            SOFTPROMPT_VLLM_KEY. For decoder-only backbones and prompts of rows.
+        vllm_model: What that server calls the backbone; the first model that it lists, if not said.
         host: Address to listen on; beyond this machine only with keys.
         port: Port to listen on; 0 takes a free one.
         keys: File of hashed keys that let requests in, written by softprompt keys new.
@@ -63,8 +70,8 @@ def run_server(
         trust_remote_code: Whether code that comes with the backbone may run.
         batch_rows: Most texts that are generated at once.
         batch_tokens: Most tokens per batch, padding included.
-        queue_requests: Most requests that wait; more are told to come later.
-        queue_tokens: Most tokens that wait.
+        queue_requests: Most requests that wait, or are on their way to vLLM; more are told to come later.
+        queue_tokens: Most tokens that wait, or are on their way to vLLM.
         cache_bytes: Most bytes of prompts in memory.
         max_new_tokens: Longest answer that may be asked for.
         max_texts: Most texts that a request may ask for.
@@ -82,41 +89,56 @@ def run_server(
     import dataclasses
 
     import softprompt as sp
-    from softprompt.errors import MissingDependencyError
-    from softprompt.inference import BatchLimits, PromptFolder
+    from softprompt.errors import ConfigError, MissingDependencyError
+    from softprompt.inference import BatchLimits
 
     try:
         from softprompt.serving import ServerSettings, log_to_stderr, serve
+        from softprompt.serving.vllm import VllmEngine, VllmServer
     except ImportError as error:
         raise MissingDependencyError(
             f"softprompt serve needs {error.name}; run: pip install 'softprompt[serve]'"
         ) from None
 
+    if vllm is None and vllm_model is not None:
+        raise ConfigError("vllm_model names a model of a vLLM server; say its address with vllm, too.")
+    if vllm is not None and not (quantize is classes is None):
+        raise ConfigError("quantize and classes are about a backbone that computes here; drop them, or vllm.")
     settings = ServerSettings(**{field.name: given[field.name] for field in dataclasses.fields(ServerSettings)})
     loaded = sp.Backbone.from_pretrained(
         backbone,
         dtype=dtype,
         quantize=quantize,
-        device=device,
+        device=device if vllm is None else "cpu",
         classes=classes,
         revision=revision,
         trust_remote_code=trust_remote_code,
     )
-    folder = None
-    if prompts is not None:
-        folder = PromptFolder(loaded, prompts, cache_bytes=cache_bytes)
     log_to_stderr()
-    engine = sp.Engine(
-        loaded,
-        folder,
-        limits=BatchLimits(rows=batch_rows, tokens=batch_tokens),
-        queue_requests=queue_requests,
-        queue_tokens=queue_tokens,
-    )
-    names = "the bare backbone" if folder is None else f"{len(folder.files.names())} prompts"
+    engine: sp.Engine | VllmEngine
+    if vllm is None:
+        engine = sp.Engine(
+            loaded,
+            prompts,
+            limits=BatchLimits(rows=batch_rows, tokens=batch_tokens),
+            queue_requests=queue_requests,
+            queue_tokens=queue_tokens,
+            cache_bytes=cache_bytes,
+        )
+    else:
+        engine = VllmEngine(
+            loaded,
+            prompts,
+            VllmServer(url=vllm, model=vllm_model, key=os.environ.get("SOFTPROMPT_VLLM_KEY")),
+            most_requests=queue_requests,
+            most_tokens=queue_tokens,
+            cache_bytes=cache_bytes,
+        )
+        loaded.drop_layers()
+    names = "the bare backbone" if engine.folder is None else f"{len(engine.folder.files.names())} prompts"
     with engine:
         with contextlib.suppress(sp.SoftpromptError):  # a first pass, which takes longest; an encoder has none
-            engine.answer(sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2)))
+            engine.submit(sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2))).result()
         finished = serve(
             engine,
             settings,

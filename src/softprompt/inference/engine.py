@@ -7,24 +7,24 @@ run already.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted, generation
-from softprompt.errors import ConfigError, EngineClosedError, LengthError, SoftpromptError, UnknownPromptError
+from softprompt.errors import ConfigError, EngineClosedError, LengthError
 from softprompt.inference.backlog import Backlog, EngineCounts
 from softprompt.inference.batching import BatchLimits
 from softprompt.inference.generating_requests import RequestGenerator
-from softprompt.inference.jobs import Job, Way, by_name
+from softprompt.inference.intake import encode_request, held, named
+from softprompt.inference.jobs import Job, Way
 from softprompt.inference.prompt_folder import Lease, PromptFolder
-from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
+from softprompt.inference.queries import EncodedQuery
 from softprompt.inference.ranking_requests import RequestRanker
 from softprompt.inference.requests import Answer, Piece, Request, Ticket
 
@@ -121,7 +121,7 @@ class Engine:
         """
         start = time.monotonic()
         self._backlog.check_room()
-        lease = self._lease(request.prompt)
+        lease = held(self.folder, request.prompt)
         try:
             job = self._job(request, lease, start, listener)
             self._backlog.add(job)
@@ -166,30 +166,12 @@ class Engine:
         self._worker.join()
         return not left
 
-    def _lease(self, prompt: str | Lease | None) -> Lease | None:
-        if prompt is None:
-            return None
-        if self.folder is None:
-            name = prompt.name if isinstance(prompt, Lease) else prompt
-            raise UnknownPromptError(f"There is no prompt {name[:128]!r}: this engine has no folder of prompts.")
-        return self.folder.share(prompt) if isinstance(prompt, Lease) else self.folder.acquire(prompt)
-
     def _job(
         self, request: Request, lease: Lease | None, start: float, listener: Callable[[Piece | None], None] | None
     ) -> Job:
-        query = Query(
-            input=request.input,
-            prompt=None if lease is None else lease.prompt,
-            form=None if lease is None or request.raw else lease.format,
-            candidates=request.candidates,
-            max_new_tokens=request.sampling.max_new_tokens,
-            max_input_tokens=request.max_input_tokens,
-            truncate=request.truncate,
-        )
-        encode = encode_to_rank if request.candidates else encode_to_generate
         deadline = None if request.deadline_s is None else start + request.deadline_s
-        with self._encoding, _named(lease):
-            (encoded,) = encode(self._model, [query])
+        with self._encoding, named(lease):
+            encoded = encode_request(self._model, request, lease)
             way = self._way_of(request, encoded)
         job = Job(
             request=request,
@@ -229,11 +211,3 @@ class Engine:
                 for job in self._backlog.jobs():
                     job.fail(error)
                     self._backlog.settle(job)
-
-
-@contextlib.contextmanager
-def _named(lease: Lease | None) -> Iterator[None]:
-    try:
-        yield
-    except SoftpromptError as error:
-        raise by_name(error, lease) from None

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal, final
 
+from safetensors import SafetensorError, safe_open
+
 from softprompt.artefact import read_metadata
 from softprompt.errors import ArtefactError, ConfigError, UnknownPromptError
 from softprompt.prompts import Members, SoftPrompt
@@ -80,6 +82,20 @@ class PromptFiles:
         kind = self.need(name)
         self._check_size(name, self.path / name / f"{kind}.json")
         return read_metadata(self.path / name, kind)
+
+    def tensors(self, name: str) -> list[str]:
+        """The names of a prompt's or an ensemble's tensors, whose values are not read.
+
+        Raises:
+            UnknownPromptError: If there is none of that name.
+            ArtefactError: If its file is damaged.
+        """
+        path = self.path / name / f"{self.need(name)}.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                return sorted(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise ArtefactError(f"{path} is no safetensors file that can be read ({error}); copy it again.") from None
 
     def read(self, name: str) -> tuple[str, SoftPrompt | Members]:
         """A prompt and the digest of its files, which belong together although another may be put in its place.

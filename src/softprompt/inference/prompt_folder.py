@@ -14,14 +14,15 @@ import shutil
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ArtefactError, ConfigError, SoftpromptError
+from softprompt.conditioning.collection import Conditioning
+from softprompt.errors import ArtefactError, ConfigError, SoftpromptError, UnsupportedError
 from softprompt.inference.prompt_files import PromptFiles
 from softprompt.inference.together import Together
 from softprompt.prompts import Members, PromptInfo, SoftPrompt
@@ -130,6 +131,9 @@ class PromptFolder:
         path: The folder that holds theirs.
         cache_bytes: Most bytes of prompts in memory; those in use may exceed it.
         prompt_bytes: Largest file of a prompt that is read.
+        conditioning: Which pass prompts of rows take, as in `Prompted`.
+        unfit: Given the names of a prompt's or an ensemble's tensors as its folder has them, says why it cannot be used
+            here, or None.
 
     Raises:
         ArtefactError: If there is no such folder.
@@ -137,12 +141,20 @@ class PromptFolder:
     """
 
     def __init__(
-        self, backbone: Backbone, path: str | Path, *, cache_bytes: int = 2**30, prompt_bytes: int = 2**30
+        self,
+        backbone: Backbone,
+        path: str | Path,
+        *,
+        cache_bytes: int = 2**30,
+        prompt_bytes: int = 2**30,
+        conditioning: Conditioning = "auto",
+        unfit: Callable[[Collection[str]], str | None] | None = None,
     ) -> None:
         for name, value in (("cache_bytes", cache_bytes), ("prompt_bytes", prompt_bytes)):
             if value < 1:
                 raise ConfigError(f"{name}={value}: expected at least 1.")
-        self.model = Prompted(backbone)
+        self.model = Prompted(backbone, conditioning=conditioning)
+        self._unfit = unfit
         self.files = PromptFiles(path, prompt_bytes)
         self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
@@ -155,6 +167,15 @@ class PromptFolder:
         self._serial = itertools.count()
         self._hits = self._misses = self._evictions = 0
         self._seconds = 0.0
+
+    def why_unfit(self, name: str) -> str | None:
+        """Why a prompt in the folder cannot be used here, by what its folder holds alone; None if nothing is known.
+
+        Raises:
+            UnknownPromptError: If there is none of that name.
+            ArtefactError: If it is damaged.
+        """
+        return None if self._unfit is None else self._unfit(self.files.tensors(name))
 
     @contextlib.contextmanager
     def lease(self, name: str) -> Iterator[Lease]:
@@ -341,6 +362,7 @@ class PromptFolder:
         serial = next(self._serial)
         keys = tuple(f"{name}@{version}.{serial}.{place}" for place in range(len(members)))
         try:
+            self._check_fit(name, prompt)
             _check_format(name, prompt.info)
             for key, member in zip(keys, members, strict=True):
                 self.model.add(key, member.fold(), fixed=True)
@@ -355,6 +377,10 @@ class PromptFolder:
             raise
         asked = Together(keys, prompt.combine) if isinstance(prompt, Members) else keys[0]
         return _Loaded(version, asked, prompt.info, size)
+
+    def _check_fit(self, name: str, prompt: SoftPrompt | Members) -> None:
+        if self._unfit is not None and (reason := self._unfit(_tensors_of(prompt))) is not None:
+            raise UnsupportedError(f"The prompt {name!r} cannot be used here: {reason}.")
 
     def _forget(self, asked: str | Together) -> None:
         for key in asked.names if isinstance(asked, Together) else (asked,):
@@ -383,6 +409,13 @@ def _leased(name: str, entry: _Entry) -> Lease:
     lease = Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
     entry.leases.append(lease)
     return lease
+
+
+def _tensors_of(prompt: SoftPrompt | Members) -> list[str]:
+    """The names of a prompt's tensors as its folder has them."""
+    if isinstance(prompt, SoftPrompt):
+        return list(prompt().named())
+    return [f"{place}.{name}" for place, one in enumerate(prompt.prompts) for name in one().named()]
 
 
 def _check_format(name: str, info: PromptInfo) -> None:

@@ -21,7 +21,7 @@ from softprompt.inference.finite import check_finite
 from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank, prompts_of
 from softprompt.inference.together import combine_probabilities
 
-__all__ = ["Choice", "calibrated", "choose_among", "classify"]
+__all__ = ["Choice", "calibrated", "choice_of", "choose_among", "classify"]
 
 
 @final
@@ -111,19 +111,24 @@ def choose_among(model: Prompted, rows: Sequence[EncodedQuery]) -> list[Choice]:
     check_finite(model.backbone, prompts_of(rows), (~scores.isnan()).all(-1).tolist())
     if model.backbone.spec.kind == "encoder-only":
         scores = scores.log_softmax(-1)
-    choices = []
-    for row, members in zip(rows, scores.double().cpu().split([len(row.names) for row in rows]), strict=True):
-        logprobs = members[:, : len(row.candidates)]
-        best, shares = combine_probabilities(logprobs.softmax(-1), row.combine)
-        mean = logprobs.logsumexp(0) - math.log(len(logprobs))
-        choices.append(
-            Choice(
-                row.candidates[best],
-                dict(zip(row.candidates, shares.tolist(), strict=True)),
-                dict(zip(row.candidates, mean.tolist(), strict=True)),
-            )
-        )
-    return choices
+    parts = scores.double().cpu().split([len(row.names) for row in rows])
+    return [choice_of(row, part[:, : len(row.candidates)]) for row, part in zip(rows, parts, strict=True)]
+
+
+def choice_of(row: EncodedQuery, logprobs: Float[Tensor, "members candidates"]) -> Choice:
+    """What is chosen for a query.
+
+    Args:
+        row: The query.
+        logprobs: What each of its prompts says of each candidate, in nats.
+    """
+    best, shares = combine_probabilities(logprobs.softmax(-1), row.combine)
+    mean = logprobs.logsumexp(0) - math.log(len(logprobs))
+    return Choice(
+        row.candidates[best],
+        dict(zip(row.candidates, shares.tolist(), strict=True)),
+        dict(zip(row.candidates, mean.tolist(), strict=True)),
+    )
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@ from typing import Any, TypeVar, final
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from softprompt.inference import Answer, Engine, Piece, Request, Ticket
+from softprompt.inference import Answer, Piece, Request, Ticket
+from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure, FailureError
 from softprompt.serving.metrics import Metrics
 
@@ -79,7 +80,7 @@ class Answering:
         metrics: Where answers are counted.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, engine: AnsweringEngine, metrics: Metrics) -> None:
         self.engine = engine
         self._metrics = metrics
         self._limiter: CapacityLimiter | None = None

@@ -18,10 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from softprompt.errors import SoftpromptError
-from softprompt.inference import Engine
 from softprompt.serving import admin, chat, completions, ranking
 from softprompt.serving.answering import Answering
 from softprompt.serving.catalogue import Catalogue
+from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure, FailureError, failure_of, report
 from softprompt.serving.guard import ADMIN, App, Guard
 from softprompt.serving.metrics import Metrics
@@ -38,7 +38,7 @@ _MOST_PROBLEMS = 3
 _FAILED = {"4XX": "The request is at fault.", "5XX": "The server is, or has too much to do."}
 
 
-def create_app(engine: Engine, settings: ServerSettings | None = None) -> App:
+def create_app(engine: AnsweringEngine, settings: ServerSettings | None = None) -> App:
     """An ASGI application that serves an engine in OpenAI's conventions.
 
     Args:

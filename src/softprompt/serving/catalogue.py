@@ -10,7 +10,8 @@ from pathlib import PurePath
 from typing import Any, final
 
 from softprompt.errors import ArtefactError, ConfigError, UnknownPromptError
-from softprompt.inference import Engine, PromptFolder
+from softprompt.inference import PromptFolder
+from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import invalid
 from softprompt.serving.wire import Model
 from softprompt.tasks import TextFormat
@@ -28,7 +29,7 @@ class Catalogue:
         engine: Whose prompts these are.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AnsweringEngine) -> None:
         self._engine = engine
         self._started = int(time.time())
         self._lock = threading.Lock()
@@ -105,12 +106,12 @@ class Catalogue:
             return known[1]
         created = stamp[1] // 10**9
         try:
-            metadata = folder.files.card(name)
+            metadata, unfit = folder.files.card(name), folder.why_unfit(name)
             model = Model(
                 id=name,
                 created=created,
                 kind="ensemble" if "members" in metadata else "prompt",
-                card=_public(metadata),
+                card={**_public(metadata), **({} if unfit is None else {"unfit": unfit})},
             )
         except UnknownPromptError:
             raise

@@ -19,9 +19,11 @@ from softprompt.errors import (
     NonFiniteError,
     QueueFullError,
     RequestCancelled,
+    ServerError,
     ShapeError,
     SoftpromptError,
     UnknownPromptError,
+    UnreachableError,
     UnsupportedError,
 )
 
@@ -44,6 +46,8 @@ _KINDS: Mapping[type[SoftpromptError], tuple[int, str, str]] = {
     MismatchError: (503, _SERVER, "prompt_unusable"),
     ArtefactError: (503, _SERVER, "prompt_unusable"),
     NonFiniteError: (503, _SERVER, "prompt_unusable"),
+    UnreachableError: (503, _SERVER, "engine_unreachable"),
+    ServerError: (502, _SERVER, "engine_failed"),
     BackboneError: (500, _SERVER, "internal_error"),
 }
 """What each error of ours is to a client: the first that an error is an instance of counts."""

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from softprompt.inference import Answer, Engine
+from softprompt.inference import Answer
+from softprompt.serving.engines import AnsweringEngine
 
 __all__ = ["Metrics"]
 
@@ -44,7 +45,7 @@ class Metrics:
         engine: Whose counts are shown.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AnsweringEngine) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Counts(engine))
         self._requests = Counter(
@@ -82,7 +83,7 @@ class Metrics:
 
 @final
 class _Counts(Collector):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AnsweringEngine) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:

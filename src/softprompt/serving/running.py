@@ -17,8 +17,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from softprompt.errors import ConfigError
-from softprompt.inference import Engine
 from softprompt.serving.app import create_app
+from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure
 from softprompt.serving.guard import Message, Receive, Send, closing, refuse
 from softprompt.serving.settings import ServerSettings
@@ -44,7 +44,7 @@ _FULL = Failure(
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
-def serve(engine: Engine, settings: ServerSettings, *, started: Callable[[str], None] | None = None) -> bool:
+def serve(engine: AnsweringEngine, settings: ServerSettings, *, started: Callable[[str], None] | None = None) -> bool:
     """Serve an engine until the process is told to stop (SIGTERM, Ctrl-C); then close it.
 
     No further connections are taken then, and requests in flight are finished, within `shutdown_timeout_s`.
