@@ -13,6 +13,7 @@ __all__ = [
     "DeadlineError",
     "EngineClosedError",
     "LengthError",
+    "LostProcessError",
     "MismatchError",
     "MissingDependencyError",
     "MissingFileError",
@@ -24,6 +25,7 @@ __all__ = [
     "SoftpromptError",
     "TrainingInterrupted",
     "UnknownPromptError",
+    "UnreachableError",
     "UnsupportedError",
 ]
 
@@ -80,6 +82,10 @@ class TrainingInterrupted(SoftpromptError):
     """Training was stopped from outside after it saved its state; the message says how to resume."""
 
 
+class LostProcessError(SoftpromptError):
+    """Another process of a training in several died or hangs; the message says which checkpoint is good."""
+
+
 class MissingDependencyError(SoftpromptError, ImportError):
     """An optional library is needed; the message gives the command that installs it."""
 
@@ -94,6 +100,10 @@ class QueueFullError(SoftpromptError):
 
 class ServerError(SoftpromptError):
     """A server cannot be reached, or fails."""
+
+
+class UnreachableError(ServerError):
+    """A server that another one asks does not answer at present; the same request may pass later."""
 
 
 class RequestCancelled(SoftpromptError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from types import SimpleNamespace
 
 import jaxtyping
 import pytest
@@ -15,6 +16,7 @@ import softprompt as sp
 from softprompt.backbones import Backbone
 from softprompt.cli.train import train_prompts
 from softprompt.errors import BackboneError
+from softprompt.loop import processes
 from softprompt.training import Run, TrainConfig
 
 
@@ -265,3 +267,13 @@ def test_a_mixture_needs_several_tasks(run, backbone, tmp_path):
         code, _, err = run(*common, "--task", "[e2e_sample, subj]", *how)
         assert code == 2
         assert "This takes one task and one folder; give --task NAME" in err
+
+
+@pytest.mark.parametrize("how", [("--compare", "all"), ("--settings", "search")])
+def test_what_starts_trainings_of_its_own_runs_in_one_process(run, backbone, tmp_path, monkeypatch, how):
+    """Each process would start them, in one folder."""
+    monkeypatch.setattr(processes, "Processes", lambda: SimpleNamespace(count=2, first=True))
+    code, _, err = run("train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), "--task", "subj", *how)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("softprompt: 2 processes share one training; run --compare, or --settings")
+    assert not (tmp_path / "out").exists()

@@ -10,11 +10,12 @@ from softprompt.errors import SoftpromptError
 KINDS = {
     "ArtefactError": ValueError, "BackboneError": ValueError, "ConfigError": ValueError, "DataError": ValueError,
     "DeadlineError": TimeoutError, "EngineClosedError": SoftpromptError, "LengthError": ValueError,
+    "LostProcessError": SoftpromptError,
     "MismatchError": errors.ArtefactError, "MissingDependencyError": ImportError,
     "MissingFileError": errors.DataError, "NonFiniteError": ArithmeticError, "QueueFullError": SoftpromptError,
     "RequestCancelled": SoftpromptError, "ServerError": SoftpromptError, "ShapeError": ValueError,
     "SoftpromptError": Exception, "TrainingInterrupted": SoftpromptError, "UnknownPromptError": errors.ConfigError,
-    "UnsupportedError": NotImplementedError,
+    "UnreachableError": errors.ServerError, "UnsupportedError": NotImplementedError,
 }  # fmt: skip
 
 

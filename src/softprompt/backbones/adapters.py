@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from softprompt.backbones.offloading import kept_weight
+from softprompt.backbones.sharding import own_parameters
 from softprompt.errors import BackboneError, UnsupportedError
 
 __all__ = ["brings_a_head", "check_merges", "computed_weights", "merge", "unwrap"]
@@ -45,7 +47,8 @@ def computed_weights(model: PreTrainedModel) -> Iterator[Tensor]:
     adapter brings (changes of magnitude or bias, of embeddings or tied tables, whole modules) stands beside the others,
     and merging it makes another model.
     """
-    weights: dict[str, Any] = dict(model.named_parameters())
+    own = own_parameters(model)
+    weights: dict[str, Any] = {name: kept_weight(model, name, weight) for name, weight in own.items()}
     if any(_INSIDE in name for name in weights):
         weights = _with_changed_layers(model, weights)
     for _, weight in sorted(weights.items()):

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from softprompt.backbones import adapters, loading, quantization
+from softprompt.backbones import adapters, loading, quantization, sharding
 from softprompt.backbones.attention import KERNELS, prepare_head, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
@@ -46,6 +46,7 @@ class Backbone:
         has_untrained_head: Whether it is an encoder without a classification head that knows anything, so that every
             prompt must bring a head.
         quantized: How its weights are kept, if in fewer bits; None otherwise.
+        sharded: Whether its weights are spread over processes, which then have to take every pass together.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Backbone:
         has_untrained_head: bool = False,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.sharded = sharding.is_sharded(model)
         self.tokenizer = tokenizer
         self.name = name
         injectable = _set_attention(model)
@@ -84,6 +86,9 @@ class Backbone:
         attention: str | None = None,
         quantize: str | None = None,
         classes: int | None = None,
+        sharded: bool = False,
+        offload: bool = False,
+        device_map: str | Mapping[str, Any] | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> Backbone:
@@ -100,6 +105,12 @@ class Backbone:
             classes: Load an encoder that was stored without a classification head, and give it one of so many classes,
                 which knows nothing: prompts of methods with `head=True` bring their own. Prompts that tag words or
                 find answers need no such head.
+            sharded: In several processes (`torchrun`, `accelerate launch`), give each a part of every layer, which all
+                gather while that layer computes: none ever holds the whole model. For models that generate text.
+                In one process the model is loaded whole.
+            offload: Keep each process's part in CPU memory, with `sharded`.
+            device_map: In one process, spread the model over its devices, CPU and disk, as transformers does; `auto`,
+                or a mapping from parts of the model. `device` is then not heeded.
             revision: Branch, tag or commit on the hub.
             trust_remote_code: Whether code that comes with the model may run.
 
@@ -109,8 +120,15 @@ class Backbone:
             UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged, or has no
                 layers that can be quantised.
             MissingDependencyError: If it is to be quantised, but torchao is not there.
-            ConfigError: If a setting is unknown.
+            ConfigError: If a setting is unknown, or contradicts another or how processes were launched.
         """
+        sharding.check_launch(sharded=sharded, offload=offload)
+        spread = sharded and sharding.process_count() > 1
+        if spread and any(setting is not None for setting in (quantize, classes, device_map)):
+            raise UnsupportedError(
+                f"{name}: a sharded backbone can neither be quantised, nor get a new head or a device_map; drop these,"
+                " or sharded."
+            )
         if attention is not None and attention not in KERNELS:
             raise ConfigError(f"attention={attention!r}: expected one of {', '.join(KERNELS)}, or None.")
         if quantize is not None:
@@ -122,8 +140,14 @@ class Backbone:
             classes=classes,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            device_map=device_map,
+            sharded=spread,
+            offload=offload,
         )
-        backbone = cls(model.to(loading.pick_device(device)), tokenizer, str(name), has_untrained_head=untrained)
+        placed = model if spread or device_map is not None else model.to(loading.pick_device(device))
+        backbone = cls(placed, tokenizer, str(name), has_untrained_head=untrained)
+        if spread:
+            _ = backbone.fingerprint  # all processes have to look at the weights together
         if quantize is not None:
             _ = backbone.fingerprint  # of the weights as they were, by which its prompts know it
             head = backbone.head.parts if backbone.classifies else ()
@@ -150,11 +174,22 @@ class Backbone:
         inner = adapters.unwrap(model)
         return cls(inner, tokenizer, name or inner.config.name_or_path or type(inner).__name__)
 
+    def drop_layers(self) -> None:
+        """Keep the embedding table alone, and give back the memory of all other weights.
+
+        For whoever embeds here what is computed elsewhere. The fingerprint is known from before; a pass fails.
+        """
+        _ = self.fingerprint
+        table = {id(weight) for weight in self.model.get_input_embeddings().parameters()}
+        for module in self.model.modules():
+            for name, weight in module.named_parameters(recurse=False):
+                if id(weight) not in table:
+                    setattr(module, name, nn.Parameter(weight.to("meta"), requires_grad=False))
+
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
+        return sharding.device_of(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -203,7 +238,7 @@ class Backbone:
 
     def embed(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape dim"]:
         """Embed token ids as the model does, scale included, so that the result can stand for the ids."""
-        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        embedded = sharding.look_up(self.model, ids)
         return embedded * self._embedding_scale if self._embedding_scale != 1 else embedded
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
@@ -387,9 +422,16 @@ class Backbone:
         nowhere = torch.zeros_like(mask)
         nowhere[:, :1] = True  # the head is not wanted: one position a row keeps it cheap
         load = Carried(recorder=recorder, kept=nowhere if self.head_is_separable else None)
-        self.call(load, checkpointing=checkpointing, **inputs)
+        output = self.call(load, checkpointing=checkpointing, **inputs)[0]
+        parts = [part for _, keys, values in recorder.calls for part in (keys, values)]
+        if self.sharded and output.requires_grad:
+            parts = sharding.reached_together(parts, output)
         device = embeddings.device  # beside the other prompts' keys and values, wherever the layer stands
-        return {self.sites[module]: (keys.to(device), values.to(device)) for module, keys, values in recorder.calls}
+        modules = [module for module, _, _ in recorder.calls]
+        return {
+            self.sites[module]: (keys.to(device), values.to(device))
+            for module, keys, values in zip(modules, parts[::2], parts[1::2], strict=True)
+        }
 
 
 def _set_attention(model: PreTrainedModel) -> bool:

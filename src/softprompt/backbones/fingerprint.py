@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softprompt.backbones.adapters import computed_weights
+from softprompt.backbones.sharding import sample_values
 from softprompt.errors import ArtefactError, UnsupportedError
 
 __all__ = ["Fingerprint", "fingerprint"]
@@ -90,23 +91,23 @@ def fingerprint(model: PreTrainedModel) -> Fingerprint:
     heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
     weights = list(computed_weights(model))  # which has refusals of its own
     try:
-        sampled = [_sample(weight) for weight in weights]
+        sampled = sample_values(weights, [_places(weight.numel()) for weight in weights])
     except NotImplementedError as error:  # of a tensor that is none of torch's own
         raise UnsupportedError(
             f"{type(model).__name__} keeps its weights in a form that tells nothing of the model that they were; load "
             "it by Backbone.from_pretrained(…, quantize=…)."
         ) from error
-    shapes = [shape for shape, _ in sampled]  # not their names, which releases change
+    shapes = [list(weight.shape) for weight in weights]  # not their names, which releases change
     architecture = json.dumps([model.config.model_type, heads, shapes])
-    values = torch.cat([values for _, values in sampled]).to(torch.bfloat16)
+    values = torch.cat(sampled).to(torch.bfloat16)
     data = values.view(torch.int16).numpy().astype("<i2").tobytes()
     return Fingerprint(hashlib.sha256(architecture.encode()).hexdigest()[:32], base64.b64encode(data).decode())
 
 
-def _sample(parameter: Tensor) -> tuple[list[int], Tensor]:
-    flat = parameter.detach().flatten()
+def _places(count: int) -> Tensor:
+    """Indices of the values that are sampled of so many."""
     steps = torch.linspace(0, 1, _VALUES_PER_PARAMETER + 2, dtype=torch.float64)[1:-1]
-    return list(parameter.shape), flat[(steps * (flat.numel() - 1)).long().to(flat.device)].float().cpu()
+    return (steps * (count - 1)).long()
 
 
 def _decode(weights: str) -> Tensor:

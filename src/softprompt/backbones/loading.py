@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.tokenization_utils_base import FULL_TOKENIZER_FILE, TOKENIZER_CONFIG_FILE
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file
 
-from softprompt.backbones import adapters, catalogue
+from softprompt.backbones import adapters, catalogue, sharding
 from softprompt.backbones.fingerprint import Fingerprint, fingerprint
 from softprompt.backbones.heads import start_linear
-from softprompt.errors import BackboneError, ConfigError, MismatchError
+from softprompt.errors import BackboneError, ConfigError, MismatchError, SoftpromptError, UnsupportedError
 
 __all__ = ["TOLD", "load", "pick_device"]
 
@@ -36,10 +37,13 @@ def load(
     classes: int | None,
     revision: str | None,
     trust_remote_code: bool,
+    device_map: str | Mapping[str, Any] | None = None,
+    sharded: bool = False,
+    offload: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, bool]:
-    """Load a model with the head that prompts need, on the CPU, and its tokenizer if it has one.
+    """Load a model with the head that prompts need, and its tokenizer if it has one.
 
-    Arguments are those of `Backbone.from_pretrained`.
+    Arguments are those of `Backbone.from_pretrained`. Without `device_map` and `sharded`, the model is on the CPU.
 
     Returns:
         The model, its tokenizer, and whether its head is a new one that knows nothing.
@@ -47,12 +51,15 @@ def load(
     Raises:
         BackboneError: If there is no such model, its head is missing or untrained, or its tokenizer cannot be loaded.
         MismatchError: If it is an adapter of softprompt's, and the model that it names is not what it was trained on.
-        UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged.
+        UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged; or is to be
+            sharded, and is an adapter, an encoder, or has no layers to gather one by one.
         ConfigError: If `dtype` is no floating-point dtype.
     """
     path = catalogue.resolve(name)
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
     if _is_adapter(path, revision):
+        if sharded:
+            raise UnsupportedError(f"{name!r} holds an adapter; merge it into its model, and shard that.")
         base_name, base_revision = _base_of(name, path, revision)
         base, tokenizer, untrained = load(
             base_name,
@@ -61,6 +68,7 @@ def load(
             classes=classes,
             revision=base_revision,
             trust_remote_code=trust_remote_code,
+            device_map=device_map,
         )
         _check_base(name, path, base_name, fingerprint(base.base_model if untrained else base))
         adapters.merge(base)  # an adapter may have been trained on a model that carried one
@@ -69,16 +77,19 @@ def load(
     options: dict[str, Any] = {"dtype": _dtype(dtype)}
     if attention is not None:
         options["attn_implementation"] = attention
+    if device_map is not None:
+        options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
     try:
         config = AutoConfig.from_pretrained(path, **source)
         if classes is not None:
             config.num_labels = classes
-        with _silent_on_untied_heads():
-            model, report = _auto_class(name, config, classes).from_pretrained(
-                path, config=config, output_loading_info=True, **options, **source
-            )
+        kind = _auto_class(name, config, classes)
+        if sharded:
+            options["distributed_config"] = _sharding(name, kind, config, offload, trust_remote_code)
+        with _silent_on_untied_heads(), sharding.silent_on_plans():
+            model, report = kind.from_pretrained(path, config=config, output_loading_info=True, **options, **source)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, BackboneError):
+        if isinstance(error, SoftpromptError):
             raise
         if classes is not None and isinstance(error, RuntimeError):  # sizes differ
             raise BackboneError(
@@ -93,6 +104,14 @@ def load(
     else:
         _check_complete(name, model, missing)
     return model, _tokenizer(name, path, source), classes is not None
+
+
+def _sharding(
+    name: str, kind: Any, config: transformers.PreTrainedConfig, offload: bool, trust_remote_code: bool
+) -> Any:
+    if kind not in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
+        raise UnsupportedError(f"{name!r} is an encoder, and small enough for one device; load it without sharded.")
+    return sharding.sharding_of(kind, config, offload=offload, trust_remote_code=trust_remote_code)
 
 
 @contextmanager
@@ -268,14 +287,15 @@ def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """A torch device; `auto` takes CUDA or MPS where there is one.
+    """A torch device; `auto` takes CUDA or MPS where there is one, and each process of a launch a GPU of its own.
 
     Raises:
         ConfigError: If torch knows no such device.
     """
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            process = os.environ.get("LOCAL_RANK")
+            return torch.device("cuda" if process is None else f"cuda:{int(process) % torch.cuda.device_count()}")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         return torch.device(device)

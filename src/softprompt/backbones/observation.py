@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
 
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
+from softprompt.backbones.sharding import device_of, look_up
 from softprompt.backbones.spec import BackboneSpec, Kind, StackSpec
 from softprompt.errors import BackboneError
 
@@ -58,13 +59,13 @@ def observe(model: PreTrainedModel, *, injectable: bool) -> Observation:
     """
     kind = _kind(model)
     table = model.get_input_embeddings()
-    tokens = _some_tokens(table.weight)
-    scale = _embedding_scale(model, kind, table, tokens, "inputs_embeds", "input_ids")
+    tokens = _some_tokens(table.weight.shape[0], device_of(table))
+    scale = _embedding_scale(model, kind, tokens, "inputs_embeds", "input_ids")
     target_scale = scale
     if kind == "encoder-decoder":
         ids = tokens[:, :_TARGET_TOKENS]
         target_scale = _embedding_scale(
-            model, kind, table, ids, "decoder_inputs_embeds", "decoder_input_ids", input_ids=tokens
+            model, kind, ids, "decoder_inputs_embeds", "decoder_input_ids", input_ids=tokens
         )
     recorder = Recorder()
     with carrying(Carried(recorder=recorder)):
@@ -114,10 +115,10 @@ def classifies(model: PreTrainedModel) -> bool:
     return type(model).__name__.endswith("ForSequenceClassification")
 
 
-def _some_tokens(weight: Tensor) -> Int[Tensor, "1 seq"]:
+def _some_tokens(vocab: int, device: torch.device) -> Int[Tensor, "1 seq"]:
     """A few ordinary tokens, spread over the vocabulary so as to miss special ones at its ends."""
-    steps = torch.linspace(0.3, 0.7, _INPUT_TOKENS, device=weight.device)
-    return (steps * weight.shape[0]).long()[None]
+    steps = torch.linspace(0.3, 0.7, _INPUT_TOKENS, device=device)
+    return (steps * vocab).long()[None]
 
 
 def _pass(model: PreTrainedModel, kind: Kind, **inputs: Any) -> Tensor:
@@ -133,11 +134,11 @@ def _pass(model: PreTrainedModel, kind: Kind, **inputs: Any) -> Tensor:
 
 
 def _embedding_scale(
-    model: PreTrainedModel, kind: Kind, table: nn.Module, ids: Tensor, as_rows: str, as_ids: str, **inputs: Tensor
+    model: PreTrainedModel, kind: Kind, ids: Tensor, as_rows: str, as_ids: str, **inputs: Tensor
 ) -> float:
     """Find what embeddings must be multiplied by to stand for their ids: nothing, or sqrt(dim)."""
     want = _pass(model, kind, **inputs, **{as_ids: ids}).float()
-    embedded = table(ids)
+    embedded = look_up(model, ids)
     candidates = (1.0, math.sqrt(embedded.shape[-1]))
     passes = [_pass(model, kind, **inputs, **{as_rows: embedded * c}).float() for c in candidates]
     errors = [(logits - want).abs().max().item() for logits in passes]

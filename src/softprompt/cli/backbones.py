@@ -98,7 +98,7 @@ def make(
         threads: CPU threads.
         cache_dir: Where tokens are kept.
     """
-    from softprompt.pretraining.processes import Processes
+    from softprompt.loop.processes import Processes
     from softprompt.pretraining.recipes import make as run
 
     cards = run(

@@ -74,9 +74,9 @@ def pretrain(
         licence: Of the text, for the card.
     """
     settings = dict(locals())
+    from softprompt.loop.processes import Processes
     from softprompt.pretraining import PretrainConfig
     from softprompt.pretraining import pretrain as run
-    from softprompt.pretraining.processes import Processes
 
     card = run(PretrainConfig(**{**settings, "held_out": held_out or (), "snapshots": snapshots or ()}))
     if Processes().first:

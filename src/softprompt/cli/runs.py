@@ -17,8 +17,8 @@ __all__ = ["build_runs"]
 _METHOD = ("length", "init", "text", "source", "placement", "hidden", "encoder", "cross", "decoder", "head")
 _MIXING = {"mixing": "mixing", "mixing_temperature": "temperature", "mixing_limit": "limit"}
 _SESSION = ("backbone", "output_dir", "dtype", "device", "classes", "revision", "trust_remote_code", "attention",
-            "quantize", "precision", "conditioning", "gradient_checkpointing", "pass_tokens",
-            "input_cache_bytes", "evaluation_tokens",
+            "quantize", "sharded", "offload", "device_map", "precision", "conditioning", "gradient_checkpointing",
+            "pass_tokens", "input_cache_bytes", "evaluation_tokens",
             "checkpoint_every", "keep_checkpoints", "trackers", "halve_at", "compare", "compare_seeds", "settings",
             "runs")  # fmt: skip
 

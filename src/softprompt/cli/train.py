@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +82,9 @@ def train_prompts(
     trust_remote_code: bool = False,
     attention: Literal["sdpa", "eager"] | None = None,
     quantize: Literal["int8", "nf4"] | None = None,
+    sharded: bool = False,
+    offload: bool = False,
+    device_map: str | dict[str, str | int] | None = None,
     precision: Literal["float32", "bf16"] = "float32",
     conditioning: Literal["auto", "shared", "concatenation"] = "auto",
     gradient_checkpointing: bool = False,
@@ -96,8 +101,9 @@ def train_prompts(
 ) -> None:
     """Train one or several prompts on a frozen backbone.
 
-    The same command goes on where it was stopped. The resolved settings are written to OUTPUT_DIR/config.yaml, the
-    prompts to OUTPUT_DIR/prompts/NAME.
+    The same command goes on where it was stopped. `torchrun --nproc_per_node N -m softprompt train ...` and `accelerate
+    launch -m softprompt train ...` share each step between processes, in another number of them too. The resolved
+    settings are written to OUTPUT_DIR/config.yaml, the prompts to OUTPUT_DIR/prompts/NAME.
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
@@ -174,6 +180,9 @@ def train_prompts(
         trust_remote_code: Whether code that comes with the backbone may run.
         attention: Attention kernel.
         quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
+        sharded: Give each process a part of the backbone, for one that is larger than a GPU.
+        offload: Keep these parts in CPU memory, with sharded.
+        device_map: Spread the backbone over the devices of one process, as transformers does: auto, or a mapping.
         precision: float32, or bf16 autocast.
         conditioning: Which pass to take.
         gradient_checkpointing: Recompute layers in the backward pass, to save memory.
@@ -191,6 +200,13 @@ def train_prompts(
         runs: Several runs: a list of settings for each, which win over those above.
     """
     given = dict(locals())
+    from softprompt.loop.processes import Processes
+
+    processes = Processes()
+    if processes.count > 1 and (compare is not None or settings != "given"):
+        raise ConfigError(
+            f"{processes.count} processes share one training; run --compare, or --settings {settings}, in one process."
+        )
     if compare is not None:
         from softprompt.cli.comparing import compare_methods
 
@@ -200,10 +216,11 @@ def train_prompts(
     from softprompt.cli.results import print_results
     from softprompt.cli.runs import build_runs
 
-    made = build_runs(given) if settings == "given" else []
+    with contextlib.nullcontext() if processes.first else contextlib.redirect_stderr(io.StringIO()):
+        made = build_runs(given) if settings == "given" else []
     loaded = sp.Backbone.from_pretrained(
         backbone, dtype=dtype, device=device, attention=attention, quantize=quantize, classes=classes,
-        revision=revision, trust_remote_code=trust_remote_code,
+        sharded=sharded, offload=offload, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     if settings != "given":
         from softprompt.cli.advising import take_advice
@@ -223,9 +240,11 @@ def train_prompts(
         halve_at=tuple(halve_at or ()),
     )
     resumed = Path(output_dir, "session.json").exists()
-    if not resumed:  # whatever ends this training, it can be repeated
+    if not resumed and processes.first:  # whatever ends this training, it can be repeated
         _write_settings(given)
     result = sp.train(loaded, made, config)
+    if not processes.first:
+        return
     _write_settings(given)
     steps_done = sum(len(run.history) for run in result.values())
     # what earlier calls took is not known

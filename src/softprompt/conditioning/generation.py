@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from softprompt.backbones import Backbone
 from softprompt.backbones.carrying import Carried, Injection, carrying
 from softprompt.backbones.prompt_cache import prompt_cache, with_stored
+from softprompt.backbones.sharding import gather_outer
 from softprompt.conditioning.chat import closing_id
 from softprompt.conditioning.joining import Applied, Joined, Rows, check_target, join
 from softprompt.conditioning.padding import repad
@@ -231,6 +232,7 @@ def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows,
 
 def encode(backbone: Backbone, joined: Joined) -> BaseModelOutput:
     """The encoder's output, `[batch, joined, hidden]`."""
+    gather_outer(backbone.model)
     with carrying(Carried(injection=joined.injection)):
         output = backbone.model.get_encoder()(**joined.model_inputs)
     return BaseModelOutput(last_hidden_state=output.last_hidden_state)

@@ -19,12 +19,12 @@ from softprompt.conditioning.decoding import Decoding, may_join
 from softprompt.conditioning.holding import Held
 from softprompt.conditioning.input_cache import InputCache
 from softprompt.conditioning.inputs import check_batch, check_devices, check_labels, check_list
-from softprompt.conditioning.joining import Applied, Rows
+from softprompt.conditioning.joining import Applied, Rows, join
 from softprompt.conditioning.losses import Output
 from softprompt.conditioning.probe import Verdict
 from softprompt.conditioning.texts import RenderedInput, collate_inputs, encode_inputs, render_input
 from softprompt.config import choose
-from softprompt.errors import ConfigError, ShapeError
+from softprompt.errors import ConfigError, ShapeError, UnsupportedError
 from softprompt.prompts import SoftPrompt
 from softprompt.tasks import TextFormat
 
@@ -77,6 +77,14 @@ class Prompted:
     def prompts(self) -> Mapping[str, SoftPrompt]:
         """The prompts by name."""
         return self._prompts
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether each row is trained on in one pass through all layers, none of its start kept for what follows.
+
+        Layers are recomputed without a cache, and processes that gather weights from each other take passes alike.
+        """
+        return self.gradient_checkpointing or self.backbone.sharded
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The trainable parameters of every prompt; the backbone has none."""
@@ -326,6 +334,45 @@ class Prompted:
         names = self._names(prompts, input_ids.shape[0])
         rows = self._rows(names, input_ids, attention_mask, None, marks)
         return scoring.judge(self.backbone, self._applied(names, checkpointing=False), rows, targets)
+
+    @torch.no_grad()
+    def embed_ids(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Tensor | None = None,
+        *,
+        prompts: PromptNames = None,
+        marks: Int[Tensor, "batch marks"] | None = None,
+    ) -> list[Float[Tensor, "joined dim"]]:
+        """What the model reads of each row: embedded tokens, and its prompt's rows where they stand among them.
+
+        Another engine that is given these as its input continues them as this one does.
+
+        Args:
+            input_ids: Token ids of the inputs.
+            attention_mask: 1 or True where a token of `input_ids` is real.
+            prompts: As in a forward pass.
+            marks: As in a forward pass.
+
+        Returns:
+            Of each row as many vectors as it has tokens, real and virtual, in the backbone's dtype.
+
+        Raises:
+            UnsupportedError: If a prompt reaches the layers as keys and values: its own, or, unless the model was made
+                with `conditioning="concatenation"`, those recorded of its rows.
+        """
+        names = self._names(prompts, input_ids.shape[0])
+        rows = self._rows(names, input_ids, attention_mask, None, marks)
+        joined = join(self.backbone, self._applied(names, checkpointing=False), rows)
+        if joined.injection is not None:
+            raise UnsupportedError(
+                "A prompt gives keys and values to layers, which no embeddings stand for; take prompts of rows, and "
+                "conditioning='concatenation'."
+            )
+        embeddings = joined.model_inputs.get("inputs_embeds")
+        if embeddings is None:
+            embeddings = self.backbone.embed(joined.model_inputs["input_ids"])  # [batch, joined, dim]
+        return [row[mask] for row, mask in zip(embeddings, joined.mask, strict=True)]
 
     @torch.no_grad()
     def may_join(self, prompts: Sequence[str | None]) -> bool:

@@ -40,8 +40,12 @@ def divides(backbone: Backbone) -> bool:
 
 def pays(backbone: Backbone, joined: Joined) -> bool:
     """Whether reading in two parts is exact, and saves more than a pass: enough stands before all prompts, and only
-    prompts are trained."""
-    if not torch.is_grad_enabled() or any(parameter.requires_grad for parameter in backbone.model.parameters()):
+    prompts are trained. Processes that gather weights from each other take the same passes, whatever their rows."""
+    if (
+        backbone.sharded
+        or not torch.is_grad_enabled()
+        or any(parameter.requires_grad for parameter in backbone.model.parameters())
+    ):
         return False
     fixed = joined.fixed
     return int(fixed.min()) >= 1 and int(fixed.sum()) >= start_cost(backbone.device) and divides(backbone)

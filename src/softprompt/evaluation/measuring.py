@@ -18,6 +18,7 @@ from softprompt.errors import ConfigError, DataError
 from softprompt.evaluation.baselines import TextPrompt
 from softprompt.evaluation.recording import PredictionFile, Said
 from softprompt.evaluation.result import Evaluation, draw_rows, measure
+from softprompt.evaluation.together import answer_together
 from softprompt.evaluation.ways import By, choose_way
 from softprompt.inference import (
     BatchLimits,
@@ -29,6 +30,7 @@ from softprompt.inference import (
     classify,
     predict_texts,
 )
+from softprompt.loop.processes import Processes
 from softprompt.prompts import Members, SoftPrompt
 from softprompt.tasks import Example, FilledText, Task
 
@@ -231,6 +233,7 @@ def evaluate_many(
     *,
     limits: BatchLimits | None = None,
     progress: Progress | None = None,
+    processes: Processes | None = None,
     **options: Any,
 ) -> dict[Key, Evaluation]:
     """Evaluate several prompts in batches that mix their rows; each result is what it would be alone.
@@ -240,6 +243,7 @@ def evaluate_many(
         jobs: What to evaluate, by names of your choice.
         limits: How large a batch may be.
         progress: Called after each batch with its number of rows.
+        processes: Those that share the rows, each of which calls this, and gets the same scores.
         **options: What `Prompted.generate` takes besides, such as `num_beams`.
 
     Returns:
@@ -252,9 +256,20 @@ def evaluate_many(
     """
     start = time.perf_counter()
     examples = {name: job.examples() for name, job in jobs.items()}
-    said = _answer(model, jobs, examples, limits=limits, progress=progress, **options)
+
+    def answer(rows: Mapping[Key, Sequence[Example]]) -> dict[Key, list[Said]]:
+        return _answer(model, jobs, rows, limits=limits, progress=progress, **options)
+
+    if processes is None or processes.count == 1:
+        said = answer(examples)
+    else:
+        said = answer_together(processes, answer, examples, sharded=model.backbone.sharded)
     seconds = time.perf_counter() - start
-    return {name: _measured(job, examples[name], said[name], seconds) for name, job in jobs.items()}
+
+    def measured() -> dict[Key, Evaluation]:
+        return {name: _measured(job, examples[name], said[name], seconds) for name, job in jobs.items()}
+
+    return measured() if processes is None else processes.first_does(measured)
 
 
 def _evaluate_into(

@@ -17,11 +17,11 @@ import yaml
 
 from softprompt.config import choose, from_mapping
 from softprompt.errors import ConfigError, DataError
+from softprompt.loop.processes import Processes
 from softprompt.loop.progress import Progress
 from softprompt.pretraining.card import read_card
 from softprompt.pretraining.corpus import file_digest
 from softprompt.pretraining.preparation import prepare_tokenizer
-from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.tokenizer import tokenizer_digest
 from softprompt.pretraining.trainer import pretrain

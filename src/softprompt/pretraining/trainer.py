@@ -22,6 +22,7 @@ from softprompt.config import to_mapping, write_yaml
 from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from softprompt.loop.interrupts import Interrupts
 from softprompt.loop.optimizers import build_optimizer
+from softprompt.loop.processes import Processes
 from softprompt.loop.progress import Bar, Progress
 from softprompt.loop.schedules import build_schedule
 from softprompt.pretraining.architectures import find_architecture
@@ -36,7 +37,6 @@ from softprompt.pretraining.preparation import (
     prepare_text,
     prepare_tokenizer,
 )
-from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.state import State, decisive
 from softprompt.pretraining.tokenizer import (

@@ -24,7 +24,7 @@ from softprompt.errors import ArtefactError, UnsupportedError
 from softprompt.prompts import SoftPrompt
 from softprompt.training.weights import WeightMethod
 
-__all__ = ["Learned", "Learner", "PromptLearner", "WeightLearner", "save_model"]
+__all__ = ["Learned", "Learner", "PromptLearner", "WeightLearner", "on_cpu", "save_model"]
 
 _TUNED = ", tuned"
 
@@ -167,6 +167,11 @@ def _prepared(backbone: Backbone, method: WeightMethod, seed: int) -> PreTrained
             f"{backbone.name} keeps its weights in {backbone.quantized}, which cannot be trained; load it without"
             " quantize, or train a prompt."
         )
+    if backbone.sharded:
+        raise UnsupportedError(
+            f"{backbone.name} is spread over processes, which hold no weights of their own to train; load it without"
+            " sharded, or train a prompt."
+        )
     method.check(backbone.model)
     model = copy.deepcopy(backbone.model).float()
     merge(model)
@@ -177,6 +182,11 @@ def _prepared(backbone: Backbone, method: WeightMethod, seed: int) -> PreTrained
 
 
 Learner = PromptLearner | WeightLearner
+
+
+def on_cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `values` gave, where every process can read it."""
+    return {name: value.cpu() for name, value in values.items()}
 
 
 def save_model(backbone: Backbone, path: Path, told: Mapping[str, Any]) -> Path:

@@ -26,6 +26,9 @@ Status = Literal["running", "finished", "stopped early", "failed"]
 class Member:
     """A live run. Everything that changes is in `state_dict`, so that a resumed run continues exactly.
 
+    Attributes:
+        parameters: What its optimizer changes.
+
     Args:
         run: Its settings.
         learner: What it trains, on the backbone's device.
@@ -35,7 +38,7 @@ class Member:
     def __init__(self, run: Run, learner: Learner, rows: Mapping[str, Sequence[TrainRow]]) -> None:
         self.run = run
         self.learner = learner
-        self._parameters = [p for p in learner.module.parameters() if p.requires_grad]
+        self.parameters = [p for p in learner.module.parameters() if p.requires_grad]
         counts = {task: len(several) for task, several in rows.items()}
         self._batches = Batches(
             [row for several in rows.values() for row in several],
@@ -47,7 +50,7 @@ class Member:
         self._task_of = {id(row): task for task, several in rows.items() for row in several}
         self.drawn: Counter[str] = Counter(dict.fromkeys(counts, 0))
         self._optimizer = build_optimizer(
-            run.optimizer, self._parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
+            run.optimizer, self.parameters, learning_rate=run.learning_rate, weight_decay=run.weight_decay
         )
         self._schedule = build_schedule(
             run.schedule, self._optimizer, warmup_steps=run.warmup_steps, total_steps=run.steps
@@ -70,7 +73,7 @@ class Member:
     @property
     def num_trained(self) -> int:
         """Values that its optimizer changes."""
-        return sum(parameter.numel() for parameter in self._parameters)
+        return sum(parameter.numel() for parameter in self.parameters)
 
     @property
     def due(self) -> bool:
@@ -101,11 +104,11 @@ class Member:
         penalty = self.learner.penalty()
         if penalty is not None:
             penalty.backward()
-        norm = float(nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None))
+        norm = float(nn.utils.get_total_norm(p.grad for p in self.parameters if p.grad is not None))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise self._diverged(self.step + 1, f"the loss is {loss} and its gradient's norm {norm}")
         if self.run.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters, self.run.clip_norm, torch.tensor(norm))
+            nn.utils.clip_grads_with_norm_(self.parameters, self.run.clip_norm, torch.tensor(norm))
         if self.learner.undoes_steps:
             self._before = self._values()
         rate = float(self._schedule.get_last_lr()[0])
@@ -115,7 +118,7 @@ class Member:
         self.step += 1
         entry = {"step": self.step, "loss": loss, "learning_rate": rate}
         self.history.append(entry if penalty is None else {**entry, "penalty": penalty.item()})
-        if not all(bool(p.isfinite().all()) for p in self._parameters):
+        if not all(bool(p.isfinite().all()) for p in self.parameters):
             raise self._diverged(self.step, "a value becomes NaN or infinite")
 
     def _diverged(self, step: int, how: str) -> NonFiniteError:
@@ -125,7 +128,7 @@ class Member:
         )
 
     def _values(self) -> list[Tensor]:
-        return [p.detach().clone() for p in self._parameters]
+        return [p.detach().clone() for p in self.parameters]
 
     def judge(self, metrics: Mapping[str, float]) -> None:
         """Note an evaluation: keep the values if they are the best so far, and stop if they have not been for long.
@@ -170,7 +173,7 @@ class Member:
             return
         self.step = max(0, self.step - 1)
         with torch.no_grad():
-            for parameter, value in zip(self._parameters, self._before, strict=True):
+            for parameter, value in zip(self.parameters, self._before, strict=True):
                 parameter.copy_(value)
 
     @property

@@ -13,8 +13,8 @@ from softprompt.training.data import TrainRow
 
 __all__ = ["NamedRow", "cut_passes", "widths"]
 
-NamedRow = tuple[str, TrainRow]
-"""A row with the name of its run."""
+NamedRow = tuple[str | None, TrainRow]
+"""A row with the name of its run; None where it counts for nothing."""
 
 
 def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> list[list[NamedRow]]:
@@ -38,13 +38,13 @@ def cut_passes(model: Prompted, rows: Sequence[NamedRow], pass_tokens: int) -> l
 def widths(model: Prompted, rows: Sequence[NamedRow]) -> list[Width]:
     """Columns that rows take up, the prompts included that are inserted among them.
 
-    Where layers are recomputed, the input of a row that is ranked stands before each of its candidates.
+    Where rows are read whole, the input of one that is ranked stands before each of its candidates.
     """
     inserted = {
         name: model.prompts[name].length if name is not None and model.pass_of(name) == "concatenation" else 0
         for name in {row.prompt for _, row in rows}
     }
-    repeated = model.gradient_checkpointing
+    repeated = model.reads_whole
     columns = []
     for _, row in rows:
         first, second = row.width

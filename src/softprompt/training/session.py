@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,24 @@ import torch
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from softprompt.errors import ConfigError, LostProcessError, NonFiniteError, TrainingInterrupted
 from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
+from softprompt.loop.checkpoints import latest_checkpoint
 from softprompt.loop.interrupts import Interrupts
-from softprompt.prompts import MultitaskPrompt
-from softprompt.prompts.registry import brings_head
+from softprompt.loop.processes import Processes, lost_one
 from softprompt.tasks import Task, compute_available
 from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder
-from softprompt.training.learners import Learner, PromptLearner, WeightLearner
+from softprompt.training.learners import Learned, WeightLearner, on_cpu
 from softprompt.training.member import Member
 from softprompt.training.reports import Reports
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
+from softprompt.training.starting import check_halving, make_learner
 from softprompt.training.step import backward_in_memory
-from softprompt.training.suitability import check_suits
+from softprompt.training.summing import sum_step
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["train"]
@@ -40,6 +42,9 @@ __all__ = ["train"]
 
 def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = None) -> TrainResult:
     """Train prompts, or the baseline that they are measured against.
+
+    Started by `accelerate launch` or `torchrun`, several processes share each step's rows: every one calls this with
+    the same runs, and gets the same result. The first one alone writes.
 
     Args:
         backbone: The frozen model, which all runs share; a run of a `WeightMethod` trains a copy of it.
@@ -57,6 +62,7 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
         NonFiniteError: If every run ended with a NaN or infinite loss or score.
         ArtefactError: If a run's folder cannot be written, or what `output_dir` holds is damaged.
+        LostProcessError: If another of several processes died or hangs; the message names the last checkpoint.
     """
     config = config or TrainConfig()
     names = [run.name for run in runs]
@@ -72,11 +78,12 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
 class _Session:
     def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
         self.config = config
+        self.processes = Processes()
         if len(runs) > 1 and any(isinstance(run.method, WeightMethod) for run in runs):
             raise ConfigError(
                 "A run that trains weights changes what others rely on; train it in a session of its own."
             )
-        learners = {run.name: _learner(backbone, run) for run in runs}
+        learners = {run.name: make_learner(backbone, run) for run in runs}
         tuned = [one for one in learners.values() if isinstance(one, WeightLearner)]
         self.model = Prompted(
             tuned[0].backbone if tuned else backbone,
@@ -96,14 +103,15 @@ class _Session:
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
-        _check_halving(runs, config)
+        check_halving(runs, config)
         identity = {
             "backbone": backbone.fingerprint.to_mapping(),
             "precision": config.precision,
             **({"halve_at": list(config.halve_at)} if config.halve_at else {}),
             "runs": {run.name: {**run.settings(), "data": _digest(rows[run.name])} for run in runs},
         }
-        self.folder = SessionFolder(config, identity) if config.output_dir is not None else None
+        kept = config.output_dir is not None and self.processes.first
+        self.folder = SessionFolder(config, identity) if kept else None
         self.missing: dict[str, str] = {}
         for member in self.members:
             self._check_evaluation(member)
@@ -122,10 +130,17 @@ class _Session:
 
     def run(self) -> TrainResult:
         """Take every step that is left."""
-        if self.folder is not None and (state := self.folder.open()) is not None:
-            self._load(state)
+        try:
+            return self._run()
+        except RuntimeError as error:
+            if self.processes.count == 1 or not lost_one(error):
+                raise
+            raise LostProcessError(self._loss_of_another()) from error
+
+    def _run(self) -> TrainResult:
+        self._begin()
         start_s = time.perf_counter()
-        with Interrupts() as interrupts, Reports(self.config, self.members) as reports:
+        with Interrupts() as interrupts, Reports(self._shown(), self.members) as reports:
             for name, reason in self.missing.items():
                 reports.say(f"{name} is left out: {reason}")
             for name, count in self.left_out.items():
@@ -133,13 +148,29 @@ class _Session:
                     reports.say(f"run {name!r}: {count} rows are left out: their targets are not in what is read.")
             while any(member.live for member in self.members):
                 self._step(reports)
-                if interrupts.requested:
+                if self.processes.any(interrupts.requested):
                     self._interrupt()
                 if self.folder is not None and self.step % self.config.checkpoint_every == 0:
                     self.folder.save(self.step, self._state())
         if self.folder is not None:
             self.folder.save(self.step, self._state())
-        return self._result(time.perf_counter() - start_s)
+        result = self._result(time.perf_counter() - start_s)
+        self.processes.wait()  # one that ends first may take others with it
+        return result
+
+    def _shown(self) -> TrainConfig:
+        """What the first process shows; others show nothing."""
+        return self.config if self.processes.first else replace(self.config, progress=False, trackers=())
+
+    def _begin(self) -> None:
+        """Go on from what the folder holds; or begin, in all processes with what the first one begins with."""
+        state = self.processes.first_does(lambda: None if self.folder is None else self.folder.open())
+        if state is not None:
+            self._load(state)
+        elif self.processes.count > 1:
+            begun = self.processes.from_first([on_cpu(member.learner.values()) for member in self.members])
+            for member, values in zip(self.members, begun, strict=True):
+                member.learner.restore(values)
 
     def _step(self, reports: Reports) -> None:
         live = [member for member in self.members if member.live]
@@ -149,7 +180,10 @@ class _Session:
             precision=self.config.precision,
             pass_tokens=self.pass_tokens,
             say=reports.say,
+            count=self.processes.count,
+            index=self.processes.index,
         )
+        losses = sum_step(self.processes, [p for member in live for p in member.parameters], losses)
         self.step += 1
         for member in live:
             try:
@@ -175,7 +209,8 @@ class _Session:
             for task in member.run.tasks
         }
         try:
-            scores = evaluate_many(self.model, jobs, limits=BatchLimits(tokens=self.config.evaluation_tokens))
+            limits = BatchLimits(tokens=self.config.evaluation_tokens)
+            scores = evaluate_many(self.model, jobs, limits=limits, processes=self.processes)
         except NonFiniteError as error:
             if len(due) > 1:
                 for member in due:
@@ -203,13 +238,23 @@ class _Session:
         reports.say(f"{error} It keeps its last good state; other runs go on.")
 
     def _interrupt(self) -> None:
-        if self.folder is None:
+        if self.config.output_dir is None:
             raise TrainingInterrupted("Stopped. Nothing was kept, because the session has no output_dir.")
-        self.folder.save(self.step, self._state())
+        if self.folder is not None:
+            self.folder.save(self.step, self._state())
+        self.processes.wait()  # one that ends first may take the one that saves with it
         raise TrainingInterrupted(
             f"Stopped after step {self.step}; the state is saved in {self.config.output_dir}. To go on, run the same "
             "command, or call train with the same settings, again."
         )
+
+    def _loss_of_another(self) -> str:
+        lost = f"Another of {self.processes.count} processes died or hangs after step {self.step}."
+        if self.config.output_dir is None:
+            return f"{lost} Nothing was kept, because the session has no output_dir."
+        newest = latest_checkpoint(Path(self.config.output_dir) / "checkpoints")
+        kept = "There is no checkpoint yet" if newest is None else f"The last checkpoint is good: {newest}"
+        return f"{lost} {kept}. To go on, in as many processes as you like, run the same command again."
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -227,12 +272,7 @@ class _Session:
 
     def _result(self, seconds: float) -> TrainResult:
         learned = {member.run.name: member.result() for member in self.members}
-        paths: dict[str, Path] = {}
-        if self.folder is not None:
-            for member in self.members:
-                self.folder.keep_history(member.run.name, member.history)
-            trained = {m.run.name: _as_one(m.told()) for m in self.members if m.result_step > 0}
-            paths = self.folder.keep_learned({name: (learned[name], told) for name, told in trained.items()})
+        paths = self.processes.first_does(lambda: self._written(learned))
         results = {
             member.run.name: RunResult(
                 learned=learned[member.run.name],
@@ -249,14 +289,14 @@ class _Session:
         }
         return TrainResult(results, seconds=seconds, steps=self.step)
 
-
-def _check_halving(runs: Sequence[Run], config: TrainConfig) -> None:
-    if not config.halve_at:
-        return
-    if len({run.watches for run in runs}) > 1:
-        raise ConfigError(f"halve_at compares runs, but they watch {', '.join(sorted({run.watches for run in runs}))}.")
-    if any(run.evaluate_every == 0 for run in runs):
-        raise ConfigError("halve_at compares runs, but one has evaluate_every=0 and is never evaluated.")
+    def _written(self, learned: Mapping[str, Learned]) -> dict[str, Path]:
+        """The folders of what was learned, once they are written."""
+        if self.folder is None:
+            return {}
+        for member in self.members:
+            self.folder.keep_history(member.run.name, member.history)
+        trained = {m.run.name: _as_one(m.told()) for m in self.members if m.result_step > 0}
+        return self.folder.keep_learned({name: (learned[name], told) for name, told in trained.items()})
 
 
 def _targets(run: Run) -> int:
@@ -266,33 +306,6 @@ def _targets(run: Run) -> int:
 def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What is told of the only task, or of several by their names."""
     return told if len(told) > 1 else next(iter(told.values()))
-
-
-def _learner(backbone: Backbone, run: Run) -> Learner:
-    several = len(run.tasks) > 1
-    if run.learns_as_one and several and not isinstance(run.method, WeightMethod) and brings_head(run.method):
-        raise ConfigError(
-            f"run {run.name!r}: a head has the classes of one task; train the prompt of a mixture without, or a run for"
-            " each task."
-        )
-    for task in run.tasks:
-        check_suits(backbone, run.method, task)
-    if isinstance(run.method, WeightMethod):
-        return WeightLearner(backbone, run.method, run.seed)
-    if run.learns_as_one:
-        prompt = run.method.build(backbone, run.mixture if several else run.tasks[0], run.seed)
-        return PromptLearner(run.name, {next(iter(run.learned_for)): prompt})
-    if isinstance(run.method, MultitaskPrompt):
-        return PromptLearner(
-            run.name, run.method.build_all(backbone, {task.name: task for task in run.tasks}, run.seed)
-        )
-    if several:
-        raise ConfigError(
-            f"run {run.name!r}: a prompt of {type(run.method).__name__} learns one task, not {len(run.tasks)}; use"
-            " MultitaskPrompt, a Mixture for one prompt of all, or a run for each task."
-        )
-    (task,) = run.tasks
-    return PromptLearner(run.name, {task.name: run.method.build(backbone, task, run.seed)})
 
 
 def _digest(rows: Mapping[str, Sequence[TrainRow]]) -> str:

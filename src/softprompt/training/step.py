@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,15 +15,22 @@ from torch import Tensor, nn
 
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
+from softprompt.errors import ConfigError
 from softprompt.training.data import TrainRow, collate, padded_tokens
 from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Precision
+from softprompt.training.sharing import alike_passes, share_rows
 
-__all__ = ["backward", "backward_in_memory"]
+__all__ = ["backward", "backward_in_memory", "count_terms"]
 
 
 def backward(
-    model: Prompted, passes: Sequence[Sequence[NamedRow]], *, precision: Precision, hold: bool = True
+    model: Prompted,
+    passes: Sequence[Sequence[NamedRow]],
+    *,
+    precision: Precision,
+    hold: bool = True,
+    terms: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
     """Add each run's gradient to the parameters that it trains.
 
@@ -34,13 +42,12 @@ def backward(
         passes: The rows of the step, each with the name of its run.
         precision: In which the backbone's pass is computed.
         hold: Whether prompts are computed once for all passes, which holds what that needs for their gradients.
+        terms: How many terms each run's loss has in this step, in all processes; those of the passes if None.
 
     Returns:
-        Each run's loss, in nats per labelled token, or per row.
+        Each run's loss, in nats per labelled token, or per row; of its terms in other processes nothing.
     """
-    counts: dict[str, int] = {}
-    for name, row in (named for part in passes for named in part):
-        counts[name] = counts.get(name, 0) + row.terms
+    counts = count_terms([named for part in passes for named in part]) if terms is None else terms
     losses = dict.fromkeys(counts, 0.0)
     device = model.backbone.device
     cast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16")
@@ -50,15 +57,25 @@ def backward(
                 model = stack.enter_context(model.hold([row.prompt for part in passes for _, row in part]))
         for part in passes:
             names = [name for name, _ in part]
-            weights = torch.tensor([1 / counts[name] for name in names], device=device)
+            weights = torch.tensor([0.0 if name is None else 1 / counts[name] for name in names], device=device)
             with cast():
                 losses_of, row_of = (_ranked if part[0][1].candidates else _likely)(model, [row for _, row in part])
             weighted = losses_of * weights[row_of]  # [terms]
             weighted.sum().backward()
             by_row = torch.zeros(len(part), device=device).index_add_(0, row_of, weighted.detach())
             for name, loss in zip(names, by_row.tolist(), strict=True):
-                losses[name] += loss
+                if name is not None:
+                    losses[name] += loss
     return losses
+
+
+def count_terms(rows: Iterable[NamedRow]) -> dict[str, int]:
+    """How many terms each run's loss has."""
+    counts: Counter[str] = Counter()
+    for name, row in rows:
+        if name is not None:
+            counts[name] += row.terms
+    return dict(counts)
 
 
 def _likely(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " labelled"], Int[Tensor, " labelled"]]:
@@ -73,7 +90,7 @@ def _likely(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " 
 
 def _ranked(model: Prompted, rows: Sequence[TrainRow]) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
     """The loss of each row's target among its candidates, and its row."""
-    if model.gradient_checkpointing:
+    if model.reads_whole:
         return _ranked_each(model, rows)
     ids, mask, marks = collate_inputs(model.backbone, [EncodedInput(row.input, row.marks) for row in rows])
     prompts = [row.prompt for row in rows]
@@ -103,33 +120,43 @@ def backward_in_memory(
     precision: Precision,
     pass_tokens: int,
     say: Callable[[str], None],
+    count: int = 1,
+    index: int = 0,
 ) -> tuple[dict[str, float], int]:
-    """`backward` in passes of a bounded size, which is halved whenever memory runs out.
+    """`backward` for one process's share of a step, in passes of a bounded size, halved whenever memory runs out.
 
     Args:
         model: As in `backward`.
-        batches: Each live run's rows.
+        batches: Each live run's rows, those of all processes.
         precision: As in `backward`.
         pass_tokens: Most tokens of a pass, padding and inserted prompts included.
         say: Tells the user.
+        count: How many processes share the rows.
+        index: Which of them this is.
 
     Returns:
-        Each run's loss, and the tokens of a pass that fitted.
+        Each run's loss, as far as its terms were this process's, and the tokens of a pass that fitted.
 
     Raises:
         torch.OutOfMemoryError: If not even a single row fits.
+        ConfigError: If memory runs out in a pass whose weights come from other processes, which wait for this one.
     """
-    rows = [(name, row) for name, batch in batches.items() for row in batch]
+    rows: list[NamedRow] = [(name, row) for name, batch in batches.items() for row in batch]
+    asked = {row.prompt for _, row in rows}
     while True:
-        passes = cut_passes(model, rows, pass_tokens)
-        learned = {row.prompt for _, row in rows if row.prompt is not None}
-        hold = sum(model.prompts[name].length for name in learned) <= pass_tokens
+        passes = _own_passes(model, rows, pass_tokens, count=count, index=index)
+        hold = sum(model.prompts[name].length for name in asked if name is not None) <= pass_tokens
         divisible = [part for part in passes if len(part) > 1]
         try:
-            return backward(model, passes, precision=precision, hold=hold), pass_tokens
+            return backward(model, passes, precision=precision, hold=hold, terms=count_terms(rows)), pass_tokens
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
+            if model.backbone.sharded:
+                raise ConfigError(
+                    f"A pass of {pass_tokens} tokens does not fit into memory, and other processes wait for what this"
+                    " one gathers; set pass_tokens lower, or use gradient_checkpointing=True or precision='bf16'."
+                ) from error
             if not divisible:
                 error.add_note(
                     "A single row does not fit into memory: use gradient_checkpointing=True, precision='bf16', or cut "
@@ -137,8 +164,18 @@ def backward_in_memory(
                 )
                 raise
         torch.cuda.empty_cache()  # only now: the error held the tensors of the failed pass
-        for prompt in {row.prompt for _, row in rows}:
+        for prompt in asked:
             learning = model.backbone.model if prompt is None else model.prompts[prompt]
             learning.zero_grad(set_to_none=True)
         pass_tokens = max(padded_tokens(widths(model, part)) for part in divisible) // 2
         say(f"Out of memory: going on with passes of {pass_tokens} tokens, whose gradients are added.")
+
+
+def _own_passes(
+    model: Prompted, rows: Sequence[NamedRow], pass_tokens: int, *, count: int, index: int
+) -> list[list[NamedRow]]:
+    """What one of several processes computes of a step."""
+    if model.backbone.sharded:
+        return alike_passes(model, rows, pass_tokens, count=count, index=index)
+    own = rows if count == 1 else share_rows(model, rows, count)[index]
+    return cut_passes(model, own, pass_tokens)

@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from softprompt.config import from_mapping
 from softprompt.errors import ConfigError, DataError, NonFiniteError, TrainingInterrupted
 from softprompt.loop.checkpoints import latest_checkpoint
+from softprompt.loop.processes import Processes
 from softprompt.pretraining import preparation, trainer
-from softprompt.pretraining.processes import Processes
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.trainer import pretrain
 

@@ -1,4 +1,4 @@
-"""Rows are shared and gradients averaged; several processes are in `tests/pretraining`."""
+"""Rows are shared and gradients averaged; several processes are in `tests/pretraining` and `tests/training`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from softprompt.pretraining import processes as processes_module
-from softprompt.pretraining.processes import Processes
+from softprompt.errors import ConfigError, LostProcessError
+from softprompt.loop import processes as processes_module
+from softprompt.loop.processes import Processes, lost_one
 
 
 def test_a_program_started_alone_is_the_only_one() -> None:
@@ -37,7 +38,7 @@ def test_shares_are_a_partition(monkeypatch: pytest.MonkeyPatch, count: int) -> 
     monkeypatch.setattr(one, "count", count)
     shares = []
     for index in range(count):
-        monkeypatch.setitem(one._state._shared_state, "process_index", index)
+        monkeypatch.setattr(one, "index", index)
         shares.append(one.share(rows))
     assert np.concatenate(shares).tolist() == rows.tolist()
     assert {len(share) for share in shares} == {6 // count}
@@ -63,3 +64,32 @@ def test_gradients_and_loss_are_averaged_in_one_message(monkeypatch: pytest.Monk
         torch.testing.assert_close(parameter.grad, 1.5 * gradient)
     assert all(parameter.grad is None for parameter in model["idle"].parameters())
     assert calls == [(torch.Size([3 * 2 + 2 + 1]), "mean")]
+
+
+def test_what_the_first_does_fails_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the others would wait for it for ever; an error of another library is told in words."""
+    sent: list[Any] = []
+    first, other = Processes(), Processes()
+    for one in (first, other):
+        monkeypatch.setattr(one, "count", 2)
+        monkeypatch.setattr(one, "from_first", lambda value: sent.append(value) or sent[0])
+    monkeypatch.setattr(other, "first", False)
+    assert first.first_does(lambda: 3) == other.first_does(lambda: pytest.fail("called")) == 3
+    for error, kind in ((ConfigError("so not"), ConfigError), (OSError("disk full"), LostProcessError)):
+        sent.clear()
+
+        def fail(error: Exception = error) -> None:
+            raise error
+
+        with pytest.raises(type(error), match=str(error)):
+            first.first_does(fail)
+        with pytest.raises(kind, match=str(error)):
+            other.first_does(fail)
+
+
+def test_a_lost_process_is_told_from_other_errors() -> None:
+    closed = "[third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:4781: Connection reset by peer."
+    assert lost_one(RuntimeError(closed))
+    assert lost_one(torch.distributed.DistBackendError("NCCL communicator was aborted"))
+    assert not lost_one(RuntimeError("CUDA out of memory"))
+    assert not lost_one(ConfigError("gloo"))

@@ -1,0 +1,134 @@
+"""The processes that share a training: each takes its part of a step's rows, and all take the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TypeVar, final
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
+from torch import Tensor, nn
+
+from softprompt.errors import LostProcessError, SoftpromptError
+
+__all__ = ["Processes", "lost_one"]
+
+T = TypeVar("T")
+
+# The others wait for the first one while it tokenises, measures and writes. A process that dies is noticed at once,
+# as its connections close; this bounds how long one that hangs is waited for.
+_PATIENCE = timedelta(hours=2)
+
+
+@final
+class Processes:
+    """Those that `accelerate launch` or `torchrun` started together; a program started alone is the only one.
+
+    Of accelerate it uses what finds devices and lets processes talk. The precision, which accelerate fixes for
+    the whole life of a process, stays with the run.
+
+    Attributes:
+        device: Where this process computes.
+        count: How many there are.
+        index: Which of them this is, from 0.
+        first: Whether this is the one that measures, writes and reports.
+    """
+
+    def __init__(self) -> None:
+        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        self._state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
+        self.device: torch.device = self._state.device
+        self.count: int = self._state.num_processes
+        self.index: int = self._state.process_index
+        self.first: bool = self._state.is_main_process
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's rows of a batch: `[batch, ...]` -> `[batch / count, ...]`."""
+        size = len(rows) // self.count
+        return rows[self.index * size :][:size]
+
+    def average(self, model: nn.Module, loss: Tensor) -> Tensor:
+        """Average the gradients over all processes, in place, and the loss, which is returned, in one message."""
+        if self.count == 1:
+            return loss
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        *means, mean_loss = self._reduced([*gradients, loss.detach()], "mean")
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean)
+        return mean_loss
+
+    def sum(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """The sums of tensors over all processes, in one message.
+
+        Args:
+            parts: Of the same shapes and one dtype in every process.
+
+        Returns:
+            The sums, the same to the last bit in every process.
+        """
+        return list(parts) if self.count == 1 else self._reduced(parts, "sum")
+
+    def _reduced(self, parts: Sequence[Tensor], how: str) -> list[Tensor]:
+        made = reduce(torch.cat([part.flatten().to(self.device) for part in parts]), how)
+        split = made.split([part.numel() for part in parts])
+        return [one.view_as(part).to(part.device) for one, part in zip(split, parts, strict=True)]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return flag if self.count == 1 else bool(reduce(torch.tensor(float(flag), device=self.device), "max"))
+
+    def gather(self, value: T) -> list[T]:
+        """What each process has, in their order; a value must be one that can be pickled."""
+        return [value] if self.count == 1 else gather_object([value])
+
+    def from_first(self, value: T) -> T:
+        """What the first process has; the others wait for it."""
+        return broadcast_object_list([value])[0]
+
+    def first_does(self, work: Callable[[], T]) -> T:
+        """What a function gives in the first process, which alone calls it; the others wait for it.
+
+        Raises:
+            SoftpromptError: If the function raises one: in every process.
+            LostProcessError: In the others, if it raises anything else in the first.
+        """
+        if self.count == 1:
+            return work()
+        made, failure = self._attempted(work) if self.first else (None, None)
+        made, failed = self.from_first((made, _tellable(failure)))
+        if failure is not None:
+            raise failure
+        if failed is not None:
+            raise failed
+        return made  # type: ignore[return-value]
+
+    @staticmethod
+    def _attempted(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+        try:
+            return work(), None
+        except Exception as error:
+            return None, error
+
+    def first_alone(self) -> AbstractContextManager[None]:
+        """A block that the first process goes through alone; the others follow."""
+        return self._state.main_process_first()
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self._state.wait_for_everyone()
+
+
+def _tellable(failure: Exception | None) -> SoftpromptError | None:
+    """An error that can be sent to other processes; those of other libraries may not be."""
+    if failure is None or isinstance(failure, SoftpromptError):
+        return failure
+    return LostProcessError(f"The first process failed: {failure!r}; mend that, and run the same command again.")
+
+
+def lost_one(error: BaseException) -> bool:
+    """Whether an error says that another process does not answer any more: it died, or hangs."""
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

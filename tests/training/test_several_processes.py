@@ -1,0 +1,180 @@
+"""Several processes train what one does, hear of each other's end, and go on in another number.
+
+All comparisons with two processes stand on one launch (`ranks`), because starting processes takes longest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.training import ranks
+from tests.training.sessions import difference
+
+from softprompt.backbones import Backbone
+from softprompt.cli import main
+from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint
+from softprompt.prompts import SoftPrompt
+from softprompt.training import TrainConfig, TrainResult, train
+
+pytestmark = pytest.mark.slow
+
+CLOSE = 1e-5
+NAMES = ["rows", "keys", "top", "behind"]
+
+
+def launch(*module: str, count: int = 2) -> subprocess.Popen[str]:
+    """Run a module in a number of processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # freed memory goes back at once, so that what is held can be measured
+        "TQDM_DISABLE": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, *launcher, *module],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainResult]:
+    """By family, what one process makes of all runs."""
+    folder = tmp_path_factory.mktemp("alone")
+    ranks.save_models(folder)
+    return {
+        family: train(Backbone.from_pretrained(folder / family), ranks.several_runs(), TrainConfig(progress=False))
+        for family in ranks.FAMILIES
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left; before, one had begun the session that they went on with."""
+    folder = tmp_path_factory.mktemp("pair")
+    ranks.save_models(folder)
+    ranks.save_large(folder)
+    llama = Backbone.from_pretrained(folder / "llama")
+    assert "Stopped after step 1;" in ranks.train_until(llama, folder / "resumed", stop=1, signalled=0)
+    pair = launch("tests.training.ranks", str(folder))
+    said, _ = pair.communicate(timeout=300)
+    assert pair.returncode == 0, said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[dict[str, Any]]:
+    """What each of the two processes found."""
+    return [json.loads((folder / f"found-{index}.json").read_text()) for index in range(2)]
+
+
+def history(folder: Path, name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "runs" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def assert_same(folder: Path, name: str, alone: TrainResult) -> None:
+    """A run's prompt and history are those of one process, but for the rounding of sums in another order."""
+    assert difference(SoftPrompt.load(folder / "prompts" / name), alone[name].prompt) < CLOSE
+    for entry, other in zip(history(folder, name), alone[name].history, strict=True):
+        assert entry == pytest.approx(other, rel=CLOSE)
+
+
+@pytest.mark.parametrize(("family", "case"), ranks.CASES)
+def test_two_processes_train_what_one_does(family, case, folder, alone):
+    for name in NAMES:
+        assert_same(folder / family / case, name, alone[family])
+
+
+@pytest.mark.parametrize(("family", "case", "name"), ranks.SINGLE)
+def test_a_single_run_is_shared_too(family, case, name, folder, alone):
+    assert_same(folder / family / f"{case}-{name}", name, alone[family])
+
+
+@pytest.mark.parametrize(("family", "case"), ranks.CASES)
+def test_all_processes_have_the_same_result(family, case, found, alone):
+    """A run that diverges is given up by all of them, or the others would wait for it for ever."""
+    first, second = (each["results"][f"{family} {case}"] for each in found)
+    assert first == second
+    for name, (status, best_step, metrics) in first.items():
+        wanted = alone[family][name]
+        assert (status, best_step, metrics) == (wanted.status, wanted.best_step, wanted.metrics)
+    assert first["wild"][0] == "failed"
+
+
+def test_a_session_goes_on_in_another_number_of_processes(folder, found, alone):
+    """One process takes a step, two take one more, and one takes the rest."""
+    assert all("Stopped after step 2;" in each["stopped"] for each in found)
+    assert load_checkpoint(latest_checkpoint(folder / "resumed" / "checkpoints"))["step"] == 2
+    train(Backbone.from_pretrained(folder / "llama"), ranks.several_runs(), ranks.quiet(folder / "resumed"))
+    for name in NAMES:
+        assert_same(folder / "resumed", name, alone["llama"])
+
+
+def test_a_sharded_backbone_is_known_by_its_fingerprint(found):
+    assert [each["fingerprints"] for each in found] == [dict.fromkeys(ranks.FAMILIES, True)] * 2
+
+
+def test_no_process_ever_holds_the_whole_of_a_sharded_model(found):
+    for large in (each["large"] for each in found):
+        assert large["local"] == pytest.approx(large["whole"] / 2, rel=0.02)
+        assert large["local"] + large["most"] < 0.75 * large["whole"]
+
+
+def test_what_a_sharded_backbone_does_not_do(found):
+    for each in found:
+        weights, quantised = each["refused"]
+        assert "is spread over processes, which hold no weights of their own to train" in weights
+        assert "a sharded backbone can neither be quantised" in quantised
+
+
+def workers(launcher: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_a_killed_process_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys):
+    """The one that is left says so; the same command goes on, here in one process."""
+    ranks.save_models(tmp_path)
+    rows = [json.dumps({"text": f"great {word}", "label": str(n % 2)}) for n, word in enumerate(ranks.WORDS[:24])]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    command = [
+        *("train", "--backbone", str(tmp_path / "llama"), "--train_file", str(tmp_path / "rows.jsonl")),
+        *("--input", "{text}", "--target", "{label}", "--label_words", '{"0": "bad", "1": "good"}', "--name", "a"),
+        *("--length", "3", "--batch_size", "4", "--steps", "60", "--learning_rate", "0.01", "--checkpoint_every", "5"),
+        *("--evaluate_every", "0"),
+    ]
+    output = tmp_path / "killed"
+    pair = launch("softprompt", *command, "--output_dir", str(output))
+    try:
+        deadline_s = time.monotonic() + 120
+        while latest_checkpoint(output / "checkpoints") is None and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        os.kill(sorted(workers(pair.pid))[1], signal.SIGKILL)
+        killed_s = time.monotonic()
+        said, _ = pair.communicate(timeout=60)
+    finally:
+        if pair.poll() is None:
+            os.killpg(pair.pid, signal.SIGKILL)
+    assert time.monotonic() - killed_s < 60
+    assert pair.returncode != 0
+    last = latest_checkpoint(output / "checkpoints")
+    assert "softprompt: Another of 2 processes died or hangs after step" in said, said
+    assert f"The last checkpoint is good: {last}. To go on, in as many processes as you like, run" in said, said
+    assert said.count("Data of rows:") == 1, said
+    assert 0 < load_checkpoint(last)["step"] < 60
+    assert main([*command, "--output_dir", str(output)]) == 0
+    assert main([*command, "--output_dir", str(tmp_path / "whole")]) == 0
+    prompts = [SoftPrompt.load(path / "prompts" / "a") for path in (output, tmp_path / "whole")]
+    assert difference(*prompts) < 1e-3
