@@ -18,7 +18,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -61,19 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = f"{machine(torch.device('cpu'))}, torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{where}\n")
     for case in given.cases:
-        _measure(case, plan, given.output / f"{case}.jsonl", where)
+        told = {"machine": where, "options": _options(given)}
+        _measure(case, plan, given.output / f"{case}.jsonl", told)
     write_page(given.output)
     print(f"\nThe page: {given.output / 'benchmarks.md'}")
 
 
-def _measure(case: str, plan: Plan, file: Path, where: str) -> None:
+def _options(given: argparse.Namespace) -> str:
+    """Those that change what a case measures, as they were given."""
+    named = {"threads": given.threads, "rounds": given.rounds}
+    return "".join([" --quick" * given.quick, *(f" --{name} {value}" for name, value in named.items() if value)])
+
+
+def _measure(case: str, plan: Plan, file: Path, told: Mapping[str, str]) -> None:
     start_s = time.perf_counter()
     lines = []
     for line in CASES[case](plan):
         lines.append(line)
         print(f"{case}: {line.shape}, {line.setting}\n    {_brief(line)}", flush=True)
         write_lines(file, lines)  # what was measured stays, if the rest is stopped
-        told = {"machine": where, "rounds": plan.rounds, "quick": plan.quick}
         file.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     print(f"{case} took {time.perf_counter() - start_s:.0f} s\n", flush=True)
 
@@ -95,8 +101,8 @@ def write_page(folder: Path) -> None:
         if not file.exists():
             continue
         lines, told = read_lines(file), json.loads(file.with_suffix(".json").read_text())
-        quick = " --quick" if told["quick"] else ""
-        parts.append(f"## {case.capitalize()}\n\n`python -m benchmarks --cases {case}{quick}`, {told['machine']}.")
+        command = f"python -m benchmarks --cases {case}{told['options']}"
+        parts.append(f"## {case.capitalize()}\n\n`{command}`, {told['machine']}.")
         if case == "slopes":
             parts.append(render_slopes(lines))
             parts += [f"![{plot.stem}]({plot.name})" for plot in plot_slopes(lines, folder)]

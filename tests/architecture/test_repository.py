@@ -112,13 +112,17 @@ def names_of_tests(module: ast.Module) -> list[str]:
 
 
 def test_no_pickle_is_read():
-    """Stored tensors are read with safetensors; what only torch can read is read as plain weights."""
+    """Stored tensors are read with safetensors; what only torch can read is read as plain weights.
+
+    The error that torch raises then is pickle's.
+    """
     unsafe = []
     for file in (file for file in tracked(".py") if file.parts[0] == "src"):
         for node in ast.walk(tree(file)):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-                if modules & {"pickle", "cloudpickle", "dill", "joblib"}:
+                names = {alias.name for alias in node.names}
+                modules = names | {getattr(node, "module", None)}
+                if names != {"UnpicklingError"} and modules & {"pickle", "cloudpickle", "dill", "joblib"}:
                     unsafe.append(f"{file}:{node.lineno}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}

@@ -122,4 +122,5 @@ def test_every_case_runs(tmp_path):
     page = (tmp_path / "benchmarks.md").read_text()
     for case in CASES:
         assert f"## {case.capitalize()}" in page
+        assert f"`python -m benchmarks --cases {case} --quick --rounds 1`" in page
         assert read_lines(tmp_path / f"{case}.jsonl")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import os
-import pickle
 import tempfile
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
@@ -125,7 +125,7 @@ def _read_tensor(path: Path) -> Tensor:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ArtefactError(f"There is no file {path}; name one that torch.save wrote of a prompt's rows.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise ArtefactError(
             f"{path} is truncated, or more than a tensor that torch.save wrote ({reason}); other pickles are not "
