@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import weakref
 
 import pytest
@@ -40,11 +42,23 @@ class Memory:
     def __init__(self) -> None:
         self.rows, self.after, self.steps, self.short, self.shared = 100, 0, 0, 0, False
         self.batches = weakref.WeakSet()
+        self.open = threading.Event()
+        self.open.set()
+
+    @contextlib.contextmanager
+    def held(self):
+        """Let nothing begin before the block's end, so that what is asked within waits together."""
+        self.open.clear()
+        try:
+            yield
+        finally:
+            self.open.set()
 
     def shrink(self, rows: int, after: int) -> None:
         self.rows, self.after, self.steps = rows, after, 0
 
     def need(self, batch, rows: int) -> None:
+        self.open.wait(60)
         self.steps += 1
         self.batches.add(batch)
         if self.shared:
@@ -100,7 +114,8 @@ def test_texts_that_memory_is_too_small_for_go_on_in_halves(engine, memory, afte
     wanted = [said(engine.answer(one, timeout=60)) for one in ASKED]
     memory.shrink(2, after)
     with caplog.at_level(logging.WARNING, logger="softprompt"):
-        tickets = [engine.submit(one) for one in ASKED]
+        with memory.held():
+            tickets = [engine.submit(one) for one in ASKED]
         assert [said(ticket.result(60)) for ticket in tickets] == wanted
     assert memory.short
     assert any("Out of memory with" in message for message in caplog.messages)
@@ -121,7 +136,8 @@ def test_halves_take_turns(engine, memory):
     wanted = [said(engine.answer(one, timeout=60)) for one in asked]
     memory.shared = True
     memory.shrink(2, 8)
-    tickets = [engine.submit(one) for one in asked]
+    with memory.held():
+        tickets = [engine.submit(one) for one in asked]
     assert [said(ticket.result(60)) for ticket in tickets] == wanted
     assert memory.short
 
