@@ -28,6 +28,11 @@ def test_a_key_is_made_and_told_once(tmp_path, capsys):
         (["--max-texts", "0"], "expected at least 1"),
         (["--vllm-model", "other"], "say its address with vllm"),
         (["--vllm", "http://127.0.0.1:9", "--quantize", "int8"], "drop them, or vllm"),
+        (["--vllm", "http://127.0.0.1:9", "--device", "cuda"], "drop them, or vllm"),
+        (["--vllm", "http://127.0.0.1:9", "--batch-rows", "8"], "drop them, or vllm"),
+        (["--vllm", "http://127.0.0.1:9", "--batch-tokens", "512"], "drop them, or vllm"),
+        (["--vllm", "127.0.0.1:8001"], "no server's address"),
+        (["--vllm", "http://127.0.0.1:abc"], "no server's address"),
     ],
 )
 def test_wrong_settings_are_told_before_a_backbone_is_read(options, told, capsys):
@@ -38,7 +43,6 @@ def test_wrong_settings_are_told_before_a_backbone_is_read(options, told, capsys
 @pytest.mark.parametrize(
     ("backbone", "address", "told"),
     [
-        ("bundled:gpt-mini", "127.0.0.1:8001", "no server's address"),
         ("bundled:gpt-mini", "http://127.0.0.1:9", "cannot be reached"),
         ("bundled:t5-tiny", "http://127.0.0.1:9", "serve it without vLLM"),
     ],
@@ -46,6 +50,14 @@ def test_wrong_settings_are_told_before_a_backbone_is_read(options, told, capsys
 def test_an_engine_behind_that_cannot_be_asked(backbone, address, told, capsys):
     assert main(["serve", "--backbone", backbone, "--vllm", address]) in (1, 2)
     assert told in capsys.readouterr().err
+
+
+def test_a_key_of_the_engine_behind_is_looked_at_and_not_told(monkeypatch, capsys):
+    monkeypatch.setenv("SOFTPROMPT_VLLM_KEY", "secret\nword")
+    assert main(["serve", "--backbone", "bundled:nowhere", "--vllm", "http://127.0.0.1:9"]) == 2
+    told = capsys.readouterr().err
+    assert "behind vLLM's --api-key" in told
+    assert "secret" not in told
 
 
 def test_a_folder_that_is_not_there(tmp_path, capsys):

@@ -220,8 +220,7 @@ def test_what_does_not_fit_is_listed_so_and_refused_with_the_reason(live, stub):
 def test_a_broken_prompt_reaches_nobody_and_others_go_on(url, stub, tmp_path):
     """NaN rows stay in the memory of a real vLLM and spoil answers to others, as was seen of 0.32."""
     folder = fill_some(tmp_path, llama())
-    wrong = {"nan": float("nan"), "huge": 1e5}
-    for name, value in wrong.items():
+    for name, value in {"nan": float("nan"), "huge": 1e5}.items():
         SoftPrompt.load(folder / "rows").save(folder / name)
         tensors = load_file(folder / name / "prompt.safetensors")
         tensors["rows"][1, 3] = value
@@ -232,9 +231,15 @@ def test_a_broken_prompt_reaches_nobody_and_others_go_on(url, stub, tmp_path):
     save_file({"rows": tensors["rows"][:, :5].contiguous()}, folder / "narrow" / "prompt.safetensors")
     with gateway(url, folder) as live:
         before = len(stub.bodies)
-        for name in (*wrong, "foreign", "narrow"):
+        for name in ("nan", "foreign", "narrow"):
             status, error = live.failure("POST", "/v1/completions", {"model": name, "prompt": "good", "max_tokens": 4})
             assert (status, error["code"]) == (503, "prompt_unusable"), name
+        status, error = live.failure("POST", "/v1/completions", {"model": "huge", "prompt": "good"})
+        assert (status, error["code"]) == (400, "unsupported")
+        cards = {one["id"]: one["card"] for one in live.ask("GET", "/v1/models")[1]["data"]}
+        assert "beyond the 65504 that float16 can hold" in cards["huge"]["unfit"]
+        with pytest.raises(UnsupportedError, match="'rows' cannot be used here: it has values beyond"):
+            live.engine.folder.replace("rows", SoftPrompt.load(folder / "huge"))
         assert len(stub.bodies) == before
         assert live.post("/v1/completions", model="rows", prompt="good", max_tokens=2)["choices"]
 

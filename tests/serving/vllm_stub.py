@@ -68,6 +68,8 @@ class Stub:
                     return JSONResponse({"error": {"message": "10.0.0.7 sleeps"}}, status_code=503)
                 case "refused":
                     return JSONResponse({"error": {"message": "10.0.0.7 says no"}}, status_code=400)
+                case "plain" if "prompt_embeds" in body:  # started without the flag
+                    return JSONResponse({"error": {"message": "10.0.0.7 takes none"}}, status_code=400)
                 case "failed":
                     return PlainTextResponse("trace of 10.0.0.7", status_code=500)
                 case "page":
@@ -157,10 +159,10 @@ class Stub:
                 if self.trouble == "ended" and place:
                     break
                 told = self.logprobs(body, [token], said[place : place + 1]) if body["logprobs"] is not None else None
-                one = {"index": 0, "text": "?", "token_ids": [token], "logprobs": told, "finish_reason": None}
+                one = {"index": 0, "text": "\u2028?\x85", "token_ids": [token], "logprobs": told, "finish_reason": None}
                 if self.trouble == "foreign":
                     one["token_ids"] = [self.model.config.vocab_size]
-                yield f"data: {json.dumps({'choices': [one]})}\n\n"
+                yield f"data: {json.dumps({'choices': [one]}, ensure_ascii=False)}\n\n"
             complete = True
             yield "data: [DONE]\n\n"
         finally:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from softprompt.inference import Engine
+    from softprompt.serving.vllm import VllmEngine, VllmServer
 
 __all__ = ["new_key", "run_server"]
+
+_DEVICE, _BATCH_ROWS, _BATCH_TOKENS = "auto", 64, 16384
+_FIRST_S = 60.0
+"""Within which a vLLM server has to have answered a first request."""
 
 
 def run_server(
@@ -23,12 +30,12 @@ def run_server(
     watch_s: float | None = None,
     dtype: str = "auto",
     quantize: Literal["int8", "nf4"] | None = None,
-    device: str = "auto",
+    device: str = _DEVICE,
     classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
-    batch_rows: int = 64,
-    batch_tokens: int = 16384,
+    batch_rows: int = _BATCH_ROWS,
+    batch_tokens: int = _BATCH_TOKENS,
     queue_requests: int = 1024,
     queue_tokens: int = 2**20,
     cache_bytes: int = 2**30,
@@ -64,12 +71,12 @@ def run_server(
         watch_s: Look every so many seconds whether prompts have changed on disk.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
-        device: auto, cpu, cuda, mps.
+        device: auto, cpu, cuda, mps; with vllm it is the processor.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
-        batch_rows: Most texts that are generated at once.
-        batch_tokens: Most tokens per batch, padding included.
+        batch_rows: Most texts that are generated at once; with vllm its --max-num-seqs says that.
+        batch_tokens: Most tokens per batch, padding included; with vllm its --max-num-batched-tokens.
         queue_requests: Most requests that wait, or are on their way to vLLM; more are told to come later.
         queue_tokens: Most tokens that wait, or are on their way to vLLM.
         cache_bytes: Most bytes of prompts in memory.
@@ -94,7 +101,7 @@ def run_server(
 
     try:
         from softprompt.serving import ServerSettings, log_to_stderr, serve
-        from softprompt.serving.vllm import VllmEngine, VllmServer
+        from softprompt.serving.vllm import VllmEngine
     except ImportError as error:
         raise MissingDependencyError(
             f"softprompt serve needs {error.name}; run: pip install 'softprompt[serve]'"
@@ -102,21 +109,26 @@ def run_server(
 
     if vllm is None and vllm_model is not None:
         raise ConfigError("vllm_model names a model of a vLLM server; say its address with vllm, too.")
-    if vllm is not None and not (quantize is classes is None):
-        raise ConfigError("quantize and classes are about a backbone that computes here; drop them, or vllm.")
+    of_here = (quantize, classes, device, batch_rows, batch_tokens)
+    if vllm is not None and of_here != (None, None, _DEVICE, _BATCH_ROWS, _BATCH_TOKENS):
+        raise ConfigError(
+            "quantize, classes, device, batch_rows and batch_tokens are about a backbone that computes here; drop "
+            "them, or vllm."
+        )
+    behind = None if vllm is None else _server_at(vllm, vllm_model)
     settings = ServerSettings(**{field.name: given[field.name] for field in dataclasses.fields(ServerSettings)})
     loaded = sp.Backbone.from_pretrained(
         backbone,
         dtype=dtype,
         quantize=quantize,
-        device=device if vllm is None else "cpu",
+        device=device if behind is None else "cpu",
         classes=classes,
         revision=revision,
         trust_remote_code=trust_remote_code,
     )
     log_to_stderr()
-    engine: sp.Engine | VllmEngine
-    if vllm is None:
+    engine: Engine | VllmEngine
+    if behind is None:
         engine = sp.Engine(
             loaded,
             prompts,
@@ -129,7 +141,7 @@ def run_server(
         engine = VllmEngine(
             loaded,
             prompts,
-            VllmServer(url=vllm, model=vllm_model, key=os.environ.get("SOFTPROMPT_VLLM_KEY")),
+            behind,
             most_requests=queue_requests,
             most_tokens=queue_tokens,
             cache_bytes=cache_bytes,
@@ -137,8 +149,7 @@ def run_server(
         loaded.drop_layers()
     names = "the bare backbone" if engine.folder is None else f"{len(engine.folder.files.names())} prompts"
     with engine:
-        with contextlib.suppress(sp.SoftpromptError):  # a first pass, which takes longest; an encoder has none
-            engine.submit(sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2))).result()
+        _pass_once(engine, None if behind is None else _FIRST_S)
         finished = serve(
             engine,
             settings,
@@ -146,6 +157,29 @@ def run_server(
         )
     if not finished:
         print("softprompt: requests that took too long were ended.", file=sys.stderr)
+
+
+def _server_at(url: str, model: str | None) -> VllmServer:
+    from softprompt.serving.vllm import VllmServer
+
+    return VllmServer(url=url, model=model, key=os.environ.get("SOFTPROMPT_VLLM_KEY") or None)
+
+
+def _pass_once(engine: Engine | VllmEngine, within_s: float | None) -> None:
+    """A first pass, which takes longest; an encoder has none."""
+    import softprompt as sp
+    from softprompt.errors import DeadlineError, UnreachableError
+
+    first = sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2), deadline_s=within_s)
+    try:
+        engine.submit(first).result()
+    except DeadlineError:
+        raise UnreachableError(
+            f"The vLLM server did not answer a first request of two tokens within {within_s:g} seconds; wait until it "
+            "has less to do, or see its log, then start again."
+        ) from None
+    except sp.SoftpromptError:
+        return
 
 
 def new_key(*, file: str, name: str) -> None:

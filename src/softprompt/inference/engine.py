@@ -17,11 +17,11 @@ from typing import final
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted, generation
-from softprompt.errors import ConfigError, EngineClosedError, LengthError
+from softprompt.errors import ConfigError, EngineClosedError
 from softprompt.inference.backlog import Backlog, EngineCounts
 from softprompt.inference.batching import BatchLimits
 from softprompt.inference.generating_requests import RequestGenerator
-from softprompt.inference.intake import encode_request, held, named
+from softprompt.inference.intake import encode_request, holding, make_job, named
 from softprompt.inference.jobs import Job, Way
 from softprompt.inference.prompt_folder import Lease, PromptFolder
 from softprompt.inference.queries import EncodedQuery
@@ -121,14 +121,9 @@ class Engine:
         """
         start = time.monotonic()
         self._backlog.check_room()
-        lease = held(self.folder, request.prompt)
-        try:
+        with holding(self.folder, request.prompt) as lease:
             job = self._job(request, lease, start, listener)
             self._backlog.add(job)
-        except BaseException:
-            if lease is not None and self.folder is not None:
-                self.folder.release(lease)
-            raise
         return job.ticket
 
     def answer(self, request: Request, *, timeout: float | None = None) -> Answer:
@@ -169,28 +164,20 @@ class Engine:
     def _job(
         self, request: Request, lease: Lease | None, start: float, listener: Callable[[Piece | None], None] | None
     ) -> Job:
-        deadline = None if request.deadline_s is None else start + request.deadline_s
         with self._encoding, named(lease):
             encoded = encode_request(self._model, request, lease)
             way = self._way_of(request, encoded)
-        job = Job(
-            request=request,
-            ticket=Ticket(None if lease is None else lease.version, self._backlog.wake, listener),
-            encoded=encoded,
-            lease=lease,
-            deadline=deadline,
+        return make_job(
+            self._model,
+            request,
+            Ticket(None if lease is None else lease.version, self._backlog.wake, listener),
+            encoded,
+            lease,
             way=way,
             asked_at=start,
-            queued_at=time.monotonic(),
+            most_tokens=min(self._limits.tokens, self._queue_tokens),
+            ends=self._ends,
         )
-        if job.tokens > (most := min(self._limits.tokens, self._queue_tokens)):
-            raise LengthError(
-                f"The request may take {job.tokens} tokens, but at most {most} fit here; shorten the input, or ask for "
-                "fewer or shorter answers."
-            )
-        if way != "rank":
-            job.prepare_voices(self._model, self._ends)
-        return job
 
     def _way_of(self, request: Request, encoded: EncodedQuery) -> Way:
         if request.candidates or self.backbone.spec.kind == "encoder-only":

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from softprompt.conditioning import Prompted
-from softprompt.errors import SoftpromptError, UnknownPromptError
-from softprompt.inference.jobs import by_name
+from softprompt.errors import LengthError, SoftpromptError, UnknownPromptError
+from softprompt.inference.jobs import Job, Way, by_name
 from softprompt.inference.prompt_folder import Lease, PromptFolder
 from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
-from softprompt.inference.requests import Request
+from softprompt.inference.requests import Request, Ticket
 
-__all__ = ["encode_request", "held", "named"]
+__all__ = ["encode_request", "holding", "make_job", "named"]
 
 
-def held(folder: PromptFolder | None, prompt: str | Lease | None) -> Lease | None:
-    """Hold the prompt that a request asks for; None for the bare backbone.
+@contextlib.contextmanager
+def holding(folder: PromptFolder | None, prompt: str | Lease | None) -> Iterator[Lease | None]:
+    """Hold the prompt that a request asks for, None for the bare backbone; it is given back if the block fails.
 
     Args:
         folder: The engine's prompts; None if it has none.
@@ -25,6 +27,16 @@ def held(folder: PromptFolder | None, prompt: str | Lease | None) -> Lease | Non
     Raises:
         UnknownPromptError: If there is none of its name; further errors as of `PromptFolder.acquire`.
     """
+    lease = _held(folder, prompt)
+    try:
+        yield lease
+    except BaseException:
+        if lease is not None and folder is not None:
+            folder.release(lease)
+        raise
+
+
+def _held(folder: PromptFolder | None, prompt: str | Lease | None) -> Lease | None:
     if prompt is None:
         return None
     if folder is None:
@@ -55,6 +67,54 @@ def encode_request(model: Prompted, request: Request, lease: Lease | None) -> En
     )
     (encoded,) = (encode_to_rank if request.candidates else encode_to_generate)(model, [query])
     return encoded
+
+
+def make_job(
+    model: Prompted,
+    request: Request,
+    ticket: Ticket,
+    encoded: EncodedQuery,
+    lease: Lease | None,
+    *,
+    way: Way,
+    asked_at: float,
+    most_tokens: int,
+    ends: frozenset[int],
+) -> Job:
+    """A request that can be put into the queue.
+
+    Args:
+        model: The backbone with its prompts.
+        request: What is asked.
+        ticket: What its answer comes by.
+        encoded: Its input as tokens.
+        lease: Holds its prompt.
+        way: How it is answered.
+        asked_at: When it was asked, by the monotonic clock.
+        most_tokens: Most tokens that it may take up.
+        ends: Token ids that end a text.
+
+    Raises:
+        LengthError: If it takes up more.
+    """
+    job = Job(
+        request=request,
+        ticket=ticket,
+        encoded=encoded,
+        lease=lease,
+        deadline=None if request.deadline_s is None else asked_at + request.deadline_s,
+        way=way,
+        asked_at=asked_at,
+        queued_at=time.monotonic(),
+    )
+    if job.tokens > most_tokens:
+        raise LengthError(
+            f"The request may take {job.tokens} tokens, but at most {most_tokens} fit here; shorten the input, or ask "
+            "for fewer or shorter answers."
+        )
+    if way != "rank":
+        job.prepare_voices(model, ends)
+    return job
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from softprompt.artefact import read_metadata
 from softprompt.errors import ArtefactError, ConfigError, UnknownPromptError
@@ -83,17 +84,18 @@ class PromptFiles:
         self._check_size(name, self.path / name / f"{kind}.json")
         return read_metadata(self.path / name, kind)
 
-    def tensors(self, name: str) -> list[str]:
-        """The names of a prompt's or an ensemble's tensors, whose values are not read.
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """A prompt's or an ensemble's tensors by name; their values are mapped, and read where they are looked at.
 
         Raises:
             UnknownPromptError: If there is none of that name.
-            ArtefactError: If its file is damaged.
+            ArtefactError: If its file is damaged or too large.
         """
         path = self.path / name / f"{self.need(name)}.safetensors"
         try:
+            self._check_size(name, path)
             with safe_open(path, framework="pt") as file:
-                return sorted(file.keys())
+                return {tensor: file.get_tensor(tensor) for tensor in sorted(file.keys())}
         except (SafetensorError, OSError) as error:
             raise ArtefactError(f"{path} is no safetensors file that can be read ({error}); copy it again.") from None
 

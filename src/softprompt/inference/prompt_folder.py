@@ -14,10 +14,12 @@ import shutil
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
+
+from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
@@ -132,7 +134,7 @@ class PromptFolder:
         cache_bytes: Most bytes of prompts in memory; those in use may exceed it.
         prompt_bytes: Largest file of a prompt that is read.
         conditioning: Which pass prompts of rows take, as in `Prompted`.
-        unfit: Given the names of a prompt's or an ensemble's tensors as its folder has them, says why it cannot be used
+        unfit: Given a prompt's or an ensemble's tensors by name, as its folder has them, says why it cannot be used
             here, or None.
 
     Raises:
@@ -148,7 +150,7 @@ class PromptFolder:
         cache_bytes: int = 2**30,
         prompt_bytes: int = 2**30,
         conditioning: Conditioning = "auto",
-        unfit: Callable[[Collection[str]], str | None] | None = None,
+        unfit: Callable[[Mapping[str, Tensor]], str | None] | None = None,
     ) -> None:
         for name, value in (("cache_bytes", cache_bytes), ("prompt_bytes", prompt_bytes)):
             if value < 1:
@@ -411,11 +413,13 @@ def _leased(name: str, entry: _Entry) -> Lease:
     return lease
 
 
-def _tensors_of(prompt: SoftPrompt | Members) -> list[str]:
-    """The names of a prompt's tensors as its folder has them."""
+def _tensors_of(prompt: SoftPrompt | Members) -> dict[str, Tensor]:
+    """A prompt's tensors by their names, as its folder has them."""
     if isinstance(prompt, SoftPrompt):
-        return list(prompt().named())
-    return [f"{place}.{name}" for place, one in enumerate(prompt.prompts) for name in one().named()]
+        return dict(prompt().named())
+    return {
+        f"{place}.{name}": one for place, member in enumerate(prompt.prompts) for name, one in member().named().items()
+    }
 
 
 def _check_format(name: str, info: PromptInfo) -> None:

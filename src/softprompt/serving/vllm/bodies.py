@@ -7,6 +7,8 @@ made here of the token ids, as of those of a model that is here, so that stop te
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,13 +16,18 @@ from softprompt.errors import ServerError
 from softprompt.inference import Sampling
 from softprompt.inference.sampling import Chosen
 
-__all__ = ["asked_at", "chosen_in", "generating_body", "ranking_body"]
+__all__ = ["asked_at", "chosen_in", "generating_body", "ranking_body", "written"]
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "token_id:"
 _NONSENSE = (
     "The engine behind this server answered what is no answer to this request ({why}); see that it is a vLLM of version"
     " 0.32 or one that answers alike."
 )
+_DOUBTS = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+_MOST_LOGGED = 500
+"""Characters of an answer that is none."""
 _PLAIN = {
     "min_p": 0.0,
     "presence_penalty": 0.0,
@@ -72,6 +79,11 @@ def ranking_body(model: str, given: Mapping[str, Any], tokens: Sequence[int]) ->
     return {"model": model, **given, **_PLAIN, **wanted, "max_tokens": 1, "temperature": 0.0}
 
 
+def written(body: Mapping[str, Any]) -> bytes:
+    """A request as it goes over the wire: a body of the two above as JSON."""
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+
+
 def chosen_in(event: str, *, vocab: int, logprobs: int | None) -> list[Chosen]:
     """The tokens that an event of a stream adds to a text.
 
@@ -94,11 +106,11 @@ def chosen_in(event: str, *, vocab: int, logprobs: int | None) -> list[Chosen]:
             return [Chosen(token) for token in ids]
         told = choice["logprobs"]
         return [
-            Chosen(token, float(own), _likeliest(top, logprobs))
+            Chosen(token, _finite(own), _likeliest(top, logprobs))
             for token, own, top in zip(ids, told["token_logprobs"], told["top_logprobs"], strict=True)
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _nonsense(error) from None
+    except _DOUBTS as error:
+        raise _nonsense(error, event) from None
 
 
 def asked_at(answer: Any, inputs: int, tokens: Collection[int]) -> list[dict[int, float]]:
@@ -118,15 +130,15 @@ def asked_at(answer: Any, inputs: int, tokens: Collection[int]) -> list[dict[int
         if len(found) != inputs:
             raise ValueError(f"{len(found)} choices for {inputs} inputs")
         return [{token: one[token] for token in tokens} for one in found]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise _nonsense(error) from None
+    except _DOUBTS as error:
+        raise _nonsense(error, answer) from None
 
 
 def _read(event: str) -> Any:
     try:
         said = json.loads(event)
-    except ValueError as error:
-        raise _nonsense(error) from None
+    except (ValueError, RecursionError) as error:
+        raise _nonsense(error, event) from None
     if isinstance(said, dict) and "error" in said:
         raise ServerError("The engine behind this server failed at this request; its log says why. Try again later.")
     return said
@@ -137,8 +149,18 @@ def _likeliest(top: Mapping[str, float], count: int) -> tuple[tuple[int, float],
 
 
 def _by_token(top: Mapping[str, float]) -> dict[int, float]:
-    return {int(name.removeprefix(_PREFIX)): float(value) for name, value in top.items()}
+    return {int(name.removeprefix(_PREFIX)): _finite(value) for name, value in top.items()}
 
 
-def _nonsense(error: Exception) -> ServerError:
-    return ServerError(_NONSENSE.format(why=f"{type(error).__name__}: {error}"[:200]))
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a log-probability that is not finite")
+    return number
+
+
+def _nonsense(error: Exception, said: Any) -> ServerError:
+    """What a client is told, which has none of the engine's words; these go to the log."""
+    why = {"reason": f"{type(error).__name__}: {error}"[:_MOST_LOGGED], "said": str(said)[:_MOST_LOGGED]}
+    log.warning("the engine behind answered what is no answer", extra=why)
+    return ServerError(_NONSENSE.format(why=type(error).__name__))

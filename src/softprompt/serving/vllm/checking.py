@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softprompt.backbones import Backbone
-from softprompt.errors import MismatchError, ServerError
-from softprompt.serving.vllm.bodies import asked_at, ranking_body
+from softprompt.errors import MismatchError, ServerError, UnreachableError
+from softprompt.serving.vllm.bodies import asked_at, ranking_body, written
 from softprompt.serving.vllm.client import VllmClient
 from softprompt.store import pack_embeddings
 
@@ -54,7 +54,12 @@ async def look_behind(client: VllmClient, backbone: Backbone, model: str | None)
     tokens = [(7 * place + 3) * backbone.spec.vocab // (7 * _ASKED) for place in range(_ASKED)]
     packed = pack_embeddings(backbone.embed(ids[None])[0])
     by_ids = await _asked(client, behind.model, {"prompt": [ids.tolist()]}, tokens)
-    by_rows = await _asked(client, behind.model, {"prompt_embeds": [packed]}, tokens)
+    try:
+        by_rows = await _asked(client, behind.model, {"prompt_embeds": [packed]}, tokens)
+    except UnreachableError:
+        raise
+    except ServerError as error:
+        raise ServerError(f"{error} It took token ids; start it with --enable-prompt-embeds for embeddings.") from None
     if not _apart(by_ids, by_rows) <= _ROUNDING:
         raise MismatchError(
             f"The server's {behind.model!r} does not continue the embeddings that {backbone.name} has for an input as "
@@ -80,7 +85,7 @@ def _listed(answer: Any, model: str | None) -> Behind:
 
 
 async def _asked(client: VllmClient, model: str, given: dict[str, Any], tokens: list[int]) -> Float[Tensor, " tokens"]:
-    answer = await client.complete(ranking_body(model, given, tokens))
+    answer = await client.complete(written(ranking_body(model, given, tokens)))
     (found,) = asked_at(answer, 1, tokens)
     return torch.tensor([found[token] for token in tokens])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import urllib.parse
-from collections.abc import AsyncGenerator, Iterator, Mapping
+import re
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -18,6 +18,8 @@ __all__ = ["VllmClient", "VllmServer"]
 log = logging.getLogger(__name__)
 
 _COMPLETIONS = "/v1/completions"
+_JSON = {"Content-Type": "application/json"}
+_KEY = re.compile("[!-~]+")
 _KEPT_S = 2.0
 """How long a connection is kept that nothing goes over: less than the 5 seconds after which uvicorn closes it."""
 _MOST_LOGGED = 500
@@ -36,7 +38,7 @@ class VllmServer:
         connect_timeout_s: Seconds within which a connection has to be there.
 
     Raises:
-        ConfigError: If the address is none, or the seconds are not above 0.
+        ConfigError: If the address is none, the key cannot be sent, or the seconds are not above 0.
     """
 
     url: str
@@ -45,9 +47,13 @@ class VllmServer:
     connect_timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if not _is_address(self.url):
             raise ConfigError(f"{self.url!r} is no server's address; give one such as http://127.0.0.1:8001.")
+        if self.key is not None and not _KEY.fullmatch(self.key):
+            raise ConfigError(
+                "The key of the vLLM server is empty, or has blanks, line ends or letters beyond ASCII; give it as it "
+                "stands behind vLLM's --api-key."
+            )
         if not self.connect_timeout_s > 0:
             raise ConfigError(f"connect_timeout_s={self.connect_timeout_s}: expected seconds above 0.")
 
@@ -82,8 +88,11 @@ class VllmClient:
         with _telling():
             return await _json_of(await self._http.get("/v1/models"))
 
-    async def complete(self, body: Mapping[str, Any]) -> Any:
+    async def complete(self, body: bytes) -> Any:
         """The JSON of an answer that comes whole.
+
+        Args:
+            body: The JSON of what is asked.
 
         Raises:
             UnreachableError: If nothing answers there, or says that it cannot at present.
@@ -91,25 +100,46 @@ class VllmClient:
             ServerError: If it refuses the request, breaks off, or answers no JSON.
         """
         with _telling():
-            return await _json_of(await self._http.post(_COMPLETIONS, json=body))
+            return await _json_of(await self._http.post(_COMPLETIONS, content=body, headers=_JSON))
 
-    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[str, None]:
+    async def stream(self, body: bytes) -> AsyncGenerator[str, None]:
         """The events of an answer as they come. Closed before its end, it ends the request there.
+
+        Args:
+            body: The JSON of what is asked.
 
         Raises:
             UnreachableError: As in `complete`, and so are all others.
         """
         with _telling():
-            async with self._http.stream("POST", _COMPLETIONS, json=body) as answer:
+            async with self._http.stream("POST", _COMPLETIONS, content=body, headers=_JSON) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     await answer.aread()
                 _check_status(answer)
-                async for line in answer.aiter_lines():
+                async for line in _lines(answer):
                     event = line.removeprefix("data:").strip()
                     if event == "[DONE]":
                         return
                     if line.startswith("data:"):
                         yield event
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host) and (parts.port is None or 0 < parts.port < 2**16)
+
+
+async def _lines(answer: httpx2.Response) -> AsyncGenerator[str, None]:
+    """The lines of an answer, which end at line feeds alone: JSON may hold U+2028 and its like as they are."""
+    left = b""
+    async for some in answer.aiter_bytes():
+        *whole, left = (left + some).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
+    yield left.decode(errors="replace")
 
 
 @contextlib.contextmanager
@@ -133,7 +163,8 @@ async def _json_of(answer: httpx2.Response) -> Any:
     _check_status(answer)
     try:
         return answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
+        log.warning("the engine behind answered no JSON", extra={"said": answer.text[:_MOST_LOGGED]})
         raise ServerError("The engine behind this server answered no JSON; see that it is a vLLM server.") from None
 
 

@@ -12,35 +12,26 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
-import torch
-
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted, generation
-from softprompt.errors import (
-    ConfigError,
-    EngineClosedError,
-    LengthError,
-    QueueFullError,
-    UnreachableError,
-)
+from softprompt.errors import ConfigError, EngineClosedError, QueueFullError, UnreachableError
 from softprompt.inference import Lease, Piece, PromptFolder, Request, Ticket
 from softprompt.inference.backlog import Backlog, EngineCounts
-from softprompt.inference.intake import encode_request, held, named
+from softprompt.inference.intake import encode_request, holding, make_job, named
 from softprompt.inference.jobs import Job, elected
-from softprompt.inference.queries import EncodedQuery, collate
 from softprompt.inference.ranking import choice_of
 from softprompt.serving.vllm.asking import ask_for_candidates, ask_for_texts
-from softprompt.serving.vllm.bodies import generating_body, ranking_body
+from softprompt.serving.vllm.beginnings import Beginnings, beginnings, summed, tokens_sent
+from softprompt.serving.vllm.bodies import generating_body, ranking_body, written
 from softprompt.serving.vllm.checking import Behind, look_behind
 from softprompt.serving.vllm.client import VllmClient, VllmServer
-from softprompt.serving.vllm.fitting import check_backbone, check_finite, check_settings, unfit
-from softprompt.serving.vllm.ranking import Beginnings, beginnings, summed
-from softprompt.store import pack_embeddings
+from softprompt.serving.vllm.fitting import check_backbone, check_settings, unfit
+from softprompt.serving.vllm.inputs import WholeInput, input_tokens
 
 __all__ = ["VllmEngine"]
 
@@ -58,7 +49,8 @@ class VllmEngine:
         prompts: The folder of its prompts; None for the bare backbone alone.
         server: Where the vLLM server is.
         most_requests: Most requests on their way.
-        most_tokens: Most tokens that these may take up together.
+        most_tokens: Most tokens that these may take up together; candidates count the input once for each beginning
+            that is sent for them.
         cache_bytes: Most bytes of prompts in memory.
 
     Raises:
@@ -87,7 +79,11 @@ class VllmEngine:
         self.folder: PromptFolder | None = None
         if prompts is not None:
             self.folder = PromptFolder(
-                backbone, prompts, cache_bytes=cache_bytes, conditioning="concatenation", unfit=unfit
+                backbone,
+                prompts,
+                cache_bytes=cache_bytes,
+                conditioning="concatenation",
+                unfit=functools.partial(unfit, dtype=backbone.dtype),
             )
         self._model = Prompted(backbone) if self.folder is None else self.folder.model
         self._most_requests, self._most_tokens = most_requests, most_tokens
@@ -95,10 +91,10 @@ class VllmEngine:
         self._ends = frozenset(generation.end_ids(backbone))
         self._encoding, self._admission = threading.Lock(), threading.Lock()
         self._tasks: dict[Job, asyncio.Task[None]] = {}  # of the loop's thread
+        self._client = VllmClient(server)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="softprompt vllm", daemon=True)
         self._thread.start()
-        self._client = VllmClient(server)
         try:
             self._behind = self._there(self._look(server.model))
         except BaseException:
@@ -121,20 +117,21 @@ class VllmEngine:
         return not self._backlog.closed
 
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
-        """Take a request. Its prompt is loaded, and its input tokenized and embedded, in the caller's thread.
+        """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.
 
         Args:
             request: What is asked.
             listener: As in `Engine.submit`.
 
         Returns:
-            What its answer comes by. It may end in what an `Engine` knows, and in a `ServerError` (an
-            `UnreachableError`, if nothing answers there) or `QueueFullError` of the server's.
+            What its answer comes by. It may end in what an `Engine` knows, in a `NonFiniteError` if its embeddings are
+            not finite in every dtype that the server may have, and in a `ServerError` (an `UnreachableError`, if
+            nothing answers there) or `QueueFullError` of the server's.
 
         Raises:
             UnknownPromptError: If there is no prompt of its name.
             ArtefactError: If the prompt is damaged or was made for another backbone.
-            NonFiniteError: If it is not finite in every dtype that the server may have.
+            NonFiniteError: If it is NaN or infinite in the backbone's dtype.
             UnsupportedError: If the server cannot compute the prompt, or a setting, as the library does.
             ConfigError: If candidates are missing or doubled.
             LengthError: If the input is too long, or the whole request is more than may be on its way.
@@ -144,19 +141,13 @@ class VllmEngine:
         """
         start = time.monotonic()
         self._check_room(0)
-        lease = held(self.folder, request.prompt)
-        try:
+        with holding(self.folder, request.prompt) as lease:
             job = self._job(request, lease, start, listener)
-            work = self._prepared(job)
             with self._admission:
                 self._check_room(job.tokens)
                 self._backlog.add(job)
                 self._backlog.take(job.way, lambda _: True)
-                self._loop.call_soon_threadsafe(self._start, job, work)
-        except BaseException:
-            if lease is not None and self.folder is not None:
-                self.folder.release(lease)
-            raise
+                self._loop.call_soon_threadsafe(self._start, job)
         return job.ticket
 
     def counts(self) -> EngineCounts:
@@ -185,26 +176,22 @@ class VllmEngine:
     ) -> Job:
         with self._encoding, named(lease):
             encoded = encode_request(self._model, request, lease)
-            if not request.candidates:
+            if request.candidates:
+                sent = tokens_sent(encoded.targets, input_tokens(self._model, encoded))
+                encoded = dataclasses.replace(encoded, tokens=sent)
+            else:
                 check_settings(self.backbone, request.sampling, encoded.input.ids)
-        job = Job(
-            request=request,
-            ticket=Ticket(None if lease is None else lease.version, self._wake, listener),
-            encoded=encoded,
-            lease=lease,
-            deadline=None if request.deadline_s is None else start + request.deadline_s,
+        return make_job(
+            self._model,
+            request,
+            Ticket(None if lease is None else lease.version, self._wake, listener),
+            encoded,
+            lease,
             way="rank" if request.candidates else "join",
             asked_at=start,
-            queued_at=time.monotonic(),
+            most_tokens=self._most_tokens,
+            ends=self._ends,
         )
-        if job.tokens > self._most_tokens:
-            raise LengthError(
-                f"The request may take {job.tokens} tokens, but at most {self._most_tokens} fit here; shorten the "
-                "input, or ask for fewer or shorter answers."
-            )
-        if job.way != "rank":
-            job.prepare_voices(self._model, self._ends)
-        return job
 
     def _check_room(self, tokens: int) -> None:
         self._backlog.check_room()
@@ -212,35 +199,8 @@ class VllmEngine:
         if len(jobs) >= self._most_requests or sum(job.tokens for job in jobs) + tokens > self._most_tokens:
             raise QueueFullError(f"{len(jobs)} requests are on their way already; try again later.")
 
-    def _prepared(self, job: Job) -> Callable[[], Any]:
-        """What is to be done for a request, with all that is sent."""
-        model = self._behind.model
-        if job.way == "rank":
-            parts = beginnings(job.encoded.targets)
-            bodies = [ranking_body(model, self._given(job, part.ids), part.tokens) for part in parts]
-            return functools.partial(self._rank, job, parts, bodies)
-        given = self._given(job, [()])
-        bodies = [
-            generating_body(model, given, job.request.sampling, self._ends, number)
-            for number in range(job.request.answers)
-        ]
-        return functools.partial(self._say, job, bodies)
-
-    @torch.no_grad()
-    def _given(self, job: Job, behind: Sequence[tuple[int, ...]]) -> dict[str, list[Any]]:
-        """A request's input, once for each of what stands behind it: token ids, or embeddings where it has a prompt."""
-        encoded: EncodedQuery = job.encoded
-        if job.lease is None:
-            return {"prompt": [[*encoded.input.ids, *ids] for ids in behind]}
-        ids, mask, marks = collate(self._model, [encoded])
-        with named(job.lease):
-            (rows,) = self._model.embed_ids(ids, mask, prompts=encoded.names, marks=marks)  # [joined, dim]
-        check_finite(rows, job.lease.name)
-        whole = [torch.cat([rows, self.backbone.embed(ids.new_tensor(more))]) if more else rows for more in behind]
-        return {"prompt_embeds": [pack_embeddings(one) for one in whole]}
-
-    def _start(self, job: Job, work: Callable[[], Any]) -> None:
-        task = self._loop.create_task(self._answered(job, work))
+    def _start(self, job: Job) -> None:
+        task = self._loop.create_task(self._answered(job))
         self._tasks[job] = task
         task.add_done_callback(functools.partial(self._settle, job))
 
@@ -250,12 +210,12 @@ class VllmEngine:
             job.ticket.abandoned()
         self._backlog.settle(job)
 
-    async def _answered(self, job: Job, work: Callable[[], Any]) -> None:
+    async def _answered(self, job: Job) -> None:
         """Answer a request, or end it in what prevents that."""
         job.begun_at = time.monotonic()
         try:
             async with asyncio.timeout(None if job.deadline is None else job.deadline - job.begun_at):
-                await work()
+                await (self._rank(job) if job.way == "rank" else self._say(job))
         except TimeoutError:
             job.ticket.expired()
         except ExceptionGroup as several:
@@ -263,14 +223,30 @@ class VllmEngine:
         except Exception as error:
             job.fail(error)
 
-    async def _say(self, job: Job, bodies: Sequence[dict[str, Any]]) -> None:
+    async def _say(self, job: Job) -> None:
+        sampling = job.request.sampling
+        whole = await asyncio.to_thread(WholeInput, self._model, job)
+        given = await asyncio.to_thread(whole.before, [()])
+
+        def body(number: int) -> bytes:
+            return written(generating_body(self._behind.model, given, sampling, self._ends, number))
+
         voices = [voice for (voice,) in job.voices]
-        await ask_for_texts(self._client, voices, bodies, vocab=self.backbone.spec.vocab)
+        vocab = self.backbone.spec.vocab
+        await ask_for_texts(self._client, voices, body, vocab=vocab, logprobs=sampling.logprobs)
         job.finish(self._model, completions=tuple(elected(several) for several in job.voices))
 
-    async def _rank(self, job: Job, parts: Sequence[Beginnings], bodies: Sequence[dict[str, Any]]) -> None:
-        known = await ask_for_candidates(self._client, parts, bodies)
-        job.finish(self._model, choice=choice_of(job.encoded, summed(job.encoded.targets, known)))
+    async def _rank(self, job: Job) -> None:
+        targets = job.encoded.targets
+        whole = await asyncio.to_thread(WholeInput, self._model, job)
+        parts = await asyncio.to_thread(beginnings, targets, input_tokens(self._model, job.encoded))
+
+        def body(part: Beginnings) -> bytes:
+            return written(ranking_body(self._behind.model, whole.before(part.ids), part.tokens))
+
+        known = await ask_for_candidates(self._client, parts, body)
+        scores = await asyncio.to_thread(summed, targets, known)
+        job.finish(self._model, choice=choice_of(job.encoded, scores))
 
     def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all requests
@@ -308,6 +284,7 @@ class VllmEngine:
 
     def _end(self) -> None:
         self._there(self._client.close())
+        self._there(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from softprompt.backbones import Backbone
@@ -21,13 +21,20 @@ _CHOICE = {"TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper"}
 _LEAST = {"MinLengthLogitsProcessor", "MinNewTokensLengthLogitsProcessor"}
 
 
-def unfit(tensors: Collection[str]) -> str | None:
-    """Why a prompt with tensors of these names cannot be served so; None if it can.
+def unfit(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> str | None:
+    """Why a prompt of these tensors cannot be served so; None if it can. Damage is found where it is loaded.
 
     Args:
-        tensors: Their names, as its folder has them.
+        tensors: By their names, as its folder has them.
+        dtype: The backbone's, in which rows are sent.
     """
     if set(tensors) == {"rows"}:
+        rows = tensors["rows"]
+        if bool((rows.isfinite() & ~_finite(rows.to(dtype))).any()):
+            return (
+                f"it has values beyond the {_LARGEST:g} that float16 can hold, which vLLM may compute in; train it "
+                "again with a lower rate"
+            )
         return None
     if any(name.partition(".")[0].isdigit() for name in tensors):
         return "it is an ensemble, whose members answer in one pass, and vLLM computes each by itself; serve a member"
@@ -84,8 +91,12 @@ def check_finite(embeddings: Float[Tensor, "tokens dim"], name: str) -> None:
     Raises:
         NonFiniteError: If they are not.
     """
-    if not bool((embeddings.abs() <= _LARGEST).all()):
+    if not bool(_finite(embeddings).all()):
         raise NonFiniteError(
             f"The prompt {name!r} has values that are NaN, or larger than the {_LARGEST:g} that float16 can hold; train"
             " it again with a lower rate."
         )
+
+
+def _finite(embeddings: Float[Tensor, "tokens dim"]) -> Bool[Tensor, "tokens dim"]:
+    return embeddings.to(torch.float16).isfinite()
