@@ -71,3 +71,11 @@ def trained(run, backbone, files, tmp_path):
     assert "film" in table
     assert "accuracy" in table
     return out
+
+
+@pytest.fixture
+def as_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that launchers set, in the first of two processes; the other never comes."""
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "none"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)

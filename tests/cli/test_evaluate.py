@@ -59,6 +59,16 @@ def test_evaluating_on_files(run, trained, backbone, files, tmp_path):
     assert "Data need templates over their columns" in err
 
 
+@pytest.mark.usefixtures("as_one_of_two")
+def test_evaluating_is_done_in_one_process(run, backbone, tmp_path):
+    """Each process would score every row, and write to one file of predictions."""
+    said = tmp_path / "said.jsonl"
+    code, out, err = run("evaluate", "--backbone", backbone, "--task", "subj", "--output", str(said))
+    assert (code, out) == (2, "")
+    assert err == "softprompt: 2 processes share one training; run softprompt evaluate in one process.\n"
+    assert not said.exists()
+
+
 def test_a_metric_that_cannot_be_computed_is_named(run, backbone, monkeypatch):
     def absent(predictions, references):
         raise MissingDependencyError("it needs a jar: pip install jar")

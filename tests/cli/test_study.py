@@ -63,6 +63,15 @@ def test_without_a_grid_the_folder_says_what_was_run(run, grid, tmp_path):
     assert len(more.splitlines()) == len(out.splitlines())
 
 
+@pytest.mark.usefixtures("as_one_of_two")
+def test_a_study_runs_in_one_process(run, grid, tmp_path):
+    """Each process would run every cell, and add its line to one table."""
+    code, out, err = run("study", "--grid", str(grid), "--output_dir", str(tmp_path / "out"), "--device", "cpu")
+    assert (code, out) == (2, "")
+    assert err == "softprompt: 2 processes share one training; run softprompt study in one process.\n"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("summary", ["true", "false"])
 def test_neither_a_grid_nor_a_folder_of_one_is_a_usage_error(run, tmp_path, summary):
     code, out, err = run("study", "--output_dir", str(tmp_path / "out"), "--summary", summary)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from types import SimpleNamespace
 
 import jaxtyping
 import pytest
@@ -16,7 +15,6 @@ import softprompt as sp
 from softprompt.backbones import Backbone
 from softprompt.cli.train import train_prompts
 from softprompt.errors import BackboneError
-from softprompt.loop import processes
 from softprompt.training import Run, TrainConfig
 
 
@@ -270,9 +268,9 @@ def test_a_mixture_needs_several_tasks(run, backbone, tmp_path):
 
 
 @pytest.mark.parametrize("how", [("--compare", "all"), ("--settings", "search")])
-def test_what_starts_trainings_of_its_own_runs_in_one_process(run, backbone, tmp_path, monkeypatch, how):
+@pytest.mark.usefixtures("as_one_of_two")
+def test_what_starts_trainings_of_its_own_runs_in_one_process(run, backbone, tmp_path, how):
     """Each process would start them, in one folder."""
-    monkeypatch.setattr(processes, "Processes", lambda: SimpleNamespace(count=2, first=True))
     code, _, err = run("train", "--backbone", backbone, "--output_dir", str(tmp_path / "out"), "--task", "subj", *how)
     assert code == 2
     assert err.splitlines()[-1].startswith("softprompt: 2 processes share one training; run --compare, or --settings")

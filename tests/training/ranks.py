@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from tests.training.sessions import describing, sentiment
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.sharding import own_parameters
-from softprompt.errors import TrainingInterrupted, UnsupportedError
+from softprompt.errors import SoftpromptError, TrainingInterrupted, UnsupportedError
 from softprompt.loop.processes import Processes
 from softprompt.prompts import PrefixTuning, PromptTuning
+from softprompt.tasks import Mixture
 from softprompt.training import ModelTuning, Run, TrainConfig, session, train
 
 STEPS = 4
@@ -129,6 +132,16 @@ SINGLE = [("llama", "parallel", "rows"), ("t5", "sharded", "keys")]
 """Sessions of one run each."""
 
 
+def special_runs() -> list[Run]:
+    """Runs with a session each: of the model's weights, with fewer rows than processes; of several tasks."""
+    several = Mixture([sentiment(), sentiment(seed=5, name="other")])
+    few: dict[str, Any] = {"batch_size": 1, "evaluate_rows": 1, "evaluate_every": 1, "optimizer": "adamw"}
+    return [
+        Run(name="model", method=ModelTuning(), task=sentiment(), learning_rate=1e-3, steps=STEPS, **few),
+        Run(name="mixed", method=PromptTuning(length=3), task=several, batch_size=6, steps=STEPS, evaluate_every=2),
+    ]
+
+
 def quiet(folder: Path | str, **settings: Any) -> TrainConfig:
     return TrainConfig(**{"output_dir": str(folder), "progress": False, **settings})
 
@@ -204,10 +217,40 @@ def main(folder: Path) -> None:
     for family, case, name in SINGLE:
         backbones = spread if case == "sharded" else whole
         train(backbones[family], one_run(name), quiet(folder / family / f"{case}-{name}"))
+    for run in special_runs():
+        train(whole["llama"], [run], quiet(folder / "special" / run.name))
     found["stopped"] = train_until(whole["llama"], folder / "resumed", stop=2, signalled=1)
     found["refused"] = refused(spread["llama"])
+    found["differing"] = differing(whole["llama"], index)
+    found["untracked"] = untracked(whole["llama"], folder / "untracked")
     (folder / f"found-{index}.json").write_text(json.dumps(found))
     Processes().wait()
+
+
+def differing(backbone: Backbone, index: int) -> list[str]:
+    """What is said of runs, and of rows to score, that are not the same in every process."""
+    task = sentiment()
+    run = Run(name="a", method=PromptTuning(length=2), task=task, steps=1)
+    kept = {"train": task.examples("train"), "validation": task.examples("validation")[index:]}
+    fewer = replace(task, _examples=kept)
+    return [
+        said_of(lambda one=one: train(backbone, [one], TrainConfig(progress=False)))
+        for one in (replace(run, seed=index), replace(run, task=fewer))
+    ]
+
+
+def untracked(backbone: Backbone, folder: Path) -> str:
+    """What is said of a tracker that the first process alone cannot open."""
+    run = Run(name="a", method=PromptTuning(length=2), task=sentiment(), steps=1)
+    return said_of(lambda: train(backbone, [run], quiet(folder, trackers=("none such",))))
+
+
+def said_of(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except SoftpromptError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def refused(backbone: Backbone) -> list[str]:

@@ -69,7 +69,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     llama = Backbone.from_pretrained(folder / "llama")
     assert "Stopped after step 1;" in ranks.train_until(llama, folder / "resumed", stop=1, signalled=0)
     pair = launch("tests.training.ranks", str(folder))
-    said, _ = pair.communicate(timeout=300)
+    try:
+        said, _ = pair.communicate(timeout=300)
+    finally:
+        if pair.poll() is None:
+            os.killpg(pair.pid, signal.SIGKILL)
     assert pair.returncode == 0, said
     return folder
 
@@ -102,6 +106,16 @@ def test_a_single_run_is_shared_too(family, case, name, folder, alone):
     assert_same(folder / family / f"{case}-{name}", name, alone[family])
 
 
+@pytest.mark.parametrize("run", ranks.special_runs(), ids=lambda run: run.name)
+def test_weights_mixtures_and_fewer_rows_than_processes_are_shared_too(run, folder):
+    """Losses after the first step are those of what the steps before have trained."""
+    alone = train(Backbone.from_pretrained(folder / "llama"), [run], TrainConfig(progress=False))[run.name]
+    found = history(folder / "special" / run.name, run.name)
+    assert len(found) == ranks.STEPS
+    for entry, other in zip(found, alone.history, strict=True):
+        assert entry == pytest.approx(other, rel=CLOSE)
+
+
 @pytest.mark.parametrize(("family", "case"), ranks.CASES)
 def test_all_processes_have_the_same_result(family, case, found, alone):
     """A run that diverges is given up by all of them, or the others would wait for it for ever."""
@@ -126,7 +140,7 @@ def test_a_sharded_backbone_is_known_by_its_fingerprint(found):
     assert [each["fingerprints"] for each in found] == [dict.fromkeys(ranks.FAMILIES, True)] * 2
 
 
-def test_no_process_ever_holds_the_whole_of_a_sharded_model(found):
+def test_loading_takes_less_memory_than_the_whole_of_a_sharded_model(found):
     for large in (each["large"] for each in found):
         assert large["local"] == pytest.approx(large["whole"] / 2, rel=0.02)
         assert large["local"] + large["most"] < 0.75 * large["whole"]
@@ -137,6 +151,21 @@ def test_what_a_sharded_backbone_does_not_do(found):
         weights, quantised = each["refused"]
         assert "is spread over processes, which hold no weights of their own to train" in weights
         assert "a sharded backbone can neither be quantised" in quantised
+
+
+def test_what_differs_between_processes_is_not_trained(found):
+    """Seeds, or rows to score: all of them say so, and none waits for another."""
+    for each in found:
+        seeds, rows = each["differing"]
+        assert seeds.startswith("ConfigError: 2 processes share a training, but were not given the same: run 'a'.")
+        assert "not given the same: the rows that 'sentiment' is scored on." in rows
+
+
+def test_a_tracker_that_cannot_be_opened_is_told_of_in_all(found):
+    """The first one alone said so, and the others that it had died."""
+    for each in found:
+        assert each["untracked"].startswith("ConfigError: ")
+        assert "none such" in each["untracked"]
 
 
 def workers(launcher: int) -> list[int]:

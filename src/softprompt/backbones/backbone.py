@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from softprompt.backbones import adapters, loading, quantization, sharding
+from softprompt.backbones import adapters, launch, loading, quantization, sharding
 from softprompt.backbones.attention import KERNELS, prepare_head, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
@@ -118,12 +118,12 @@ class Backbone:
             BackboneError: If there is no such model, or it cannot be used.
             MismatchError: If it is an adapter that was trained on another model than the one that it names.
             UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged, or has no
-                layers that can be quantised.
+                layers that can be quantised, or keeps them outside of its devices.
             MissingDependencyError: If it is to be quantised, but torchao is not there.
             ConfigError: If a setting is unknown, or contradicts another or how processes were launched.
         """
-        sharding.check_launch(sharded=sharded, offload=offload)
-        spread = sharded and sharding.process_count() > 1
+        launch.check_launch(sharded=sharded, offload=offload, spread=device_map is not None)
+        spread = sharded and launch.process_count() > 1
         if spread and any(setting is not None for setting in (quantize, classes, device_map)):
             raise UnsupportedError(
                 f"{name}: a sharded backbone can neither be quantised, nor get a new head or a device_map; drop these,"

@@ -10,7 +10,7 @@ from accelerate.hooks import AlignDevicesHook, SequentialHook
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-__all__ = ["execution_device", "kept_weight"]
+__all__ = ["execution_device", "is_offloaded", "kept_weight"]
 
 
 def kept_weight(model: PreTrainedModel, name: str, weight: Tensor) -> Tensor:
@@ -20,6 +20,11 @@ def kept_weight(model: PreTrainedModel, name: str, weight: Tensor) -> Tensor:
     place, _, leaf = name.rpartition(".")
     maps = (hook.weights_map for hook in _hooks(model.get_submodule(place)))
     return next((weights[leaf] for weights in maps if weights is not None), weight)
+
+
+def is_offloaded(model: nn.Module) -> bool:
+    """Whether some weights are kept elsewhere than in their places."""
+    return any(weight.is_meta for weight in model.parameters())
 
 
 def execution_device(module: nn.Module) -> torch.device | None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from softprompt.backbones.offloading import is_offloaded
 from softprompt.config import choose
 from softprompt.errors import MissingDependencyError, UnsupportedError
 
@@ -50,9 +51,14 @@ def quantize(model: PreTrainedModel, kind: str, *, keep: Collection[nn.Module] =
     Raises:
         ConfigError: If the kind is unknown.
         MissingDependencyError: Without torchao.
-        UnsupportedError: If the model has no linear layers that can be quantised.
+        UnsupportedError: If the model has no linear layers that can be quantised, or keeps weights elsewhere.
     """
     check_quantization(kind)
+    if is_offloaded(model):
+        raise UnsupportedError(
+            f"{type(model).__name__} keeps weights in CPU memory or on disk (device_map), which cannot be quantised;"
+            " put all of it on devices, or drop quantize."
+        )
     torchao = _torchao()
     kept = {module for one in (model.get_output_embeddings(), *keep) if one is not None for module in one.modules()}
     layers = [module for module in model.modules() if module not in kept and _fits(module, kind)]

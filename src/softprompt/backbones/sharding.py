@@ -7,7 +7,6 @@ at weights outside of the model's own pass asks here, because a process has them
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,51 +20,21 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.distributed import DistributedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from softprompt.backbones.launch import process_count
 from softprompt.backbones.offloading import execution_device
-from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.errors import UnsupportedError
 
 __all__ = [
-    "check_launch",
     "device_of",
     "gather_outer",
     "is_sharded",
     "look_up",
     "own_parameters",
-    "process_count",
     "reached_together",
     "sample_values",
     "sharding_of",
     "silent_on_plans",
 ]
-
-
-def process_count() -> int:
-    """How many processes were started together."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def check_launch(*, sharded: bool, offload: bool) -> None:
-    """Refuse settings that say nothing about this launch, or against it.
-
-    Raises:
-        ConfigError: If there is nothing to offload, or accelerate was told to shard models itself.
-    """
-    if offload and not (sharded and process_count() > 1):
-        raise ConfigError(
-            "offload=True keeps a process's part of sharded weights in CPU memory; say sharded=True, and start several"
-            " processes (torchrun, accelerate launch). In one process, device_map spreads a model."
-        )
-    if offload and not torch.accelerator.is_available():
-        raise ConfigError(
-            "offload=True brings layers from CPU memory to a GPU, and there is none; drop it: all is in CPU memory."
-        )
-    if sharded and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise ConfigError(
-            "accelerate launch was told to shard models (distributed_type: FSDP), which softprompt does itself; launch"
-            " with distributed_type: MULTI_GPU, and keep sharded=True."
-        )
 
 
 def sharding_of(kind: Any, config: PreTrainedConfig, *, offload: bool, trust_remote_code: bool) -> DistributedConfig:
@@ -155,14 +124,14 @@ def _ends(place: str) -> list[int]:
 
 
 def own_parameters(model: PreTrainedModel) -> dict[str, Tensor]:
-    """A model's parameters by name, each once, also where sharding keeps tied ones by themselves."""
-    if not is_sharded(model):
-        return dict(model.named_parameters())
+    """A model's parameters by name, each once, also where sharding or offloading keeps tied ones by themselves."""
+    sharded = is_sharded(model)
     for module in model.modules():
-        if isinstance(module, FSDPModule):
+        if sharded and isinstance(module, FSDPModule):
             module.reshard()
     tied = getattr(model, "all_tied_weights_keys", None) or {}
-    return {name: weight for name, weight in model.named_parameters() if name not in tied}
+    named = model.named_parameters()
+    return {name: weight for name, weight in named if not (name in tied and (sharded or weight.is_meta))}
 
 
 def sample_values(

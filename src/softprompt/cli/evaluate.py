@@ -116,6 +116,7 @@ def evaluate_prompt(
     """
     settings = dict(locals())
     import softprompt as sp
+    from softprompt.backbones.launch import check_alone
     from softprompt.cli.data import read_tasks
     from softprompt.cli.scoring import (
         Scores,
@@ -129,6 +130,7 @@ def evaluate_prompt(
     from softprompt.inference import BatchLimits
     from softprompt.loop.progress import Progress
 
+    check_alone("softprompt evaluate")
     if (prompt is not None) + (text_prompt is not None) + majority > 1:
         raise ConfigError("Give at most one of --prompt, --text_prompt and --majority.")
     if shots is not None and (prompt is not None or majority):

@@ -200,13 +200,12 @@ def train_prompts(
         runs: Several runs: a list of settings for each, which win over those above.
     """
     given = dict(locals())
+    from softprompt.backbones.launch import check_alone
     from softprompt.loop.processes import Processes
 
+    if compare is not None or settings != "given":
+        check_alone(f"--compare, or --settings {settings},")
     processes = Processes()
-    if processes.count > 1 and (compare is not None or settings != "given"):
-        raise ConfigError(
-            f"{processes.count} processes share one training; run --compare, or --settings {settings}, in one process."
-        )
     if compare is not None:
         from softprompt.cli.comparing import compare_methods
 

@@ -165,7 +165,8 @@ class HarnessModel(_models.TemplateLM):  # type: ignore[name-defined]
         return list(zip(scores[:, 0].tolist(), greedy[:, 0].tolist(), strict=True))
 
     def _run(self, rows: Sequence[EncodedQuery], call: Callable[[Sequence[EncodedQuery]], list[R]]) -> list[R]:
-        return run_batches(rows, call, limits=self._limits, start=start_cost(self.backbone.device))
+        start = start_cost(self.backbone.device)
+        return run_batches(rows, call, limits=self._limits, start=start, sharded=self.backbone.sharded)
 
     def _row(self, context: list[int], continuation: list[int], *, room: int | None = None) -> EncodedQuery:
         """A context, without its beginning where it is too long, and what follows it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from softprompt.errors import SoftpromptError
+from softprompt.errors import NonFiniteError, SoftpromptError
 from softprompt.evaluation.recording import Said
 from softprompt.loop.processes import Processes
 from softprompt.tasks import Example
@@ -24,6 +24,9 @@ def answer_together(
 ) -> dict[Key, list[Said]]:
     """What is said of all rows; an error in one process is one in all.
 
+    With sharded weights, an answer that is NaN is one in all, as all computed it. Any other error ends this process at
+    once: others may wait in the middle of a pass, and would never hear of it.
+
     Args:
         processes: Those that share the rows, each of which calls this.
         answer: Says something of rows.
@@ -35,10 +38,10 @@ def answer_together(
         SoftpromptError: The first that a process met.
     """
     if sharded:
-        return _unless_error(processes.from_first(_attempted(answer, examples)))
+        return _unless_error(processes.from_first(_attempted(answer, examples, NonFiniteError)))
     count = processes.count
     own = {name: several[processes.index :: count] for name, several in examples.items()}
-    parts = [_unless_error(part) for part in processes.gather(_attempted(answer, own))]
+    parts = [_unless_error(part) for part in processes.gather(_attempted(answer, own, SoftpromptError))]
     return {
         name: [parts[row % count][name][row // count] for row in range(len(several))]
         for name, several in examples.items()
@@ -48,10 +51,11 @@ def answer_together(
 def _attempted(
     answer: Callable[[Mapping[Key, Sequence[Example]]], dict[Key, list[Said]]],
     examples: Mapping[Key, Sequence[Example]],
+    caught: type[SoftpromptError],
 ) -> dict[Key, list[Said]] | SoftpromptError:
     try:
         return answer(examples)
-    except SoftpromptError as error:
+    except caught as error:
         return error
 
 

@@ -81,10 +81,12 @@ def run_batches(
     limits: BatchLimits,
     start: int,
     progress: Progress | None = None,
+    sharded: bool = False,
 ) -> list[R]:
     """Call a function batch by batch, and put its results in the rows' order.
 
-    When memory runs out, this and all further batches get half the tokens.
+    When memory runs out, this and all further batches get half the tokens; of a sharded backbone it is an error, as
+    other processes wait in the middle of the batch that this one cannot compute.
 
     Args:
         rows: The rows.
@@ -92,12 +94,16 @@ def run_batches(
         limits: How large a batch may be.
         start: As in `plan_batches`.
         progress: Called after each batch.
+        sharded: Whether other processes compute the same batches at the same time.
+
+    Raises:
+        ConfigError: If memory runs out, and others wait for this process: it has to leave.
     """
     results: dict[int, R] = {}
     batches = deque(plan_batches(rows, range(len(rows)), limits, start=start))
     while batches:
         batch = batches.popleft()
-        answers = _answers(call, [rows[index] for index in batch])
+        answers = _answers(call, [rows[index] for index in batch], limits, sharded=sharded)
         if answers is None:
             limits = replace(limits, tokens=max(1, rows[batch[0]].tokens * len(batch) // 2))
             log.warning("Out of memory with %d rows; going on with %d tokens a batch.", len(batch), limits.tokens)
@@ -118,6 +124,7 @@ def by_windows(
     start: int,
     window: int | None,
     progress: Progress | None,
+    sharded: bool = False,
 ) -> Iterator[R]:
     """Read queries window by window, and yield their results in order.
 
@@ -129,23 +136,39 @@ def by_windows(
         start: As in `plan_batches`.
         window: Queries in a window; None takes all.
         progress: Called after each batch.
+        sharded: As in `run_batches`.
 
     Raises:
-        ConfigError: If the window is below 1.
+        ConfigError: If the window is below 1, and as of `run_batches`.
     """
     if window is not None and window < 1:
         raise ConfigError(f"window={window}: expected at least 1 query, or None for all.")
     waiting = iter(queries)
     while some := list(itertools.islice(waiting, window)):
-        yield from run_batches(encode(some), call, limits=limits or BatchLimits(), start=start, progress=progress)
+        yield from run_batches(
+            encode(some), call, limits=limits or BatchLimits(), start=start, progress=progress, sharded=sharded
+        )
 
 
-def _answers(call: Callable[[Sequence[EncodedQuery]], Sequence[R]], rows: Sequence[EncodedQuery]) -> Sequence[R] | None:
+def _answers(
+    call: Callable[[Sequence[EncodedQuery]], Sequence[R]],
+    rows: Sequence[EncodedQuery],
+    limits: BatchLimits,
+    *,
+    sharded: bool,
+) -> Sequence[R] | None:
     """What the call gives; None if memory ran out and fewer rows may do."""
     try:
         return call(rows)
     except RuntimeError as error:
-        if len(rows) == 1 or not should_reduce_batch_size(error):
+        if not should_reduce_batch_size(error):
+            raise
+        if sharded:
+            raise ConfigError(
+                f"A batch of at most {limits.tokens} tokens does not fit into memory, and other processes wait for what"
+                " this one gathers; set evaluation_tokens (tokens of BatchLimits) lower."
+            ) from error
+        if len(rows) == 1:
             raise
     torch.cuda.empty_cache()  # only now: the error held the tensors of the failed call
     return None

@@ -63,7 +63,10 @@ def predict_texts(
     call = functools.partial(read_off, model) if reads else functools.partial(_generate, model, settings)
     encode = functools.partial(encode_to_generate, model)
     start = start_cost(model.backbone.device)
-    return by_windows(queries, encode, call, limits=limits, start=start, window=window, progress=progress)
+    sharded = model.backbone.sharded
+    return by_windows(
+        queries, encode, call, limits=limits, start=start, window=window, progress=progress, sharded=sharded
+    )
 
 
 def _generate(model: Prompted, options: dict[str, Any], rows: Sequence[EncodedQuery]) -> list[str]:

@@ -77,7 +77,10 @@ def classify(
     call = functools.partial(choose_among, model)
     encode = functools.partial(encode_to_rank, model)
     start = start_cost(model.backbone.device)
-    return by_windows(queries, encode, call, limits=limits, start=start, window=window, progress=progress)
+    sharded = model.backbone.sharded
+    return by_windows(
+        queries, encode, call, limits=limits, start=start, window=window, progress=progress, sharded=sharded
+    )
 
 
 def calibrated(choice: Choice, without_content: Sequence[Choice]) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TypeVar, final
 
@@ -13,7 +13,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
-from softprompt.errors import LostProcessError, SoftpromptError
+from softprompt.backbones.launch import LAUNCHED, process_count
+from softprompt.errors import ConfigError, LostProcessError, SoftpromptError
 
 __all__ = ["Processes", "lost_one"]
 
@@ -36,15 +37,19 @@ class Processes:
         count: How many there are.
         index: Which of them this is, from 0.
         first: Whether this is the one that measures, writes and reports.
+
+    Raises:
+        ConfigError: If a launcher started several that do not find each other.
     """
 
     def __init__(self) -> None:
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-        self._state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
-        self.device: torch.device = self._state.device
-        self.count: int = self._state.num_processes
-        self.index: int = self._state.process_index
-        self.first: bool = self._state.is_main_process
+        count = process_count()
+        self._state = _joined(count, on_cpu=on_cpu) if count > 1 else None
+        self.count: int = count
+        self.index: int = self._state.process_index if self._state else 0
+        self.first: bool = self.index == 0
+        self.device: torch.device = self._state.device if self._state else _own_device(on_cpu=on_cpu)
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         """This process's rows of a batch: `[batch, ...]` -> `[batch / count, ...]`."""
@@ -87,7 +92,7 @@ class Processes:
 
     def from_first(self, value: T) -> T:
         """What the first process has; the others wait for it."""
-        return broadcast_object_list([value])[0]
+        return value if self.count == 1 else broadcast_object_list([value])[0]
 
     def first_does(self, work: Callable[[], T]) -> T:
         """What a function gives in the first process, which alone calls it; the others wait for it.
@@ -115,11 +120,40 @@ class Processes:
 
     def first_alone(self) -> AbstractContextManager[None]:
         """A block that the first process goes through alone; the others follow."""
-        return self._state.main_process_first()
+        return self._state.main_process_first() if self._state else nullcontext()
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        self._state.wait_for_everyone()
+        if self._state:
+            self._state.wait_for_everyone()
+
+
+def _joined(count: int, *, on_cpu: bool) -> PartialState:
+    """What accelerate makes of the processes, once all have met.
+
+    Raises:
+        ConfigError: If they do not find each other.
+    """
+    try:
+        state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        PartialState._reset_state()  # it would pass for whole the next time
+        raise ConfigError(
+            f"{count} processes were started together, but do not find each other ({error}); start them by torchrun or"
+            f" accelerate launch, or unset {', '.join(LAUNCHED)} to go on in one."
+        ) from error
+    if state.num_processes != count:
+        raise ConfigError(
+            f"torch.distributed has a group of {count} processes, but accelerate knows of {state.num_processes}; start"
+            f" them by torchrun or accelerate launch, which set {', '.join(LAUNCHED)}."
+        )
+    return state
+
+
+def _own_device(*, on_cpu: bool) -> torch.device:
+    """Where a program started alone computes."""
+    found = None if on_cpu else torch.accelerator.current_accelerator()
+    return torch.device("cpu") if found is None else found
 
 
 def _tellable(failure: Exception | None) -> SoftpromptError | None:

@@ -20,6 +20,7 @@ from softprompt.artefact import replace_folder
 from softprompt.backbones import Backbone
 from softprompt.backbones.adapters import merge
 from softprompt.backbones.loading import TOLD
+from softprompt.backbones.offloading import is_offloaded
 from softprompt.errors import ArtefactError, UnsupportedError
 from softprompt.prompts import SoftPrompt
 from softprompt.training.weights import WeightMethod
@@ -171,6 +172,11 @@ def _prepared(backbone: Backbone, method: WeightMethod, seed: int) -> PreTrained
         raise UnsupportedError(
             f"{backbone.name} is spread over processes, which hold no weights of their own to train; load it without"
             " sharded, or train a prompt."
+        )
+    if is_offloaded(backbone.model):
+        raise UnsupportedError(
+            f"{backbone.name} keeps weights in CPU memory or on disk (device_map), where they cannot be trained; load"
+            " it without device_map, or train a prompt."
         )
     method.check(backbone.model)
     model = copy.deepcopy(backbone.model).float()

@@ -17,6 +17,7 @@ import torch
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
+from softprompt.config import to_mapping
 from softprompt.errors import ConfigError, LostProcessError, NonFiniteError, TrainingInterrupted
 from softprompt.evaluation import Job, evaluate_many
 from softprompt.inference import BatchLimits
@@ -25,6 +26,7 @@ from softprompt.loop.checkpoints import latest_checkpoint
 from softprompt.loop.interrupts import Interrupts
 from softprompt.loop.processes import Processes, lost_one
 from softprompt.tasks import Task, compute_available
+from softprompt.training.agreement import check_agreement
 from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder
 from softprompt.training.learners import Learned, WeightLearner, on_cpu
@@ -38,6 +40,9 @@ from softprompt.training.summing import sum_step
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["train"]
+
+# What processes need not agree on.
+_OWN = ("output_dir", "progress", "trackers")
 
 
 def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = None) -> TrainResult:
@@ -55,8 +60,8 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
         By run, its best prompt (or tuned model), scores and history. A run that failed is among them with its reason.
 
     Raises:
-        ConfigError: If there are no runs, names repeat, one that trains weights is not the only one, or `output_dir`
-            holds another session.
+        ConfigError: If there are no runs, names repeat, one that trains weights is not the only one, `output_dir`
+            holds another session, or processes were given different runs.
         UnsupportedError: If the backbone cannot take a run's method, or has no head for its tasks.
         MissingDependencyError: If a run is to be chosen by a metric that cannot be computed here.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
@@ -112,6 +117,7 @@ class _Session:
         }
         kept = config.output_dir is not None and self.processes.first
         self.folder = SessionFolder(config, identity) if kept else None
+        self.given = _given(identity, config)
         self.missing: dict[str, str] = {}
         for member in self.members:
             self._check_evaluation(member)
@@ -122,6 +128,9 @@ class _Session:
         for task in map(run.scored, run.tasks if run.evaluate_every != 0 else ()):
             job = _job(member, task)
             examples = job.examples()
+            if self.processes.count > 1:
+                rows = [(example.input, example.targets) for example in examples]
+                self.given[f"the rows that {task.name!r} is scored on"] = rows
             encode = encode_to_rank if job.by == "rank" else encode_to_generate
             encode(self.model, job.queries(self.model.backbone, examples))
             scores, missing = compute_available(task.metrics, task.answers(examples[:1], examples[0].targets[:1]))
@@ -140,7 +149,7 @@ class _Session:
     def _run(self) -> TrainResult:
         self._begin()
         start_s = time.perf_counter()
-        with Interrupts() as interrupts, Reports(self._shown(), self.members) as reports:
+        with Interrupts() as interrupts, self._reports() as reports:
             for name, reason in self.missing.items():
                 reports.say(f"{name} is left out: {reason}")
             for name, count in self.left_out.items():
@@ -158,12 +167,15 @@ class _Session:
         self.processes.wait()  # one that ends first may take others with it
         return result
 
-    def _shown(self) -> TrainConfig:
-        """What the first process shows; others show nothing."""
-        return self.config if self.processes.first else replace(self.config, progress=False, trackers=())
+    def _reports(self) -> Reports:
+        """What the first process shows, once its trackers are open; others show nothing."""
+        made: list[Reports] = []
+        self.processes.first_does(lambda: made.append(Reports(self.config, self.members)))
+        return made[0] if made else Reports(replace(self.config, progress=False, trackers=()), self.members)
 
     def _begin(self) -> None:
         """Go on from what the folder holds; or begin, in all processes with what the first one begins with."""
+        check_agreement(self.processes, self.given)
         state = self.processes.first_does(lambda: None if self.folder is None else self.folder.open())
         if state is not None:
             self._load(state)
@@ -297,6 +309,13 @@ class _Session:
             self.folder.keep_history(member.run.name, member.history)
         trained = {m.run.name: _as_one(m.told()) for m in self.members if m.result_step > 0}
         return self.folder.keep_learned({name: (learned[name], told) for name, told in trained.items()})
+
+
+def _given(identity: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """What every process has to be given alike."""
+    runs = {f"run {name!r}": run for name, run in identity["runs"].items()}
+    settings = {name: value for name, value in to_mapping(config).items() if name not in _OWN}
+    return {"the backbone": identity["backbone"], "the settings": settings, **runs}
 
 
 def _targets(run: Run) -> int:

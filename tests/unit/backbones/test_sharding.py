@@ -11,6 +11,13 @@ from softprompt.backbones import Backbone, sharding
 from softprompt.errors import ConfigError, UnsupportedError
 
 
+@pytest.fixture
+def in_four_processes(monkeypatch):
+    launched = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize(
     ("kind", "config", "layers"),
     [
@@ -18,9 +25,9 @@ from softprompt.errors import ConfigError, UnsupportedError
         (AutoModelForSeq2SeqLM, T5Config(num_layers=2), ["decoder.block.*", "encoder.block.*"]),
     ],
 )
-def test_a_model_is_spread_layer_by_layer(monkeypatch, kind, config, layers):
+@pytest.mark.usefixtures("in_four_processes")
+def test_a_model_is_spread_layer_by_layer(kind, config, layers):
     """It is looked at without memory for its weights."""
-    monkeypatch.setenv("WORLD_SIZE", "4")
     made = sharding.sharding_of(kind, config, offload=True, trust_remote_code=False)
     assert list(made.fsdp_plan) == layers
     assert (made.fsdp_size, made.fsdp_cpu_offload) == (4, True)
@@ -29,11 +36,6 @@ def test_a_model_is_spread_layer_by_layer(monkeypatch, kind, config, layers):
 def test_a_model_without_layers_to_gather_is_refused():
     with pytest.raises(UnsupportedError, match="XLNetLMHeadModel has no layers that could be gathered one by one"):
         sharding.sharding_of(AutoModelForCausalLM, XLNetConfig(n_layer=2), offload=False, trust_remote_code=False)
-
-
-@pytest.fixture
-def in_four_processes(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator to offload from")
@@ -49,6 +51,8 @@ def test_settings_that_do_not_fit_together_are_refused(monkeypatch, tmp_path):
         Backbone.from_pretrained("bundled:gpt-mini", offload=True)
     with pytest.raises(UnsupportedError, match="can neither be quantised, nor get a new head or a device_map"):
         Backbone.from_pretrained("bundled:gpt-mini", sharded=True, device_map="auto")
+    with pytest.raises(ConfigError, match="devices of one process, and 4 would each take them all; say sharded=True"):
+        Backbone.from_pretrained("bundled:gpt-mini", device_map="auto")
     tiny_backbone("encoder-only").model.save_pretrained(tmp_path)
     with pytest.raises(UnsupportedError, match="is an encoder, and small enough for one device"):
         Backbone.from_pretrained(tmp_path, sharded=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from softprompt.errors import NonFiniteError
+from softprompt.errors import ConfigError, NonFiniteError
 from softprompt.evaluation.recording import Said
 from softprompt.evaluation.together import answer_together
 from softprompt.loop.processes import Processes
@@ -60,3 +60,18 @@ def test_with_sharded_weights_all_ask_about_all_and_the_first_is_believed(monkey
     monkeypatch.setattr(one, "from_first", lambda value: asked.append(value) or {"first": [Said("so")]})
     assert answer_together(one, answer, ROWS, sharded=True) == {"first": [Said("so")]}
     assert asked == [answer(ROWS)]
+
+
+def test_with_sharded_weights_a_process_that_fails_leaves(monkeypatch):
+    """Others wait in the middle of a pass, so that telling them would wait for ever; a NaN all have computed."""
+    one = process(monkeypatch, 1, lambda part: pytest.fail("gathered"))
+    monkeypatch.setattr(one, "from_first", lambda value: pytest.fail("told"))
+
+    def fail(rows):
+        raise ConfigError("no memory")
+
+    with pytest.raises(ConfigError, match="no memory"):
+        answer_together(one, fail, ROWS, sharded=True)
+    monkeypatch.setattr(one, "from_first", lambda value: NonFiniteError("the first one's"))
+    with pytest.raises(NonFiniteError, match="the first one's"):
+        answer_together(one, answer, ROWS, sharded=True)

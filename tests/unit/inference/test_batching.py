@@ -103,6 +103,20 @@ def test_other_failures_are_not_swallowed(message, rows):
     assert calls == [rows]
 
 
+def test_where_other_processes_wait_running_out_of_memory_ends_this_one():
+    """It went on with smaller batches, and asked the others for layers that they had left behind."""
+    calls = []
+
+    def call(batch):
+        calls.append(len(batch))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    for rows in (8, 1):
+        with pytest.raises(ConfigError, match="wait for what this one gathers; set evaluation_tokens"):
+            run_batches([row(5)] * rows, call, limits=BatchLimits(), start=4, sharded=True)
+    assert calls == [8, 1]
+
+
 def test_windows_read_no_further_than_needed():
     read = []
 

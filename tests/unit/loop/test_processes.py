@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 
 from softprompt.errors import ConfigError, LostProcessError
 from softprompt.loop import processes as processes_module
@@ -22,6 +24,64 @@ def test_a_program_started_alone_is_the_only_one() -> None:
     assert alone.from_first({"a": 1}) == {"a": 1}
     with alone.first_alone():
         alone.wait()
+
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PMI_SIZE", "PMI_RANK")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2"},
+        {"PMI_SIZE": "2", "PMI_RANK": "0"},
+        {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+        {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+    ],
+    ids=" ".join,
+)
+def test_variables_of_other_programs_are_no_launch(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    """A program that a cluster manager had started alone waited for others, or ended in accelerate's own error."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes_module, "PartialState", lambda **settings: pytest.fail("asked accelerate"))
+    before = dict(os.environ)
+    alone = Processes()
+    assert (alone.count, alone.index, alone.first) == (1, 0, True)
+    assert (alone.from_first("a"), alone.gather("a")) == ("a", ["a"])
+    alone.wait()
+    assert dict(os.environ) == before
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As the first of two processes; what accelerate knew before is forgotten for the test."""
+    told = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    for name, value in {**told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "none"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    return monkeypatch
+
+
+def test_processes_that_do_not_meet_are_told_so(launched: pytest.MonkeyPatch) -> None:
+    """Also the second time: accelerate keeps the half of a state that an error left."""
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="2 processes were started together, but do not find each other"):
+            Processes()
+    launched.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ConfigError, match="WORLD_SIZE='two' is no number of processes"):
+        Processes()
+
+
+def test_a_group_that_accelerate_does_not_know_is_refused(launched: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        launched.delenv(name)
+    launched.setattr(torch.distributed, "is_initialized", lambda: True)
+    launched.setattr(torch.distributed, "get_world_size", lambda: 3)
+    with pytest.raises(ConfigError, match="has a group of 3 processes, but accelerate knows of 1"):
+        Processes()
 
 
 def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
