@@ -132,7 +132,9 @@ def test_texts_that_memory_is_too_small_for_go_on_in_halves(engine, memory, afte
 
 def test_halves_take_turns(engine, memory):
     """Side by side they would need as much memory as before."""
-    asked = [Request(input=text, prompt="rows", sampling=LONG) for text in TEXTS[:4]]
+    asked = [
+        Request(input=text, prompt="rows", sampling=LONG) for text in (TEXTS * 2)[:6]
+    ]  # begun at once, or in two parts: one has three
     wanted = [said(engine.answer(one, timeout=60)) for one in asked]
     memory.shared = True
     memory.shrink(2, 8)
