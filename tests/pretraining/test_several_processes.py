@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tests.launching import launch, workers
 
 from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint
 from softprompt.pretraining import PretrainConfig, pretrain
@@ -53,17 +53,8 @@ def settings(tmp_path: Path) -> Path:
 
 def start(settings: Path, output_dir: Path, *, count: int, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """`softprompt pretrain` in a number of processes."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    command = ["-m", "softprompt", "pretrain", "--config", str(settings), "--output_dir", str(output_dir), *options]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, *launch, *command],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    command = ["softprompt", "pretrain", "--config", str(settings), "--output_dir", str(output_dir), *options]
+    return launch(*command, count=count)
 
 
 def run_alone(settings: Path, output_dir: Path, **changes: object) -> dict:
@@ -96,11 +87,6 @@ def test_two_processes_learn_what_one_does(settings: Path, tmp_path: Path) -> No
         assert entry == pytest.approx(other, rel=1e-4)
     assert_close(tmp_path / "pair", tmp_path / "alone")
     assert_close(tmp_path / "pair" / "snapshots" / "step-7", tmp_path / "alone" / "snapshots" / "step-7")
-
-
-def workers(launcher: int) -> list[int]:
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    return [int(child) for child in children]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.launching import launch, workers
 from tests.training import ranks
 from tests.training.sessions import difference
 
@@ -28,25 +27,8 @@ pytestmark = pytest.mark.slow
 
 CLOSE = 1e-5
 NAMES = ["rows", "keys", "top", "behind"]
-
-
-def launch(*module: str, count: int = 2) -> subprocess.Popen[str]:
-    """Run a module in a number of processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "MALLOC_MMAP_THRESHOLD_": "65536",  # freed memory goes back at once, so that what is held can be measured
-        "TQDM_DISABLE": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, *launcher, *module],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "TQDM_DISABLE": "1"}
+"""Freed memory goes back at once, so that what is held can be measured."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranks.save_large(folder)
     llama = Backbone.from_pretrained(folder / "llama")
     assert "Stopped after step 1;" in ranks.train_until(llama, folder / "resumed", stop=1, signalled=0)
-    pair = launch("tests.training.ranks", str(folder))
+    pair = launch("tests.training.ranks", str(folder), count=2, **GIVES_BACK)
     try:
         said, _ = pair.communicate(timeout=300)
     finally:
@@ -168,10 +150,6 @@ def test_a_tracker_that_cannot_be_opened_is_told_of_in_all(found):
         assert "none such" in each["untracked"]
 
 
-def workers(launcher: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_a_killed_process_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys):
     """The one that is left says so; the same command goes on, here in one process."""
@@ -185,7 +163,7 @@ def test_a_killed_process_ends_all_and_the_last_checkpoint_is_good(tmp_path, cap
         *("--evaluate_every", "0"),
     ]
     output = tmp_path / "killed"
-    pair = launch("softprompt", *command, "--output_dir", str(output))
+    pair = launch("softprompt", *command, "--output_dir", str(output), count=2)
     try:
         deadline_s = time.monotonic() + 120
         while latest_checkpoint(output / "checkpoints") is None and time.monotonic() < deadline_s:

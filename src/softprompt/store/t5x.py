@@ -7,8 +7,7 @@ file) would need tensorstore or zarr to be read, and is refused.
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from softprompt.errors import ArtefactError, UnsupportedError
 from softprompt.prompts import PromptInfo, PromptTuning, SoftPrompt
 from softprompt.prompts.parameters import DirectRows
 from softprompt.store.binding import bind
+from softprompt.store.single_file import front_rows, write_file
 
 __all__ = ["load_t5x", "save_t5x"]
 
@@ -78,25 +78,13 @@ def save_t5x(prompt: SoftPrompt, path: str | Path) -> Path:
         UnsupportedError: If the prompt is no such prompt.
         ArtefactError: If a value is NaN or infinite, or a folder is at `path`.
     """
-    path, tensors = Path(path), prompt()
-    if tensors.rows is None or prompt.placement != "prepend" or prompt.info.kind not in (None, "encoder-decoder"):
-        raise UnsupportedError(
-            "T5X prompts are rows in front of an encoder-decoder's input; this one has "
-            f"{', '.join(tensors.named())}, placement={prompt.placement!r} and kind {prompt.info.kind}. Store it with "
-            "prompt.save."
-        )
-    if not tensors.rows.isfinite().all():
+    path = Path(path)
+    rows = front_rows(prompt, "encoder-decoder", "T5X prompts are rows in front of an encoder-decoder's input")
+    if not rows.isfinite().all():
         raise ArtefactError(f"The prompt's rows hold NaN or infinite values; they are not saved to {path}.")
-    if path.is_dir():
-        raise ArtefactError(f"{path} is a folder; name the file to write, e.g. {path / 'prompt.npy'}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        with draft.open("wb") as file:
-            np.save(file, tensors.rows.detach().cpu().numpy(), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+    file = io.BytesIO()
+    np.save(file, rows.cpu().numpy(), allow_pickle=False)
+    write_file(path, file.getvalue(), example="prompt.npy")
     return path
 
 

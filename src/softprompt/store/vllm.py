@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import tempfile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -19,10 +17,11 @@ from torch import Tensor
 
 from softprompt.backbones import Backbone
 from softprompt.config import choose
-from softprompt.errors import ArtefactError, UnsupportedError
+from softprompt.errors import ArtefactError
 from softprompt.prompts import PromptInfo, PromptTuning, SoftPrompt
 from softprompt.prompts.parameters import DirectRows
 from softprompt.store.binding import bind
+from softprompt.store.single_file import front_rows, write_file
 
 __all__ = ["load_vllm", "pack_embeddings", "save_vllm"]
 
@@ -52,28 +51,14 @@ def save_vllm(prompt: SoftPrompt, path: str | Path, *, dtype: str = "float32") -
         UnsupportedError: If the prompt is no such prompt.
         ArtefactError: If a value is NaN or infinite in that dtype, or a folder is at `path`.
     """
-    path, tensors = Path(path), prompt()
+    path = Path(path)
     if dtype not in _DTYPES:
         raise choose("dtype", dtype, _DTYPES)
-    if tensors.rows is None or prompt.placement != "prepend" or prompt.info.kind not in (None, "decoder-only"):
-        raise UnsupportedError(
-            "Embeddings for vLLM are rows in front of a decoder-only model's input; this prompt has "
-            f"{', '.join(tensors.named())}, placement={prompt.placement!r} and kind {prompt.info.kind}. Store it with "
-            "prompt.save."
-        )
-    rows = tensors.rows.detach().to(_DTYPES[dtype])  # [length, dim]
+    expected = "Embeddings for vLLM are rows in front of a decoder-only model's input"
+    rows = front_rows(prompt, "decoder-only", expected).to(_DTYPES[dtype])  # [length, dim]
     if not rows.isfinite().all():
         raise ArtefactError(f"The prompt's rows hold values that are NaN or infinite in {dtype}; they are not saved.")
-    if path.is_dir():
-        raise ArtefactError(f"{path} is a folder; name the file to write, e.g. {path / 'prompt.pt'}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        with draft.open("wb") as file:
-            file.write(_saved(rows))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+    write_file(path, _saved(rows), example="prompt.pt")
     return path
 
 
