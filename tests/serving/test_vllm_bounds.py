@@ -9,7 +9,7 @@ import pytest
 from tests.serving.live import fill_some, llama
 from tests.serving.vllm_stub import Stub, running
 
-from softprompt.cli import serve
+from softprompt.cli.engines import pass_once
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, QueueFullError, ServerError, UnreachableError
 from softprompt.inference import Request, Sampling
@@ -96,9 +96,9 @@ def test_a_first_pass_that_does_not_end_ends_the_start(url, stub, folder):
     with VllmEngine(llama(), folder, VllmServer(url=url)) as engine:
         stub.trouble = "slow"
         with pytest.raises(UnreachableError, match=r"a first request of two tokens within 0\.1 seconds"):
-            serve._pass_once(engine, 0.1)
+            pass_once(engine, 0.1)
         stub.trouble = "refused"
-        serve._pass_once(engine, 10)
+        pass_once(engine, 10)
 
 
 def test_embeddings_that_are_refused_name_the_flag(url, stub, folder):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from softprompt.inference import Engine
-    from softprompt.serving.vllm import VllmEngine, VllmServer
+from typing import Literal
 
 __all__ = ["new_key", "run_server"]
 
 _DEVICE, _BATCH_ROWS, _BATCH_TOKENS = "auto", 64, 16384
-_FIRST_S = 60.0
-"""Within which a vLLM server has to have answered a first request."""
 
 
 def run_server(
@@ -100,8 +93,8 @@ def run_server(
     from softprompt.inference import BatchLimits
 
     try:
+        from softprompt.cli.engines import open_engine, pass_once, server_at
         from softprompt.serving import ServerSettings, log_to_stderr, serve
-        from softprompt.serving.vllm import VllmEngine
     except ImportError as error:
         raise MissingDependencyError(
             f"softprompt serve needs {error.name}; run: pip install 'softprompt[serve]'"
@@ -115,7 +108,7 @@ def run_server(
             "quantize, classes, device, batch_rows and batch_tokens are about a backbone that computes here; drop "
             "them, or vllm."
         )
-    behind = None if vllm is None else _server_at(vllm, vllm_model)
+    behind = None if vllm is None else server_at(vllm, vllm_model)
     settings = ServerSettings(**{field.name: given[field.name] for field in dataclasses.fields(ServerSettings)})
     loaded = sp.Backbone.from_pretrained(
         backbone,
@@ -127,29 +120,18 @@ def run_server(
         trust_remote_code=trust_remote_code,
     )
     log_to_stderr()
-    engine: Engine | VllmEngine
-    if behind is None:
-        engine = sp.Engine(
-            loaded,
-            prompts,
-            limits=BatchLimits(rows=batch_rows, tokens=batch_tokens),
-            queue_requests=queue_requests,
-            queue_tokens=queue_tokens,
-            cache_bytes=cache_bytes,
-        )
-    else:
-        engine = VllmEngine(
-            loaded,
-            prompts,
-            behind,
-            most_requests=queue_requests,
-            most_tokens=queue_tokens,
-            cache_bytes=cache_bytes,
-        )
-        loaded.drop_layers()
+    engine = open_engine(
+        loaded,
+        prompts,
+        behind,
+        limits=BatchLimits(rows=batch_rows, tokens=batch_tokens),
+        queue_requests=queue_requests,
+        queue_tokens=queue_tokens,
+        cache_bytes=cache_bytes,
+    )
     names = "the bare backbone" if engine.folder is None else f"{len(engine.folder.files.names())} prompts"
     with engine:
-        _pass_once(engine, None if behind is None else _FIRST_S)
+        pass_once(engine)
         finished = serve(
             engine,
             settings,
@@ -157,29 +139,6 @@ def run_server(
         )
     if not finished:
         print("softprompt: requests that took too long were ended.", file=sys.stderr)
-
-
-def _server_at(url: str, model: str | None) -> VllmServer:
-    from softprompt.serving.vllm import VllmServer
-
-    return VllmServer(url=url, model=model, key=os.environ.get("SOFTPROMPT_VLLM_KEY") or None)
-
-
-def _pass_once(engine: Engine | VllmEngine, within_s: float | None) -> None:
-    """A first pass, which takes longest; an encoder has none."""
-    import softprompt as sp
-    from softprompt.errors import DeadlineError, UnreachableError
-
-    first = sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2), deadline_s=within_s)
-    try:
-        engine.submit(first).result()
-    except DeadlineError:
-        raise UnreachableError(
-            f"The vLLM server did not answer a first request of two tokens within {within_s:g} seconds; wait until it "
-            "has less to do, or see its log, then start again."
-        ) from None
-    except sp.SoftpromptError:
-        return
 
 
 def new_key(*, file: str, name: str) -> None:
