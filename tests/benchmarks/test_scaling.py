@@ -75,6 +75,7 @@ def test_a_backbone_on_many_gpus_waits_for_its_parts():
     assert large.gather_s > large.step_s
 
 
+@pytest.mark.slow
 def test_the_tables_name_every_backbone(capsys, tmp_path):
     main(["--results", str(tmp_path), "--plot", str(tmp_path / "plot.svg")])
     printed = capsys.readouterr().out

@@ -42,6 +42,7 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
+@pytest.mark.slow
 def test_a_log_holds_no_bars(backbone, tmp_path):
     """Loading's bar was written over and over into files and pipes."""
     given = ("predict", "--backbone", backbone, "--output", str(tmp_path / "out.jsonl"), "--max_new_tokens", "2")

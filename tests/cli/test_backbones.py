@@ -54,6 +54,7 @@ def small(monkeypatch: pytest.MonkeyPatch, family) -> None:
     monkeypatch.setattr(recipes, "_recipes", lambda: family[1])
 
 
+@pytest.mark.slow
 def test_the_family_is_made_once(run, small, family, models, tmp_path):
     given = ("backbones", "make", "--text", str(family[0]), "--threads", "1", "--tokenizer", "corpus")
     given = (*given, "--cache_dir", str(models.parent / "cache"))

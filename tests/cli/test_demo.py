@@ -20,6 +20,7 @@ COLUMNS = {"subjectivity": "text", "sentiment": "text", "restaurant": "table"}
 RIVALS = ["most frequent answer", "bare backbone", "text prompt"]
 
 
+@pytest.mark.slow
 def test_the_demo_tells_its_story(run, tmp_path, monkeypatch):
     monkeypatch.setattr("softprompt.cli.story._VALIDATION_ROWS", 8)
     code, out, err = run("demo", "--output_dir", str(tmp_path / "demo"), "--steps", "2", "--test_rows", "8")

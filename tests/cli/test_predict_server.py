@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
+from email.message import Message
 
 import pytest
 from tests.serving.live import fill_some, serving
@@ -150,6 +155,34 @@ def test_a_full_server_is_asked_again(run, served, tmp_path, monkeypatch):
     assert run("predict", *command)[0] == 0
     assert len(output.read_text().splitlines()) == 20
     assert next(refusals, None) is None
+
+
+@pytest.mark.parametrize(("breaks", "code"), [(4, 0), (5, 1)])
+def test_a_request_that_breaks_off_is_sent_again(run, served, tmp_path, monkeypatch, breaks, code):
+    """As behind Ray Serve, whose proxy says 500 in a word when a replica dies with a request, or dies itself."""
+    live, _ = served
+    from softprompt.cli import remote
+
+    monkeypatch.setattr(remote, "_RETRY_S", 0.01)
+    ends = [
+        lambda: urllib.error.HTTPError(live.url, 500, "Internal Server Error", Message(), io.BytesIO(b"Internal")),
+        lambda: http.client.RemoteDisconnected("no answer"),
+    ]
+    sent, send = [], urllib.request.urlopen
+
+    def sometimes(request, **options):
+        if "classify" not in request.full_url:
+            return send(request, **options)
+        sent.append(request.full_url)
+        if len(sent) <= breaks:
+            raise ends[len(sent) % 2]()
+        return send(request, **options)
+
+    monkeypatch.setattr(urllib.request, "urlopen", sometimes)
+    source = tmp_path / "in.txt"
+    source.write_text("the film\n")
+    found, _, err = run("predict", "--server", live.url, "--prompt", "film", "--input", str(source))
+    assert (found, len(sent)) == (code, 5), err
 
 
 def test_a_prompt_that_cannot_be_used_is_asked_for_once(run, served, tmp_path):

@@ -87,7 +87,7 @@ def test_an_encoder_without_a_head_is_compared_by_prompts_that_bring_one(run, fi
     assert "bare backbone: " in table
 
 
-@pytest.mark.parametrize("settings", ["auto", "search"])
+@pytest.mark.parametrize("settings", ["auto", pytest.param("search", marks=pytest.mark.slow)])
 def test_training_takes_what_is_advised_where_no_flag_decides(settings, run, asked, tmp_path):
     out = tmp_path / "session"
     code, _, err = run(
@@ -115,6 +115,7 @@ def test_what_advice_is_to_find_is_not_given(flag, value, run, asked, tmp_path):
     assert f"drop {flag}" in err
 
 
+@pytest.mark.slow
 def test_a_search_keeps_what_was_given(run, asked, tmp_path):
     """Rates were searched for another length, by another metric, and long inputs stopped the search."""
     out = tmp_path / "out"

@@ -33,6 +33,14 @@ def test_a_key_is_made_and_told_once(tmp_path, capsys):
         (["--vllm", "http://127.0.0.1:9", "--batch-tokens", "512"], "drop them, or vllm"),
         (["--vllm", "127.0.0.1:8001"], "no server's address"),
         (["--vllm", "http://127.0.0.1:abc"], "no server's address"),
+        (["--replicas", "2"], "replicas: only with ray"),
+        (["--most-replicas", "2", "--replica-gpus", "1"], "most_replicas, replica_gpus: only with ray"),
+        (["--hub", "[me/one]"], "hub: only with ray"),
+        (["--ray", "local", "--replicas", "0"], "0 replicas: expected at least 1"),
+        (["--ray", "local", "--vllm", "http://127.0.0.1:9"], "nothing to replicate"),
+        (["--ray", "local", "--port", "0"], "give one that is free"),
+        (["--ray", "local", "--max-connections", "9"], "drop it, or ray"),
+        (["--ray", "local", "--prompts", "x", "--hub", "[me/one]"], "not from both"),
     ],
 )
 def test_wrong_settings_are_told_before_a_backbone_is_read(options, told, capsys):

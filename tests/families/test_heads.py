@@ -210,6 +210,7 @@ def test_threads_do_not_see_each_others_heads():
         assert all(torch.equal(one, several[0]) for one in several)
 
 
+@pytest.mark.slow
 def test_a_head_learns_with_its_prompt_alone_or_beside_others():
     task = sentiment(rows=60)
     runs = [

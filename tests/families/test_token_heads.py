@@ -234,6 +234,7 @@ def learning_runs():
     ]
 
 
+@pytest.mark.slow
 def test_heads_learn_with_their_prompts_alone_or_beside_others():
     calm = calm_backbone("encoder-only")
     runs = learning_runs()

@@ -13,18 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.studies.grids import small_grid
+from tests.studies.tables import lasting
 
 from softprompt.config import plain_values
 from softprompt.studies import ResultsTable, load_grid, run_grid
 
-PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
 PATIENCE_S = 300
 
 pytestmark = pytest.mark.slow
-
-
-def lasting(table):
-    return {row["key"]: {name: value for name, value in row.items() if name not in PASSING} for row in table}
 
 
 def children(pid: int) -> set[int]:

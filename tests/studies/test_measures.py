@@ -114,6 +114,7 @@ def test_what_there_is_none_of_is_told():
     )
 
 
+@pytest.mark.slow
 def test_measures_join_the_rows_of_prompts_and_change_nothing_else(tmp_path):
     """Rows of prompts that lack them are no rows of theirs; those of weights are."""
     plain = small_grid(tmp_path)

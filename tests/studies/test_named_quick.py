@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 from tests.studies.published import write_data
+from tests.studies.tables import lasting
 
 from softprompt.cli import main
 from softprompt.evaluation import evaluate_many
@@ -26,8 +27,7 @@ ALL_TASKS = ("backbones", "domain_shift", "ensembles", "low_data", "transfer")
 """Whose tasks differ in kind, or need each other; of the others the first is enough."""
 READ_AGAIN = ("domain_shift", "ensembles")
 """Asked for a second time, which takes as long again to load models and data."""
-PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
-PACKING = ("session_runs",)  # what is known after a stop is packed anew, with other runs beside it
+PACKING = {"session_runs"}  # what is known after a stop is packed anew, with other runs beside it
 
 pytestmark = pytest.mark.slow
 
@@ -95,10 +95,6 @@ def test_a_named_grid_runs_at_quick_size(name, data, tmp_path, monkeypatch, caps
     assert page.rstrip().endswith("</html>")
 
 
-def lasting(table: ResultsTable) -> dict[str, dict[str, Any]]:
-    return {row["key"]: {name: value for name, value in row.items() if name not in PASSING + PACKING} for row in table}
-
-
 def stopped_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that Ctrl-C meets when it is called for the so manieth time."""
     calls = 0
@@ -116,7 +112,7 @@ def stopped_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_named_grid_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
     """Once when a session was trained and not scored, and once between two of its rows."""
     grid = quick_grid("ensembles", data)
-    whole = lasting(run_grid(grid, tmp_path / "whole", device="cpu"))
+    whole = lasting(run_grid(grid, tmp_path / "whole", device="cpu"), PACKING)
     folder, known = tmp_path / "cut", 0
     for owner, name, function, call in (
         (sessions_module, "evaluate_many", evaluate_many, 2),
@@ -129,5 +125,5 @@ def test_a_named_grid_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
         before, known = known, len(ResultsTable(folder / "results.jsonl"))
         assert before < known < len(whole)
         assert list((folder / "sessions").iterdir())
-    assert lasting(run_grid(grid, folder, device="cpu")) == whole
+    assert lasting(run_grid(grid, folder, device="cpu"), PACKING) == whole
     assert not list((folder / "sessions").iterdir())

@@ -9,27 +9,17 @@ import signal
 
 import pytest
 from tests.studies.grids import small_grid, stored_backbone, stored_task
+from tests.studies.tables import lasting, ran
 from tests.training.sessions import calm_backbone
 
 from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
-from softprompt.studies import ResultsTable, run_grid, summarise
+from softprompt.studies import ResultsTable, summarise
 from softprompt.studies.reading import read_others, read_task
 from softprompt.tasks.metrics import registry
 from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
-
-# What a machine and a moment decide.
-PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
-
-
-def ran(grid, folder, **options):
-    return run_grid(grid, folder, device="cpu", say=lambda line: None, **options)
-
-
-def lasting(table):
-    return {row["key"]: {k: v for k, v in row.items() if k not in PASSING} for row in table}
 
 
 def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
@@ -253,6 +243,7 @@ def test_methods_may_be_kept_apart(tmp_path):
     assert [row["session_runs"] for row in table] == [2, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_goes_on_and_repeats_nothing(tmp_path, monkeypatch):
     grid = small_grid(tmp_path)
     wanted = lasting(ran(grid, tmp_path / "whole"))
@@ -363,6 +354,7 @@ def test_what_cannot_be_reported_is_refused_before_it_is_trained(tmp_path):
         ran(small_grid(tmp_path, run=run), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_what_is_chosen_does_not_depend_on_a_stop(tmp_path, monkeypatch):
     """A rate that leads while others are still to come is not run with further seeds."""
     methods = {"rows": {"method": "prompt_tuning", "length": 3, "init": "vocab", "learning_rate": [0.01, 0.1, 0.3]}}

@@ -68,6 +68,7 @@ def test_a_run_starts_from_what_another_learned(tmp_path):
     assert [row["key"] for row in ran(grid, tmp_path / "out")] == keys, "nothing is run twice"
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_of_runs_with_seeds_of_its_own(tmp_path):
     methods = {"rows": ROWS, "vote": VOTE, "mean": {**VOTE, "combine": "mean"}}
     grid = grid_of(tmp_path, methods).narrowed(tasks=["reviews"])

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 from tests.studies.grids import small_grid, stored_backbone
+from tests.studies.tables import lasting, ran
 
 from softprompt.errors import ConfigError, SoftpromptError, TrainingInterrupted
-from softprompt.studies import run_grid, workers
+from softprompt.studies import workers
 from softprompt.studies.folder import StudyFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")  # which imports everything once
 CONTEXT.set_forkserver_preload(["softprompt.studies", "tests.studies.test_workers"])
-PASSING = ("session_seconds", "seconds_per_step", "peak_memory_bytes", "finished", "commit", "evaluation_seconds")
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +45,6 @@ def grid_of(tmp_path, **changes):
     return dataclasses.replace(grid, **{"backbones": (*grid.backbones, second), **changes})
 
 
-def ran(grid, folder, say=lambda line: None, **options):
-    return run_grid(grid, folder, device="cpu", say=say, **options)
-
-
-def lasting(table):
-    return {row["key"]: {k: v for k, v in row.items() if k not in PASSING} for row in table}
-
-
 def kill_children():
     for child in multiprocessing.active_children():
         os.kill(child.pid, signal.SIGKILL)
@@ -71,6 +63,7 @@ def test_two_processes_make_the_table_of_one(tmp_path):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_replaced(tmp_path):
     grid = grid_of(tmp_path).narrowed(backbones=[str(tmp_path / "tiny")], methods=["prompt tuning"])
     one = lasting(ran(grid, tmp_path / "one"))
@@ -105,6 +98,7 @@ def test_an_error_in_a_process_is_raised_here(tmp_path):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_all_at_a_checkpoint(tmp_path):
     grid = grid_of(tmp_path).narrowed(backbones=[str(tmp_path / "tiny")], methods=["prompt tuning"])
     session = {**grid.session, "checkpoint_every": 5}
@@ -177,6 +171,7 @@ def report_worker(grid_folder: Path, folder: Path, pids) -> None:
     ran(dataclasses.replace(grid, run={**grid.run, "steps": 5000}), folder, say, workers=2)
 
 
+@pytest.mark.slow
 def test_no_process_outlives_its_study(tmp_path):
     pids = CONTEXT.Queue()
     study = CONTEXT.Process(target=report_worker, args=(tmp_path, tmp_path / "out", pids))

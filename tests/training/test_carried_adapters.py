@@ -82,7 +82,7 @@ def test_training_starts_from_what_the_backbone_computes(kind, carrying, method,
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("adapter", CARRIED)
+@pytest.mark.parametrize("adapter", ["lora", pytest.param("ia3", marks=pytest.mark.slow)])
 def test_what_is_stored_is_what_was_trained(kind, adapter, method, tmp_path):
     """Of a tuned model, only the carried adapter was stored; a second adapter could not be loaded behind the first."""
     backbone = in_folder(kind, tmp_path, adapter)

@@ -14,7 +14,8 @@ def run_study(
     tasks: list[str] | None = None,
     methods: list[str] | None = None,
     seeds: list[int] | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     quick: bool = False,
     device: str = "auto",
     summary: bool = False,
@@ -37,7 +38,10 @@ def run_study(
         tasks: Those of the grid's tasks to run, instead of all.
         methods: Those of the grid's methods to run, instead of all.
         seeds: Seeds instead of the grid's.
-        workers: Processes that run sessions at the same time.
+        workers: Sessions at a time, each in a process of its own: 1; with Ray, one on each GPU, or else on each
+            machine.
+        ray: Address of a Ray cluster whose workers run the sessions, for example auto; local starts one on this
+            machine. All machines have to share the output folder and the files that the grid names.
         quick: Whether to run a small version of the grid that proves its machinery in a minute: the smallest bundled
             backbones, few values, seeds, steps and rows. It is a study of its own; give it another folder.
         device: Where to compute.
@@ -55,7 +59,7 @@ def run_study(
     asked = asked.narrowed(backbones=backbones, tasks=tasks, methods=methods, seeds=seeds)
     study = Study(quickened(asked) if quick and not is_quick(asked) else asked, output_dir, data_dir)
     if not summary:
-        study.run(workers, device=device)
+        study.run(workers, device=device, ray=ray)
     lines = study.lines
     print_lines(lines, study.grid.tune, costs=costs)
     print_verdicts(judge(study.grid, lines))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, MissingDependencyError
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
 from softprompt.studies.needs import find_learning
@@ -34,7 +34,8 @@ def run_grid(
     output_dir: str | Path,
     *,
     device: str = "auto",
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     say: Say = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> ResultsTable:
     """Run every cell of a grid that has no row yet.
@@ -43,8 +44,11 @@ def run_grid(
         grid: What to compare.
         output_dir: Holds `results.jsonl`, `study.yaml` with the grid, and the sessions that are not finished.
         device: Where to compute.
-        workers: Processes that run sessions; with 1 it is this one. A script has to call it under
-            `if __name__ == "__main__"` for more.
+        workers: Sessions at a time. Without Ray: 1, which this process runs, or else one in each of as many processes
+            of this machine; a script has to call it under `if __name__ == "__main__"` then. With Ray: one on each
+            GPU, or else on each machine.
+        ray: Address of a Ray cluster whose workers run the sessions, as `ray.init` takes it; `"local"` starts one on
+            this machine.
         say: Told how far it is.
 
     Returns:
@@ -54,8 +58,9 @@ def run_grid(
         ConfigError: If the grid names something unknown, or another process runs a study in the folder.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
         SoftpromptError: If the processes that ran a session were killed three times.
+        MissingDependencyError: If Ray is asked for and not installed.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: expected at least 1.")
     workplace = Workplace(grid, output_dir, device, say)
     for cell in grid.cells():  # what cannot run is met now, not after hours
@@ -64,13 +69,25 @@ def run_grid(
         workplace.folder.keep(answerable(grid))
         table = ResultsTable(workplace.folder.results)
         rounds = [Rounds(workplace, name, table, say) for name in grid.backbones]
-        executor: Executor = (
-            InTurn(workplace, say) if workers == 1 else Processes(grid, str(output_dir), device, workers, say)
-        )
-        with executor:
+        with _executor(workplace, str(output_dir), device, workers, ray, say) as executor:
             _drive(rounds, executor)
     say(_told(grid, table))
     return table
+
+
+def _executor(
+    workplace: Workplace, output_dir: str, device: str, workers: int | None, ray: str | None, say: Say
+) -> Executor:
+    """Who does the units."""
+    if ray is not None:
+        try:
+            from softprompt.studies.ray_tasks import RayTasks
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError("ray needs Ray: pip install 'softprompt[ray]'") from error
+        return RayTasks(workplace.grid, output_dir, device, ray, workers, say)
+    if workers in (None, 1):
+        return InTurn(workplace, say)
+    return Processes(workplace.grid, output_dir, device, workers, say)
 
 
 @final

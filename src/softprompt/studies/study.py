@@ -36,13 +36,15 @@ class Study:
         self._folder = StudyFolder(output_dir)
         self._data_dir = data_dir
 
-    def run(self, workers: int = 1, *, device: str = "auto") -> Study:
+    def run(self, workers: int | None = None, *, device: str = "auto", ray: str | None = None) -> Study:
         """Run every cell that has no row yet; the same call goes on with what was stopped.
 
         Args:
-            workers: Processes that run sessions; with 1 it is this one. A script has to call it under
-                `if __name__ == "__main__"` for more.
+            workers: Sessions at a time. Without Ray: 1, which this process runs, or else one in each of as many
+                processes of this machine; a script has to call it under `if __name__ == "__main__"` then. With Ray:
+                one on each GPU, or else on each machine.
             device: Where to compute.
+            ray: Address of a Ray cluster whose workers run the sessions; `"local"` starts one on this machine.
 
         Returns:
             Itself.
@@ -50,8 +52,10 @@ class Study:
         Raises:
             ConfigError: If the grid names something unknown, or another process runs a study in the folder.
             TrainingInterrupted: After Ctrl-C or SIGTERM.
+            MissingDependencyError: If Ray is asked for and not installed.
         """
-        run_grid(self.grid.with_data(self._data_dir), self._folder.path, device=device, workers=workers)
+        grid = self.grid.with_data(self._data_dir)
+        run_grid(grid, self._folder.path, device=device, workers=workers, ray=ray)
         return self
 
     @property

@@ -21,13 +21,23 @@ from softprompt.studies.grid import Grid
 from softprompt.studies.worker_process import Place, work
 from softprompt.studies.workplace import Unit, Workplace
 
-__all__ = ["Executor", "InTurn", "Processes"]
+__all__ = ["MOST_DEATHS", "POLL_S", "Executor", "InTurn", "Processes", "Say", "stopped"]
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a forked process cannot use the threads and devices of its parent
-_POLL_S = 0.2
-_MOST_DEATHS = 3
+POLL_S = 0.2
+"""How often a stop is looked for while units are done."""
+MOST_DEATHS = 3
+"""A unit during which as many workers died is given up."""
 
 Say = Callable[[str], None]
+
+
+def stopped(output_dir: str) -> str:
+    """What a study says that was stopped."""
+    return (
+        f"Stopped; what was done is kept in {output_dir}. To go on, run the same command, or call run_grid with the"
+        " same settings, again."
+    )
 
 
 class Executor(abc.ABC):
@@ -161,10 +171,7 @@ class Processes(Executor):
                     worker.unit = None
                     return unit, value
             if self._interrupts.requested:
-                raise TrainingInterrupted(
-                    f"Stopped; what was done is kept in {self._place.output_dir}. To go on, run the same command, or"
-                    " call run_grid with the same settings, again."
-                )
+                raise TrainingInterrupted(stopped(self._place.output_dir))
 
     def __enter__(self) -> Processes:
         self._interrupts.__enter__()
@@ -185,7 +192,7 @@ class Processes(Executor):
             self._interrupts.__exit__(kind, error, trace)
 
     def _heard(self) -> list[_Worker]:
-        ready = wait([worker.connection for worker in self._workers], timeout=_POLL_S)
+        ready = wait([worker.connection for worker in self._workers], timeout=POLL_S)
         return [worker for worker in self._workers if worker.connection in ready]
 
     def _hand_out(self) -> None:
@@ -220,9 +227,9 @@ class Processes(Executor):
         if unit is None:
             return
         self._deaths[id(unit)] += 1
-        if self._deaths[id(unit)] == _MOST_DEATHS:
+        if self._deaths[id(unit)] == MOST_DEATHS:
             raise SoftpromptError(
-                f"{unit.title}: the process that did it ended {_MOST_DEATHS} times before it was done, at last with"
+                f"{unit.title}: the process that did it ended {MOST_DEATHS} times before it was done, at last with"
                 f" exit code {code}. If memory ran out, take fewer workers or runs_per_session; a script of your own"
                 f" calls this under if __name__ == '__main__'. What was done is kept in {self._place.output_dir}."
             )

@@ -196,7 +196,7 @@ def test_processes_that_cannot_share_a_batch_are_refused(
         pretrain(PretrainConfig(**settings))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adafactor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("preset", "objective"), TASKS)
 def test_an_interrupted_run_ends_as_if_it_had_never_stopped(
     settings: dict[str, Any],
@@ -226,6 +226,7 @@ def test_an_interrupted_run_ends_as_if_it_had_never_stopped(
     assert_same(whole, broken)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_never_been_killed(settings: dict[str, Any], tmp_path: Path) -> None:
     """The process dies without a chance to save, at whatever step it stands, between its checkpoints."""
     settings |= {"steps": 40, "checkpoint_every_s": 0.05}

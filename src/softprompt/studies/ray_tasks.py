@@ -1,0 +1,268 @@
+"""Who does the units of a study: tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+from uuid import uuid4
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from softprompt.errors import ConfigError, SoftpromptError, TrainingInterrupted
+from softprompt.loop.interrupts import Interrupts
+from softprompt.studies.folder import StudyFolder
+from softprompt.studies.grid import Grid
+from softprompt.studies.worker_process import Place
+from softprompt.studies.workers import MOST_DEATHS, POLL_S, Executor, Say, stopped
+from softprompt.studies.workplace import Unit, Workplace
+
+__all__ = ["RayTasks", "Seats", "seats"]
+
+_SEEN_S = 10.0
+"""Within which a machine is reached, and a file that was written on one is seen on the others."""
+
+
+@final
+class RayTasks(Executor):
+    """Does units as tasks of a Ray cluster, each with a backbone that its worker keeps for the next.
+
+    All machines see the study's folder, and the files that the grid names, where this one does. A worker that dies
+    is replaced by Ray, wherever there is room, and its unit begun again, which for a session means: gone on with.
+    After Ctrl-C or SIGTERM all stop at a checkpoint.
+
+    Args:
+        grid: What is compared.
+        output_dir: The study's folder.
+        device: Where each computes.
+        address: Of the cluster, as `ray.init` takes it; `"local"` starts one on this machine. A program that has
+            called `ray.init` itself keeps its cluster.
+        count: How many units at a time; None for one on each GPU, or else on each machine.
+        say: Told what begins.
+    """
+
+    def __init__(self, grid: Grid, output_dir: str, device: str, address: str, count: int | None, say: Say) -> None:
+        self._grid, self._output_dir, self._device = grid, output_dir, device
+        self._address, self._count, self._say = address, count, say
+        self._units: dict[Any, Unit] = {}
+        self._interrupts = Interrupts()
+        self._task = ray.remote(_do)
+        self._is_ours = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the cluster could do further units at this moment."""
+        return len(self._units) < self._seats.count
+
+    def submit(self, unit: Unit) -> None:
+        """Take a unit."""
+        options = {"num_cpus": self._seats.cpus, "num_gpus": self._seats.gpus, "max_retries": MOST_DEATHS - 1}
+        self._units[self._task.options(name=unit.title, **options).remote(self._order, unit)] = unit
+
+    def next(self) -> tuple[Unit, Any]:
+        """Wait for the first unit that ends.
+
+        Raises:
+            TrainingInterrupted: After Ctrl-C or SIGTERM.
+            SoftpromptError: If the workers that did a unit died too often; or what a unit raised.
+        """
+        while True:
+            ended, _ = ray.wait(list(self._units), timeout=POLL_S)
+            for reference in ended:
+                unit = self._units.pop(reference)
+                try:
+                    return unit, ray.get(reference)
+                except RayTaskError as error:
+                    raise error.cause from None
+                except RayError as error:
+                    raise SoftpromptError(
+                        f"{unit.title}: the workers that did it were lost {MOST_DEATHS} times before it was done"
+                        f" ({type(error).__name__}). If memory ran out, take fewer workers or runs_per_session. What"
+                        f" was done is kept in {self._output_dir}."
+                    ) from error
+            if self._interrupts.requested:
+                raise TrainingInterrupted(stopped(self._output_dir))
+
+    def __enter__(self) -> RayTasks:
+        self._interrupts.__enter__()
+        try:
+            self._join()
+            self._seats = seats(ray.nodes(), self._device, self._count)
+            threads = self._seats.cpus if self._seats.gpus == 0 else max(1, torch.get_num_threads())
+            place = Place(self._grid, self._output_dir, self._device, threads)
+            self._order = ray.put(_Order(uuid4().hex, os.getcwd(), place, _grid_text(self._output_dir)))
+            self._say(self._seats.told)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._units and not isinstance(error, KeyboardInterrupt):  # the second Ctrl-C waits for no checkpoint
+                self._let_stop()
+        finally:
+            if self._is_ours:
+                ray.shutdown()
+            self._interrupts.__exit__(kind, error, trace)
+
+    def _join(self) -> None:
+        """Connect to the cluster.
+
+        Raises:
+            ConfigError: If there is none at the address.
+        """
+        if ray.is_initialized():
+            return
+        unreachable = (
+            f"ray={self._address}: no Ray cluster can be reached there (%s). Start one with: ray start --head; or take"
+            " ray=local."
+        )
+        host, _, port = self._address.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():  # Ray itself would try for many minutes
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_SEEN_S).close()
+            except OSError as error:
+                raise ConfigError(unreachable % error) from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        begun = {"include_dashboard": False} if self._address == "local" else {}
+        try:
+            ray.init(address=self._address, logging_level="warning", **begun)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(unreachable % error) from error
+        self._is_ours = True
+
+    def _let_stop(self) -> None:
+        """Have sessions save a checkpoint and end."""
+        for reference in self._units:
+            ray.cancel(reference)  # the worker's first Ctrl-C
+        for reference in self._units:
+            while True:
+                try:
+                    ray.get(reference, timeout=POLL_S)
+                except GetTimeoutError:
+                    continue
+                except (RayError, SoftpromptError):  # it was stopped
+                    pass
+                break
+
+
+@final
+@dataclass(frozen=True)
+class Seats:
+    """How units are spread over a cluster.
+
+    Attributes:
+        count: Units at a time.
+        cpus: For each.
+        gpus: For each.
+        machines: That take part.
+    """
+
+    count: int
+    cpus: int
+    gpus: int
+    machines: int
+
+    @property
+    def told(self) -> str:
+        """What messages say of it."""
+        gpu = " and a GPU" if self.gpus else ""
+        return f"Ray: {self.count} at a time, each with {self.cpus} CPUs{gpu}; machines: {self.machines}."
+
+
+def seats(nodes: Iterable[Mapping[str, Any]], device: str, count: int | None) -> Seats:
+    """Spread units over the machines of a cluster, evenly.
+
+    Args:
+        nodes: As `ray.nodes()` tells of them.
+        device: Where each computes; `"auto"` takes GPUs where there are any.
+        count: How many at a time; None for one on each GPU, or else on each machine.
+
+    Raises:
+        ConfigError: If GPUs are asked for and there are none.
+    """
+    machines = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1]
+    if device.startswith("cuda") and not with_gpus:
+        raise ConfigError(f"device={device}: the Ray cluster has no machine with a GPU and a CPU; take device=cpu.")
+    if with_gpus and device != "cpu":
+        gpus = sum(int(machine["GPU"]) for machine in with_gpus)
+        cpus = min(int(machine["CPU"] // machine["GPU"]) for machine in with_gpus)
+        return Seats(min(gpus, count or gpus), max(1, cpus), 1, len(with_gpus))
+    if not machines:
+        raise ConfigError("The Ray cluster has no machine with a CPU for tasks; add one with: ray start.")
+    count = count or len(machines)
+    each = -(-count // len(machines))
+    return Seats(count, max(1, min(int(machine["CPU"] // each) for machine in machines)), 0, len(machines))
+
+
+@final
+@dataclass(frozen=True)
+class _Order:
+    """What a worker needs to know of a study.
+
+    Attributes:
+        study: Names this run of it.
+        directory: Where it was called, which relative paths start from.
+        place: For a workplace.
+        grid: The text of the grid's file.
+    """
+
+    study: str
+    directory: str
+    place: Place
+    grid: str
+
+
+_workplaces: dict[str, Workplace] = {}
+"""Of this worker: at most one, by the run of a study."""
+
+
+def _do(order: _Order, unit: Unit) -> Any:
+    if order.study not in _workplaces:
+        _workplaces.clear()
+        _workplaces[order.study] = _workplace(order)
+    return unit.run(_workplaces[order.study])
+
+
+def _workplace(order: _Order) -> Workplace:
+    """Where this worker does the units of a study.
+
+    Raises:
+        ConfigError: If this machine does not see its files.
+    """
+    place = order.place
+    if not Path(order.directory).is_dir():
+        raise ConfigError(_elsewhere(order.directory))
+    os.chdir(order.directory)
+    deadline = time.monotonic() + _SEEN_S
+    while _grid_text(place.output_dir) != order.grid:
+        if time.monotonic() > deadline:
+            raise ConfigError(_elsewhere(place.output_dir))
+        time.sleep(POLL_S)
+    torch.set_num_threads(place.threads)
+    return Workplace(place.grid, place.output_dir, place.device)
+
+
+def _elsewhere(path: str) -> str:
+    return (
+        f"{path} on {os.uname().nodename}, a machine of the Ray cluster, is not that of the machine that began the"
+        " study; run it in a directory, and into a folder, that all machines share."
+    )
+
+
+def _grid_text(output_dir: str) -> str:
+    try:
+        return StudyFolder(output_dir).find_grid().read_text(encoding="utf-8")
+    except (ConfigError, OSError):
+        return ""

@@ -1,0 +1,201 @@
+"""A study on Ray is the study of one process, whoever is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.studies.grids import small_grid
+from tests.studies.tables import lasting, ran
+
+from softprompt.errors import ConfigError, MissingDependencyError, SoftpromptError, TrainingInterrupted
+
+ray_tasks = pytest.importorskip("softprompt.studies.ray_tasks", reason="Ray is not installed")
+ray = pytest.importorskip("ray")
+
+
+def machine(cpus, gpus=0, alive=True):
+    resources = {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {}), "memory": 1e9}
+    return {"Alive": alive, "Resources": resources}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "count", "expected"),
+    [
+        ([machine(8)], "auto", None, (1, 8, 0, 1)),
+        ([machine(8)], "cpu", 3, (3, 2, 0, 1)),
+        ([machine(8), machine(4)], "auto", None, (2, 4, 0, 2)),
+        ([machine(8), machine(4), machine(64, alive=False)], "auto", 4, (4, 2, 0, 2)),
+        ([machine(2)], "auto", 5, (5, 1, 0, 1)),
+        ([machine(32, gpus=8), machine(16)], "auto", None, (8, 4, 1, 1)),
+        ([machine(32, gpus=8), machine(16, gpus=2)], "cuda", None, (10, 4, 1, 2)),
+        ([machine(32, gpus=8)], "cuda", 2, (2, 4, 1, 1)),
+        ([machine(32, gpus=8), machine(16)], "cpu", None, (2, 16, 0, 2)),
+        ([machine(0), machine(16)], "auto", None, (1, 16, 0, 1)),
+    ],
+)
+def test_units_are_spread_evenly(nodes, device, count, expected):
+    assert dataclasses.astuple(ray_tasks.seats(nodes, device, count)) == expected
+
+
+def test_a_cluster_without_what_is_asked_for():
+    with pytest.raises(ConfigError, match="no machine with a GPU and a CPU; take device=cpu"):
+        ray_tasks.seats([machine(8)], "cuda:0", None)
+    with pytest.raises(ConfigError, match="no machine with a CPU for tasks"):
+        ray_tasks.seats([machine(0), machine(4, alive=False)], "auto", None)
+
+
+def test_without_ray(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "softprompt.studies.ray_tasks", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'softprompt\[ray\]'"):
+        ran(small_grid(tmp_path), tmp_path / "out", ray="local")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers of one CPU."""
+    ray.init(address="local", num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Twelve runs in six sessions, two of which tune the model, and prompts that begin at what others learned."""
+    moved = {"method": "prompt_tuning", "length": 3, "starts_from": {"task": "reviews", "method": "prompt tuning"}}
+    methods = {
+        **small_grid(tmp_path).methods,
+        "moved": {**moved, "learning_rate": 0.1},
+        "prefix": {"method": "prefix_tuning", "length": 3, "learning_rate": [0.01]},
+        "bare": {"method": "text_prompt"},
+    }
+    return small_grid(tmp_path, methods=methods, session={"progress": False, "checkpoint_every": 1})
+
+
+def at_work():
+    """Processes of Ray that do a unit, which Ray calls by its name."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (process / "cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        if title.startswith("ray::") and "session" in title:
+            found[int(process.name)] = title
+    return found
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_table_of_one_process(cluster, grid, tmp_path):
+    one = lasting(ran(grid, tmp_path / "one"))
+    said = []
+    two = ran(grid, tmp_path / "two", said.append, ray="auto", workers=2)
+    assert lasting(two) == one
+    assert len(one) == 12
+    assert "Ray: 2 at a time, each with 1 CPUs; machines: 1." in said
+    assert not list((tmp_path / "two" / "sessions").iterdir())
+
+
+def long(grid, steps=60):
+    """Two sessions of many steps."""
+    session = {**grid.session, "checkpoint_every": 5}
+    run = {**grid.run, "steps": steps, "evaluate_every": steps}
+    return dataclasses.replace(grid.narrowed(methods=["prompt tuning"]), run=run, session=session)
+
+
+def when_begun(folder, act):
+    """Act once a session has a checkpoint; another may have no worker yet."""
+
+    def watch():
+        while not list(folder.glob("sessions/*/session/checkpoints/step-*")):
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(cluster, grid, tmp_path):
+    one = lasting(ran(long(grid), tmp_path / "one"))
+    killed = []
+
+    def kill():
+        for pid in at_work():
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    watcher = when_begun(tmp_path / "two", kill)
+    table = ran(long(grid), tmp_path / "two", ray="auto", workers=2)
+    watcher.join()
+    assert killed
+    assert lasting(table) == one
+    assert any(row["session_seconds"] is None for row in table)  # it went on, and did not begin anew
+
+
+@pytest.mark.slow
+def test_workers_that_keep_being_killed_are_named(cluster, grid, tmp_path):
+    done = threading.Event()
+
+    def kill_all():
+        while not done.is_set():
+            for pid in at_work():
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_all, daemon=True)
+    killer.start()
+    try:
+        with pytest.raises(SoftpromptError, match=r"of 2, . runs?: the workers that did it were lost 3 times"):
+            ran(long(grid), tmp_path / "out", ray="auto", workers=2)
+    finally:
+        done.set()
+        killer.join()
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_all_at_a_checkpoint(cluster, grid, tmp_path):
+    grid, folder = long(grid, steps=200), tmp_path / "two"
+    one = lasting(ran(grid, tmp_path / "one"))
+    watcher = when_begun(folder, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(TrainingInterrupted, match="To go on, run the same command"):
+        ran(grid, folder, ray="auto", workers=2)
+    watcher.join()
+    assert list(folder.glob("sessions/*/session/checkpoints/step-*"))
+    assert not (folder / "results.jsonl").exists()
+    assert lasting(ran(grid, folder)) == one
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_is_raised_here(cluster, grid, tmp_path):
+    missing = dataclasses.replace(long(grid), backbones=(str(tmp_path / "none"),))
+    with pytest.raises(SoftpromptError, match="none"):
+        ran(missing, tmp_path / "out", ray="auto")
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_not_shared(cluster, grid, tmp_path, monkeypatch):
+    """A worker that sees another grid there, or none, begins nothing."""
+    monkeypatch.setattr(ray_tasks, "_grid_text", lambda output_dir: "something that no worker sees")
+    with pytest.raises(ConfigError, match=r"a machine of the Ray cluster, is not that of the machine that began"):
+        ran(long(grid), tmp_path / "out", ray="auto")
+
+
+@pytest.mark.slow
+def test_no_cluster_at_the_address(grid, tmp_path):
+    program = (
+        "import sys; from tests.studies.grids import small_grid; from tests.studies.tables import ran;"
+        "from pathlib import Path; folder = Path(sys.argv[1]);"
+        "ran(small_grid(folder), folder / 'out', ray='127.0.0.1:1')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert "no Ray cluster can be reached there" in done.stderr
+    assert "Start one with: ray start --head" in done.stderr
