@@ -68,7 +68,7 @@ def test_a_study_runs_in_one_process(run, grid, tmp_path):
     """Each process would run every cell, and add its line to one table."""
     code, out, err = run("study", "--grid", str(grid), "--output_dir", str(tmp_path / "out"), "--device", "cpu")
     assert (code, out) == (2, "")
-    assert err == "softprompt: 2 processes share one training; run softprompt study in one process.\n"
+    assert err == "softprompt: 2 processes share one training; run a study in one process.\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -105,3 +106,12 @@ def test_embeddings_that_are_refused_name_the_flag(url, stub, folder):
     stub.trouble = "plain"
     with pytest.raises(ServerError, match=r"refused the request \(400\).*start it with --enable-prompt-embeds"):
         VllmEngine(llama(), folder, VllmServer(url=url))
+
+
+def test_a_server_behind_that_is_down_is_seen(stub, folder):
+    with contextlib.ExitStack() as behind:
+        url = behind.enter_context(running(stub))
+        with VllmEngine(llama(), folder, VllmServer(url=url)) as engine:
+            assert engine.is_reachable()
+            behind.close()
+            assert not engine.is_reachable()

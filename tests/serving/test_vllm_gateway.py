@@ -203,6 +203,12 @@ def test_a_penalty_is_refused_because_the_engine_knows_no_tokens(live, stub, mon
     assert live.post("/v1/completions", repetition_penalty=1, **own)["choices"]
 
 
+def test_ready_is_what_reaches_the_server_behind(live, stub, monkeypatch):
+    assert live.ask("GET", "/health/ready")[:2] == (200, {"status": "ready"})
+    monkeypatch.setattr(stub, "trouble", "starting")
+    assert live.ask("GET", "/health/ready")[:2] == (503, {"status": "unreachable"})
+
+
 def test_what_does_not_fit_is_listed_so_and_refused_with_the_reason(live, stub):
     before = len(stub.bodies)
     cards = {one["id"]: one["card"] for one in live.ask("GET", "/v1/models")[1]["data"]}

@@ -20,7 +20,7 @@ import torch
 import transformers as tf
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 FIELDS = {
     "model", "prompt", "prompt_embeds", "max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "seed",
@@ -53,6 +53,10 @@ class Stub:
 
     def app(self) -> FastAPI:
         app = FastAPI()
+
+        @app.get("/health")
+        async def health() -> Any:
+            return Response(status_code=503 if self.trouble == "starting" else 200)
 
         @app.get("/v1/models")
         async def models() -> Any:

@@ -99,7 +99,7 @@ def test_two_workers_make_the_table_of_one_process(cluster, grid, tmp_path):
     two = ran(grid, tmp_path / "two", said.append, ray="auto", workers=2)
     assert lasting(two) == one
     assert len(one) == 12
-    assert "Ray: 2 at a time, each with 1 CPUs; machines: 1." in said
+    assert "Ray: 2 at a time, each with 1 CPU; machines: 1." in said
     assert not list((tmp_path / "two" / "sessions").iterdir())
 
 

@@ -49,12 +49,10 @@ def run_study(
         costs: Whether to print too what was trained and stored, the time of a run's step, and the memory that its
             session took at most.
     """
-    from softprompt.backbones.launch import check_alone
     from softprompt.cli.lines import print_lines
     from softprompt.cli.verdicts import print_verdicts
     from softprompt.studies import Study, StudyFolder, is_quick, judge, load_grid, quickened
 
-    check_alone("softprompt study")
     asked = load_grid(grid or StudyFolder(output_dir).find_grid())
     asked = asked.narrowed(backbones=backbones, tasks=tasks, methods=methods, seeds=seeds)
     study = Study(quickened(asked) if quick and not is_quick(asked) else asked, output_dir, data_dir)

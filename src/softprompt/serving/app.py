@@ -21,7 +21,7 @@ from softprompt.errors import SoftpromptError
 from softprompt.serving import admin, chat, completions, ranking
 from softprompt.serving.answering import Answering
 from softprompt.serving.catalogue import Catalogue
-from softprompt.serving.engines import AnsweringEngine
+from softprompt.serving.engines import AnsweringEngine, DistantEngine
 from softprompt.serving.failures import Failure, FailureError, failure_of, report
 from softprompt.serving.guard import ADMIN, App, Guard
 from softprompt.serving.metrics import Metrics
@@ -99,12 +99,14 @@ def _add_looks(app: FastAPI, service: Service) -> None:
         """Whether the process answers."""
         return {"status": "live"}
 
-    @app.get("/health/ready", response_model=None, responses={503: {"description": "No longer."}})
+    @app.get("/health/ready", response_model=None, responses={503: {"description": "Not now."}})
     async def ready() -> Response | dict[str, str]:
-        """Whether requests are taken."""
-        if engine.is_open:
-            return {"status": "ready"}
-        return JSONResponse({"status": "closing"}, status_code=503)
+        """Whether requests are taken, and what computes can be reached."""
+        if not engine.is_open:
+            return JSONResponse({"status": "closing"}, status_code=503)
+        if isinstance(engine, DistantEngine) and not await service.answering.in_thread(engine.is_reachable):
+            return JSONResponse({"status": "unreachable"}, status_code=503)
+        return {"status": "ready"}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:

@@ -9,7 +9,7 @@ from softprompt.backbones import Backbone
 from softprompt.inference import Piece, PromptFolder, Request, Ticket
 from softprompt.inference.backlog import EngineCounts
 
-__all__ = ["AnsweringEngine"]
+__all__ = ["AnsweringEngine", "DistantEngine"]
 
 
 @runtime_checkable
@@ -36,3 +36,11 @@ class AnsweringEngine(Protocol):
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no further requests and finish those that were taken; whether all were answered, within the timeout."""
+
+
+@runtime_checkable
+class DistantEngine(AnsweringEngine, Protocol):
+    """An engine that has another server compute."""
+
+    def is_reachable(self) -> bool:
+        """Whether that server answers at this moment; may take seconds."""

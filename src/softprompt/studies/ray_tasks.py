@@ -176,8 +176,9 @@ class Seats:
     @property
     def told(self) -> str:
         """What messages say of it."""
+        cpus = f"{self.cpus} CPU{'s' * (self.cpus > 1)}"
         gpu = " and a GPU" if self.gpus else ""
-        return f"Ray: {self.count} at a time, each with {self.cpus} CPUs{gpu}; machines: {self.machines}."
+        return f"Ray: {self.count} at a time, each with {cpus}{gpu}; machines: {self.machines}."
 
 
 def seats(nodes: Iterable[Mapping[str, Any]], device: str, count: int | None) -> Seats:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from softprompt.backbones.launch import check_alone
 from softprompt.errors import ConfigError, MissingDependencyError
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
@@ -20,7 +21,7 @@ from softprompt.studies.planning import Rounds
 from softprompt.studies.quick import answerable
 from softprompt.studies.reading import Other
 from softprompt.studies.table import ResultsTable
-from softprompt.studies.workers import Executor, InTurn, Processes
+from softprompt.studies.workers import Executor, InTurn, WorkerProcesses
 from softprompt.studies.workplace import Unit, Workplace
 from softprompt.tasks import Task, get_scorer
 
@@ -55,11 +56,13 @@ def run_grid(
         The table, rows of earlier calls included.
 
     Raises:
-        ConfigError: If the grid names something unknown, or another process runs a study in the folder.
+        ConfigError: If the grid names something unknown, another process runs a study in the folder, or several
+            processes were launched together.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
         SoftpromptError: If the processes that ran a session were killed three times.
         MissingDependencyError: If Ray is asked for and not installed.
     """
+    check_alone("a study")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: expected at least 1.")
     workplace = Workplace(grid, output_dir, device, say)
@@ -87,7 +90,7 @@ def _executor(
         return RayTasks(workplace.grid, output_dir, device, ray, workers, say)
     if workers in (None, 1):
         return InTurn(workplace, say)
-    return Processes(workplace.grid, output_dir, device, workers, say)
+    return WorkerProcesses(workplace.grid, output_dir, device, workers, say)
 
 
 @final

@@ -21,7 +21,7 @@ from softprompt.studies.grid import Grid
 from softprompt.studies.worker_process import Place, work
 from softprompt.studies.workplace import Unit, Workplace
 
-__all__ = ["MOST_DEATHS", "POLL_S", "Executor", "InTurn", "Processes", "Say", "stopped"]
+__all__ = ["MOST_DEATHS", "POLL_S", "Executor", "InTurn", "Say", "WorkerProcesses", "stopped"]
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a forked process cannot use the threads and devices of its parent
 POLL_S = 0.2
@@ -113,7 +113,7 @@ class _Worker:
 
 
 @final
-class Processes(Executor):
+class WorkerProcesses(Executor):
     """Does units in processes of this machine, each with a backbone of its own.
 
     A process that is killed is replaced, and its unit begun again, which for a session means: gone on with. After
@@ -173,7 +173,7 @@ class Processes(Executor):
             if self._interrupts.requested:
                 raise TrainingInterrupted(stopped(self._place.output_dir))
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> WorkerProcesses:
         self._interrupts.__enter__()
         self._workers = [self._start(number) for number in range(1, self._count + 1)]
         return self

@@ -22,6 +22,7 @@ _JSON = {"Content-Type": "application/json"}
 _KEY = re.compile("[!-~]+")
 _KEPT_S = 2.0
 """How long a connection is kept that nothing goes over: less than the 5 seconds after which uvicorn closes it."""
+_HEALTH_S = 2.0
 _MOST_LOGGED = 500
 """Characters of what the server says of a failure."""
 
@@ -78,6 +79,13 @@ class VllmClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
+
+    async def is_up(self) -> bool:
+        """Whether it says that it is well, within 2 seconds."""
+        try:
+            return (await self._http.get("/health", timeout=_HEALTH_S)).status_code == httpx2.codes.OK
+        except httpx2.HTTPError:
+            return False
 
     async def models(self) -> Any:
         """The JSON of `/v1/models`.

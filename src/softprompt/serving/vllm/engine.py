@@ -116,6 +116,10 @@ class VllmEngine:
         """Whether it takes requests."""
         return not self._backlog.closed
 
+    def is_reachable(self) -> bool:
+        """Whether the vLLM server says that it is well, within 2 seconds."""
+        return bool(self._there(self._client.is_up()))
+
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.
 
