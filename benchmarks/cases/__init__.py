@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks.cases import generation, loading, memory, reading, slopes, tasks, training
+from benchmarks.cases import estimate, generation, loading, memory, reading, slopes, tasks, training
 from benchmarks.lines import Line, Plan
 
 __all__ = ["CASES"]
@@ -17,6 +17,7 @@ CASES: Mapping[str, Callable[[Plan], Iterator[Line]]] = {
     "generation": generation.generation,
     "tasks": tasks.mixed,
     "memory": memory.memory,
+    "estimate": estimate.estimate,
     "loading": loading.loading,
     "slopes": slopes.slopes,
 }

@@ -50,6 +50,7 @@ _HOMES = {
     "UnreachableError": "errors",
     "UnsupportedError": "errors",
     "bind": "store",
+    "estimate_memory": "training",
     "evaluate": "evaluation",
     "load_peft": "store",
     "load_task": "tasks",

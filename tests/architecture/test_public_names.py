@@ -55,6 +55,7 @@ PUBLIC = [
     "UnreachableError",
     "UnsupportedError",
     "bind",
+    "estimate_memory",
     "evaluate",
     "inspection",
     "load_peft",

@@ -15,7 +15,9 @@ from email.message import Message
 import pytest
 from tests.serving.live import fill_some, serving
 
+from softprompt.cli.remote import Remote
 from softprompt.inference import Engine
+from softprompt.prompts import SoftPrompt
 from softprompt.serving import ServerSettings, add_key
 
 
@@ -60,6 +62,29 @@ def test_answers_are_those_of_a_backbone_in_this_process(run, served, tmp_path):
     (tmp_path / "text").mkdir()
     here, there = both(run, served, tmp_path / "text", "--input", str(source), "--max-new-tokens", "5", prompt="keys")
     assert here == there
+
+
+@pytest.mark.parametrize("prompt", ["film", "keys"])
+def test_a_prompt_that_is_replaced_on_the_way_ends_it(run, served, tmp_path, monkeypatch, prompt):
+    """Answers of two prompts stood in one file, which named one."""
+    live, folder = served
+    soft, model = SoftPrompt.load(folder / "prompts" / prompt), Remote.model
+
+    def replaced_behind(self, name):
+        try:
+            return model(self, name)
+        finally:
+            live.engine.folder.replace(name, soft.with_info(task="another"))
+
+    monkeypatch.setattr(Remote, "model", replaced_behind)
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("the film\n")
+    command = ("predict", "--server", live.url, "--prompt", prompt, "--input", str(source), "--output", str(output))
+    code, _, err = run(*command, *(("--max-new-tokens", "5") if prompt == "keys" else ()))
+    live.engine.folder.replace(prompt, soft)
+    assert code == 1
+    assert "was replaced on the server on the way" in err
+    assert "Start anew with another output" in err
 
 
 def test_bad_inputs_are_named_or_written_down(run, served, tmp_path):

@@ -60,6 +60,13 @@ def test_an_engine_behind_that_cannot_be_asked(backbone, address, told, capsys):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:ray"])
+def test_a_ray_that_is_not_there_is_told_at_once(address, capsys):
+    """Ray itself tries for minutes."""
+    assert main(["serve", "--backbone", "bundled:gpt-mini", "--ray", address]) == 1
+    assert f"No Ray at '{address}'" in capsys.readouterr().err
+
+
 def test_a_key_of_the_engine_behind_is_looked_at_and_not_told(monkeypatch, capsys):
     monkeypatch.setenv("SOFTPROMPT_VLLM_KEY", "secret\nword")
     assert main(["serve", "--backbone", "bundled:nowhere", "--vllm", "http://127.0.0.1:9"]) == 2

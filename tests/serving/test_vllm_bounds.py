@@ -10,7 +10,7 @@ import pytest
 from tests.serving.live import fill_some, llama
 from tests.serving.vllm_stub import Stub, running
 
-from softprompt.cli.engines import pass_once
+from softprompt.cli.opening import pass_once
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, QueueFullError, ServerError, UnreachableError
 from softprompt.inference import Request, Sampling

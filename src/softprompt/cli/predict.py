@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import sys
@@ -162,7 +163,7 @@ def _of_server(settings: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., 
     if not labels:
         question["max_tokens"] = settings["max_new_tokens"]
     identity = {"server": settings["server"], "prompt": model["id"], "version": model["version"]}
-    return identity, lambda inputs, **how: remote.answer_all(inputs, question, labels=labels, **how)
+    return identity, functools.partial(remote.answer_all, question=question, version=model["version"], labels=labels)
 
 
 def _labels(known: tuple[str, ...] | None, by: Literal["generate", "rank"] | None) -> tuple[str, ...]:

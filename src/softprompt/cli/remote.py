@@ -22,6 +22,8 @@ __all__ = ["Remote"]
 _THREADS = 16
 """Requests on their way at once: enough for the server to make batches of."""
 _RETRIES, _RETRY_S, _TIMEOUT_S = 60, 1.0, 600.0
+_BREAKS = 5
+"""How often a request is sent that breaks off: answers change nothing at the server, so it may be sent again."""
 _LATER = (429, 503)
 _UNUSABLE = "prompt_unusable"
 """Is 503, too, but does not pass by itself."""
@@ -60,6 +62,7 @@ class Remote:
         inputs: Iterable[Input],
         question: Mapping[str, Any],
         *,
+        version: str | None,
         labels: tuple[str, ...],
         skip: bool,
         progress: Progress,
@@ -69,6 +72,7 @@ class Remote:
         Args:
             inputs: Read as they are needed.
             question: Fields of the request, the same for all inputs.
+            version: Of the prompt that is to answer; None for the backbone alone.
             labels: What to choose from; text is generated where there are none.
             skip: Whether an input that cannot be answered is written down with its `error`; otherwise it ends all.
             progress: Called with the number of inputs that are done.
@@ -76,13 +80,13 @@ class Remote:
         Raises:
             DataError: At an input that cannot be answered, with its place.
             ConfigError: If the server refuses the request.
-            ServerError: If it cannot be reached, or fails.
+            ServerError: If it cannot be reached, fails, or has another prompt of that name by now.
         """
         waiting: deque[tuple[Input, Future[dict[str, Any]]]] = deque()
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
                 for one in inputs:
-                    waiting.append((one, pool.submit(self._answer, one, question, labels)))
+                    waiting.append((one, pool.submit(self._answer, one, question, version, labels)))
                     if len(waiting) >= 4 * _THREADS:
                         yield _finished(*waiting.popleft(), skip=skip)
                         progress(1)
@@ -92,18 +96,23 @@ class Remote:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, one: Input, question: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+    def _answer(
+        self, one: Input, question: Mapping[str, Any], version: str | None, labels: tuple[str, ...]
+    ) -> dict[str, Any]:
         if one.problem is not None:
             raise DataError(one.problem)
         if not labels:
             said = self._call("/v1/completions", {**question, "prompt": one.value})
+            _check_version(said["system_fingerprint"], version)
             return {"output": said["choices"][0]["text"]}
-        found = self._call("/v1/classify", {**question, "input": one.value, "labels": list(labels)})["data"][0]
+        ranked = self._call("/v1/classify", {**question, "input": one.value, "labels": list(labels)})
+        _check_version(ranked["version"], version)
+        found = ranked["data"][0]
         shares = {share["label"]: share["probability"] for share in found["probabilities"]}
         return {"output": found["label"], "probabilities": shares}
 
     def _call(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request; asked again where the server says so."""
+        """One request; asked again where the server says so, or where it broke off."""
         headers = {"Content-Type": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -117,11 +126,14 @@ class Remote:
             except urllib.error.HTTPError as error:
                 with error:
                     message, code = _told(error)
-                if error.code not in _LATER or code == _UNUSABLE or trial == _RETRIES - 1:
+                if trial + 1 >= _most_trials(error.code, code):
                     raise _refusal(error.code, message, code) from None
-                time.sleep(_RETRY_S)
+            except ConnectionError as error:  # hung up on
+                if trial + 1 >= _BREAKS:
+                    raise ServerError(f"{self._address} hangs up ({error}); see its log.") from None
             except (OSError, ValueError, HTTPException) as error:
                 raise ServerError(f"No answer from {self._address}: {error}; see whether the server runs.") from None
+            time.sleep(_RETRY_S)
         raise AssertionError("unreachable")
 
 
@@ -135,6 +147,14 @@ def _finished(one: Input, answer: Future[dict[str, Any]], *, skip: bool) -> dict
         raise DataError(f"{one.source}: {str(error).rstrip('.')}. {remedy}") from None
 
 
+def _check_version(answered: str | None, version: str | None) -> None:
+    if answered != version:
+        raise ServerError(
+            "The prompt was replaced on the server on the way, and answers of two prompts do not go into one file; what"
+            " is written is of the former one. Start anew with another output."
+        )
+
+
 def _told(error: urllib.error.HTTPError) -> tuple[str, str | None]:
     """What the server says against a request, and its word for that."""
     try:
@@ -142,6 +162,13 @@ def _told(error: urllib.error.HTTPError) -> tuple[str, str | None]:
         return str(told["message"]), told["code"]
     except (OSError, ValueError, HTTPException, KeyError, TypeError):
         return f"{error.code} {error.reason}", None
+
+
+def _most_trials(status: int, code: str | None) -> int:
+    """How often a request is sent that ends so. Without a code it was no server of ours, but one in front of it."""
+    if status in _LATER and code != _UNUSABLE:
+        return _RETRIES
+    return _BREAKS if status >= 500 and code is None else 1
 
 
 def _refusal(status: int, message: str, code: str | None) -> Exception:

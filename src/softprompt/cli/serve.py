@@ -7,7 +7,10 @@ from typing import Literal
 
 __all__ = ["new_key", "run_server"]
 
-_DEVICE, _BATCH_ROWS, _BATCH_TOKENS = "auto", 64, 16384
+_FIRST_S = 60.0
+"""Within which a vLLM server has to have answered a first request."""
+
+_DEVICE, _BATCH_ROWS, _BATCH_TOKENS, _MAX_CONNECTIONS = "auto", 64, 16384, 512
 
 
 def run_server(
@@ -16,6 +19,13 @@ def run_server(
     prompts: str | None = None,
     vllm: str | None = None,
     vllm_model: str | None = None,
+    ray: str | None = None,
+    replicas: int = 1,
+    most_replicas: int | None = None,
+    target_ongoing: float | None = None,
+    replica_cpus: float = 1.0,
+    replica_gpus: float = 0.0,
+    hub: list[str] | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     keys: str | None = None,
@@ -36,7 +46,7 @@ def run_server(
     max_texts: int = 128,
     max_body_bytes: int = 2**20,
     max_prompt_bytes: int = 2**26,
-    max_connections: int = 512,
+    max_connections: int = _MAX_CONNECTIONS,
     body_timeout_s: float = 20.0,
     request_timeout_s: float = 120.0,
     shutdown_timeout_s: float = 30.0,
@@ -57,11 +67,19 @@ def run_server(
             all answers, and only the embedding table is kept here. Its key, if it asks for one, is read from
             SOFTPROMPT_VLLM_KEY. For decoder-only backbones and prompts of rows.
         vllm_model: What that server calls the backbone; the first model that it lists, if not said.
+        ray: Serve replicas of all this by Ray Serve: the address of a Ray (auto, HOST:PORT), or local, which starts one
+            of this machine that ends with the command.
+        replicas: How many, each with its own copy of the backbone; with most_replicas, at least so many.
+        most_replicas: At most so many, started and stopped by how many requests are on their way.
+        target_ongoing: Requests on their way to each replica that are aimed at then; 32 if not said.
+        replica_cpus: Processors, and threads, of each.
+        replica_gpus: GPUs of each.
+        hub: With ray, prompts on the hub instead of a folder: user/name or user/name@revision, fetched by each replica.
         host: Address to listen on; beyond this machine only with keys.
         port: Port to listen on; 0 takes a free one.
         keys: File of hashed keys that let requests in, written by softprompt keys new.
         admin_keys: File of hashed keys that may change prompts.
-        watch_s: Look every so many seconds whether prompts have changed on disk.
+        watch_s: Look every so many seconds whether prompts have changed on disk; with ray every 5, if not said.
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps; with vllm it is the processor.
@@ -77,7 +95,7 @@ def run_server(
         max_texts: Most texts that a request may ask for.
         max_body_bytes: Largest body of a request.
         max_prompt_bytes: Largest prompt that may be uploaded.
-        max_connections: Most connections at a time.
+        max_connections: Most connections at a time; not with ray.
         body_timeout_s: Seconds within which a request has to be there.
         request_timeout_s: Seconds within which an answer has to be complete.
         shutdown_timeout_s: Seconds that requests in flight get when the server is told to stop.
@@ -88,12 +106,17 @@ def run_server(
     given = dict(locals())
     import dataclasses
 
+    from softprompt.cli.replicas import check_alone, serve_replicas
+
+    if ray is None:
+        check_alone(given)
+
     import softprompt as sp
     from softprompt.errors import ConfigError, MissingDependencyError
     from softprompt.inference import BatchLimits
 
     try:
-        from softprompt.cli.engines import open_engine, pass_once, server_at
+        from softprompt.cli.opening import open_engine, pass_once, server_at
         from softprompt.serving import ServerSettings, log_to_stderr, serve
     except ImportError as error:
         raise MissingDependencyError(
@@ -108,8 +131,11 @@ def run_server(
             "quantize, classes, device, batch_rows and batch_tokens are about a backbone that computes here; drop "
             "them, or vllm."
         )
-    behind = None if vllm is None else server_at(vllm, vllm_model)
     settings = ServerSettings(**{field.name: given[field.name] for field in dataclasses.fields(ServerSettings)})
+    if ray is not None:
+        serve_replicas(given, settings, _MAX_CONNECTIONS)
+        return
+    behind = None if vllm is None else server_at(vllm, vllm_model)
     loaded = sp.Backbone.from_pretrained(
         backbone,
         dtype=dtype,
@@ -131,7 +157,7 @@ def run_server(
     )
     names = "the bare backbone" if engine.folder is None else f"{len(engine.folder.files.names())} prompts"
     with engine:
-        pass_once(engine)
+        pass_once(engine, None if behind is None else _FIRST_S)
         finished = serve(
             engine,
             settings,

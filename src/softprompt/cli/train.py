@@ -98,6 +98,7 @@ def train_prompts(
     compare: str | list[str] | None = None,
     compare_seeds: list[int] | None = None,
     runs: list[dict[str, Any]] | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Train one or several prompts on a frozen backbone.
 
@@ -198,13 +199,18 @@ def train_prompts(
             budget, each at its best of three rates; prints what each scored and cost.
         compare_seeds: Seeds of the comparison; 0, 1 and 2 if not given.
         runs: Several runs: a list of settings for each, which win over those above.
+        dry_run: Train and write nothing, but print the memory that a training would take, and whether it is free.
     """
-    given = dict(locals())
+    given = {name: value for name, value in locals().items() if name != "dry_run"}
     from softprompt.backbones.launch import check_alone
     from softprompt.loop.processes import Processes
 
     if compare is not None or settings != "given":
         check_alone(f"--compare, or --settings {settings},")
+    if dry_run:
+        check_alone("--dry_run")
+        if compare is not None:
+            raise ConfigError("--dry_run estimates one session, and --compare takes several; drop one of them.")
     processes = Processes()
     if compare is not None:
         from softprompt.cli.comparing import compare_methods
@@ -238,6 +244,11 @@ def train_prompts(
         trackers=tuple(trackers or ()),
         halve_at=tuple(halve_at or ()),
     )
+    if dry_run:
+        from softprompt.cli.estimating import print_estimate
+
+        print_estimate(sp.estimate_memory(loaded, made, config))
+        return
     resumed = Path(output_dir, "session.json").exists()
     if not resumed and processes.first:  # whatever ends this training, it can be repeated
         _write_settings(given)

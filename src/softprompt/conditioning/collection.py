@@ -97,7 +97,8 @@ class PromptCollection(Mapping[str, SoftPrompt]):
         """Add a prompt, or replace the one of that name; see `Prompted.add`."""
         tensors = prompt()
         self._check(name, prompt, tensors)
-        prompt.to(self._backbone.device)
+        if any(tensor.device != self._backbone.device for tensor in (*prompt.parameters(), *prompt.buffers())):
+            prompt.to(self._backbone.device)
         entry = _Entry(prompt, self._pass_for(prompt, tensors), fixed)
         with self._lock:
             self._entries = {**self._entries, name: entry}

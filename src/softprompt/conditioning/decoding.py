@@ -299,9 +299,12 @@ class TurnDecoding:
         if self._alive:
             raise ConfigError("Rows join this batch when all others have left; wait until then.")
         self._size = len(rows.ids)
-        self._alive = list(range(self._size))
-        if self._backbone.spec.kind == "encoder-decoder":
-            return self._translate(prompts, rows)
+        is_translation = self._backbone.spec.kind == "encoder-decoder"
+        logits = self._translate(prompts, rows) if is_translation else self._begin(prompts, rows)
+        self._alive = list(range(self._size))  # only now: where rows cannot be read, others still may
+        return logits
+
+    def _begin(self, prompts: Sequence[Applied], rows: Rows) -> Float[Tensor, "new vocab"]:
         joined = join(self._backbone, prompts, rows, side="left")
         self._injection = joined.injection
         out = self._backbone.call(Carried(injection=joined.injection), use_cache=True, **joined.model_inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning.chat import answer_ends
 from softprompt.conditioning.padding import pad_marks, pad_rows
 from softprompt.errors import ConfigError, DataError, LengthError
-from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat
+from softprompt.tasks import PROMPT_MARK, FilledText, TextFormat, check_text
 
 __all__ = [
     "EncodedInput",
@@ -79,7 +80,8 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: Input) -> R
         value: A text for a template of one field, or the fields by name.
 
     Raises:
-        DataError: If fields are given without a format, a conversation with one, or a field is missing.
+        DataError: If fields are given without a format, a conversation with one, a field is missing, or a text holds
+            `PROMPT_MARK` or a lone surrogate.
         ConfigError: If the chat template is asked for and the tokenizer has none, or it refuses the conversation.
     """
     if form is None:
@@ -87,6 +89,7 @@ def render_input(backbone: Backbone, form: TextFormat | None, value: Input) -> R
             return RenderedInput(filled=FilledText.plain(_conversation(backbone, value)), chat=True)
         if not isinstance(value, str):
             raise DataError(f"Without a stored template an input is a text, but got {type(value).__name__}.")
+        check_text(value, "the input")
         return RenderedInput(filled=FilledText.plain(value))
     if isinstance(value, tuple):
         raise DataError("A stored template is filled with one input, not with a conversation; give a text or fields.")
@@ -101,6 +104,8 @@ def _conversation(backbone: Backbone, turns: Sequence[tuple[str, str]]) -> str:
     tokenizer = backbone.need_tokenizer()
     if tokenizer.chat_template is None:
         raise ConfigError(f"{backbone.name} has no chat template; give a text instead of a conversation.")
+    for role, content in turns:
+        check_text(content, f"the {role}'s turn")
     said = [{"role": role, "content": content} for role, content in turns]
     try:
         return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
@@ -225,7 +230,7 @@ def _assemble(backbone: Backbone, one: RenderedInput, body: _Body, ends: tuple[l
                 f"{one.max_tokens} fit beside the prompt and the target ({one.filled.text[:40]!r}…); {remedy}."
             )
         kept = _shortened(len(ids), spans, one.max_tokens - fixed)
-    marks = tuple(len(lead) + sum(index < start for index in kept) for start in body.starts[1:])
+    marks = tuple(len(lead) + bisect_left(kept, start) for start in body.starts[1:])
     places = [body.offsets[index] for index in kept] if body.offsets else []
     if places:
         places = [*([_NOWHERE] * len(lead)), *places, *([_NOWHERE] * len(tail))]

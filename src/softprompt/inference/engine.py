@@ -23,7 +23,8 @@ from softprompt.inference.batching import BatchLimits
 from softprompt.inference.generating_requests import RequestGenerator
 from softprompt.inference.intake import encode_request, holding, make_job, named
 from softprompt.inference.jobs import Job, Way
-from softprompt.inference.prompt_folder import Lease, PromptFolder
+from softprompt.inference.prompt_cache import Lease
+from softprompt.inference.prompt_folder import PromptFolder
 from softprompt.inference.queries import EncodedQuery
 from softprompt.inference.ranking_requests import RequestRanker
 from softprompt.inference.requests import Answer, Piece, Request, Ticket
@@ -97,6 +98,10 @@ class Engine:
     def is_open(self) -> bool:
         """Whether it takes requests."""
         return not self._backlog.closed and self._worker.is_alive()
+
+    def is_reachable(self) -> bool:
+        """Whether what computes the answers can be reached, which is in this process."""
+        return True
 
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.

@@ -98,7 +98,8 @@ class RequestGenerator:
             halves = [Lane(self._model, self._begin, half) for half in (voices[:middle], voices[middle:])]
         else:
             for job in jobs:
-                job.fail(error)
+                if not job.is_said:
+                    job.fail(error)
         lane.end()
         place = self._lanes.index(lane)
         self._lanes[place : place + 1] = halves

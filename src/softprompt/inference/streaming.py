@@ -7,7 +7,7 @@ from typing import final
 
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["GrowingText"]
+__all__ = ["GrowingText", "overlap"]
 
 _UNFINISHED = "\ufffd"
 """How a tokenizer shows bytes that are no whole character yet."""
@@ -48,7 +48,7 @@ class GrowingText:
         self._known, self._read = said, len(self._ids)
         self._shorten()
         self._cut(before)
-        held = 0 if self.stopped else max((_overlap(self.text, stop) for stop in self._stop), default=0)
+        held = 0 if self.stopped else max((overlap(self.text, stop) for stop in self._stop), default=0)
         return self._give(len(self.text) - held)
 
     def finish(self) -> str:
@@ -85,6 +85,9 @@ class GrowingText:
         return self.text[start : self._given]
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """How many of a text's last characters begin a stop text."""
-    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+    begin = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while begin >= 0 and not stop.startswith(text[begin:]):
+        begin = text.find(stop[0], begin + 1)
+    return len(text) - begin if begin >= 0 else 0

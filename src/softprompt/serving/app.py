@@ -21,7 +21,7 @@ from softprompt.errors import SoftpromptError
 from softprompt.serving import admin, chat, completions, ranking
 from softprompt.serving.answering import Answering
 from softprompt.serving.catalogue import Catalogue
-from softprompt.serving.engines import AnsweringEngine, DistantEngine
+from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure, FailureError, failure_of, report
 from softprompt.serving.guard import ADMIN, App, Guard
 from softprompt.serving.metrics import Metrics
@@ -104,7 +104,7 @@ def _add_looks(app: FastAPI, service: Service) -> None:
         """Whether requests are taken, and what computes can be reached."""
         if not engine.is_open:
             return JSONResponse({"status": "closing"}, status_code=503)
-        if isinstance(engine, DistantEngine) and not await service.answering.in_thread(engine.is_reachable):
+        if not await service.answering.in_thread(engine.is_reachable):
             return JSONResponse({"status": "unreachable"}, status_code=503)
         return {"status": "ready"}
 

@@ -9,7 +9,7 @@ from softprompt.backbones import Backbone
 from softprompt.inference import Piece, PromptFolder, Request, Ticket
 from softprompt.inference.backlog import EngineCounts
 
-__all__ = ["AnsweringEngine", "DistantEngine"]
+__all__ = ["AnsweringEngine"]
 
 
 @runtime_checkable
@@ -28,6 +28,9 @@ class AnsweringEngine(Protocol):
     def is_open(self) -> bool:
         """Whether it takes requests."""
 
+    def is_reachable(self) -> bool:
+        """Whether what computes its answers can be reached at this moment; may take seconds."""
+
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request, as `Engine.submit` does."""
 
@@ -36,11 +39,3 @@ class AnsweringEngine(Protocol):
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no further requests and finish those that were taken; whether all were answered, within the timeout."""
-
-
-@runtime_checkable
-class DistantEngine(AnsweringEngine, Protocol):
-    """An engine that has another server compute."""
-
-    def is_reachable(self) -> bool:
-        """Whether that server answers at this moment; may take seconds."""

@@ -12,11 +12,11 @@ from prometheus_client.registry import Collector
 from softprompt.inference import Answer
 from softprompt.serving.engines import AnsweringEngine
 
-__all__ = ["Metrics"]
+__all__ = ["ENGINE_COUNTS", "FOLDER_COUNTS", "Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
-_ENGINE = {
+ENGINE_COUNTS = {
     "waiting": ("gauge", "requests_waiting", "Requests that wait."),
     "waiting_tokens": ("gauge", "tokens_waiting", "Tokens that these take up."),
     "running": ("gauge", "texts_running", "Texts that are being generated."),
@@ -27,7 +27,9 @@ _ENGINE = {
     "passes": ("counter", "passes", "Steps of generation and batches of ranked inputs."),
     "rows": ("counter", "pass_rows", "Rows in these; by passes, how full batches are."),
 }
-_FOLDER = {
+"""By an engine's count: its kind, what it is called, and what it means."""
+
+FOLDER_COUNTS = {
     "loaded": ("gauge", "prompts_loaded", "Prompts in memory."),
     "bytes": ("gauge", "prompt_bytes", "Bytes of these."),
     "hits": ("counter", "prompt_hits", "How often a prompt was in memory when it was asked for."),
@@ -35,6 +37,7 @@ _FOLDER = {
     "evictions": ("counter", "prompt_evictions", "How often one made room for another."),
     "load_seconds": ("counter", "prompt_load_seconds", "Spent on reading, checking and computing prompts."),
 }
+"""Likewise, of a folder."""
 
 
 @final
@@ -89,7 +92,7 @@ class _Counts(Collector):
     def collect(self) -> Iterator[Metric]:
         """The engine's and the folder's counts of this moment."""
         folder = self._engine.folder
-        for table, counts in ((_ENGINE, self._engine.counts()), (_FOLDER, folder and folder.counts())):
+        for table, counts in ((ENGINE_COUNTS, self._engine.counts()), (FOLDER_COUNTS, folder and folder.counts())):
             if counts is None:
                 continue
             for attribute, (kind, name, help_text) in table.items():

@@ -23,12 +23,12 @@ from softprompt.serving.failures import Failure
 from softprompt.serving.guard import Message, Receive, Send, closing, refuse
 from softprompt.serving.settings import ServerSettings
 
-__all__ = ["JsonLines", "log_to_stderr", "protocol", "serve"]
+__all__ = ["SWITCH_S", "JsonLines", "log_to_stderr", "protocol", "serve"]
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 128
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 """After which Python lets another thread go on: the engine's thread gives way at every operation, and would stand still
 for ten times as long whenever a request is read."""
 _BROKEN = Failure(
@@ -77,7 +77,7 @@ def serve(engine: AnsweringEngine, settings: ServerSettings, *, started: Callabl
             ssl_keyfile=settings.tls_key,
         )
         server = uvicorn.Server(config)
-        with _ending_by_signal(server), _switching(_SWITCH_S):
+        with _ending_by_signal(server), _switching(SWITCH_S):
             if started is not None:
                 scheme = "https" if settings.tls_certificate else "http"
                 started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")

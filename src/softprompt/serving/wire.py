@@ -23,6 +23,7 @@ __all__ = [
 
 _Text = Annotated[str, Field(max_length=2**20)]
 _Word = Annotated[str, Field(max_length=2**14)]
+_Stop = Annotated[str, Field(max_length=2**8)]
 """What has a longest length is also looked at, and refused where it holds half a character."""
 _Fields = dict[str, JsonValue]
 _Input = _Text | _Fields
@@ -61,7 +62,7 @@ class SamplingFields(_Asked):
     top_k: int | None = Field(None, ge=1)
     repetition_penalty: float | None = Field(None, gt=0, le=100)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: _Word | Annotated[list[_Word], Field(max_length=_MOST_STOPS)] | None = None
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=_MOST_STOPS)] | None = None
     n: int | None = Field(None, ge=1, le=64)
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -14,12 +14,13 @@ from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
 from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_many
 from softprompt.inference import Ensemble, Together
+from softprompt.loop.memory import reset_memory
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
 from softprompt.studies.measures import MEASURED, OF_MEMBERS
 from softprompt.studies.reading import Other
-from softprompt.studies.traces import reset_memory, stored_bytes, traces
+from softprompt.studies.traces import stored_bytes, traces
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult
 

@@ -15,12 +15,13 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import NonFiniteError
 from softprompt.evaluation import Evaluation, evaluate_many
 from softprompt.inference import BatchLimits
+from softprompt.loop.memory import reset_memory
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
 from softprompt.studies.measures import measured_columns
 from softprompt.studies.rows import Order, Planned, trained_row, untrained_row
-from softprompt.studies.traces import reset_memory, traces
+from softprompt.studies.traces import traces
 from softprompt.studies.workplace import Workplace
 from softprompt.training import RunResult, TrainConfig, train
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import subprocess
 from importlib.metadata import version
@@ -11,11 +10,11 @@ from typing import Any
 
 import torch
 
+from softprompt.loop.memory import peak_memory
 from softprompt.pretraining.card import machine
 
-__all__ = ["reset_memory", "stored_bytes", "traces"]
+__all__ = ["stored_bytes", "traces"]
 
-_CLEAR = Path("/proc/self/clear_refs")
 _LIBRARIES = ("softprompt", "torch", "transformers")
 
 
@@ -29,18 +28,9 @@ def traces(device: torch.device) -> dict[str, Any]:
         **{f"version_{name}": version(name) for name in _LIBRARIES},
         "commit": _commit(),
         "machine": machine(device),
-        "peak_memory_bytes": _peak_memory(device),
+        "peak_memory_bytes": peak_memory(device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def reset_memory(device: torch.device) -> None:
-    """Begin the peak of memory anew: the device's; on a CPU, the process's, where Linux lets us."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _CLEAR.exists():
-        with contextlib.suppress(OSError):  # a container may keep it shut; the peak is then of the process's life
-            _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
 
 
 def stored_bytes(folder: Path | None) -> int | None:
@@ -60,13 +50,3 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    """Since `reset_memory`: what the device's allocator gave, or what was resident on a CPU; None if unknown."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if not _CLEAR.exists():
-        return None
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)

@@ -20,7 +20,7 @@ from softprompt.tasks.metrics import (
 from softprompt.tasks.mixture import Mixing, Mixture
 from softprompt.tasks.rows import Row, read_rows
 from softprompt.tasks.task import Task
-from softprompt.tasks.template import PROMPT_MARK, FilledText
+from softprompt.tasks.template import PROMPT_MARK, FilledText, check_text
 
 __all__ = [
     "FORMAT_SETTINGS",
@@ -37,6 +37,7 @@ __all__ = [
     "TaskDefinition",
     "TaskReport",
     "TextFormat",
+    "check_text",
     "compute_available",
     "compute_metrics",
     "get_metric",

@@ -17,7 +17,7 @@ from typing import final
 
 from softprompt.errors import ConfigError, DataError
 
-__all__ = ["PROMPT_MARK", "FilledText", "Template", "column_text", "parse_template"]
+__all__ = ["PROMPT_MARK", "FilledText", "Template", "check_text", "column_text", "parse_template"]
 
 PROMPT_MARK = "\U0010fffd"
 """One private-use character, Unicode's last: a place of a soft prompt in a rendered input. Data never hold it."""
@@ -158,12 +158,25 @@ def column_text(row: Mapping[str, object], name: str) -> str:
             raise DataError(f"column {name!r} is missing; the row has {', '.join(map(repr, row)) or 'no columns'}")
         case value:
             raise DataError(f"column {name!r} holds {type(value).__name__} ({value!r:.40}); expected text or a number")
+    check_text(text, f"column {name!r}")
+    return text
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse what is no text, and what stands for something else in one.
+
+    Args:
+        text: From outside.
+        what: How errors call it.
+
+    Raises:
+        DataError: If it holds `PROMPT_MARK` or a lone surrogate.
+    """
     if PROMPT_MARK in text:
-        raise DataError(f"column {name!r} holds the character U+10FFFD, which marks a prompt's place; remove it")
+        raise DataError(f"{what} holds the character U+10FFFD, which marks a prompt's place; remove it")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"column {name!r} holds a lone surrogate at character {error.start + 1}; write the text as valid UTF-8"
+            f"{what} holds a lone surrogate at character {error.start + 1}; write the text as valid UTF-8"
         ) from None
-    return text

@@ -179,7 +179,10 @@ def _prepared(backbone: Backbone, method: WeightMethod, seed: int) -> PreTrained
             " it without device_map, or train a prompt."
         )
     method.check(backbone.model)
-    model = copy.deepcopy(backbone.model).float()
+    model = copy.deepcopy(backbone.model)
+    values = (*model.parameters(), *model.buffers())
+    if any(value.is_floating_point() and value.dtype != torch.float32 for value in values):
+        model = model.float()
     merge(model)
     with torch.random.fork_rng(devices=[]):  # adapters draw from torch's own randomness, on the CPU
         torch.random.default_generator.manual_seed(seed)

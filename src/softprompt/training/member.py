@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from softprompt.errors import NonFiniteError
+from softprompt.evaluation import Job
 from softprompt.loop.optimizers import build_optimizer
 from softprompt.loop.schedules import build_schedule
+from softprompt.tasks import Task
 from softprompt.training.data import Batches, TrainRow
 from softprompt.training.learners import Learned, Learner
 from softprompt.training.mixing import MixedRows
@@ -88,6 +90,19 @@ class Member:
         rows = [row for _ in range(self.run.accumulate) for row in self._batches.draw()]
         self.drawn.update(self._task_of[id(row)] for row in rows)
         return rows
+
+    def job(self, task: Task) -> Job:
+        """What an evaluation asks of it on a task."""
+        run = self.run
+        return Job(
+            task=task,
+            prompt=self.learner.asked_as(task.name),
+            by=run.evaluates_by(task),
+            rows=run.evaluate_rows,
+            max_new_tokens=run.max_new_tokens,
+            max_input_tokens=run.max_input_tokens,
+            truncate=run.truncate,
+        )
 
     @property
     def shares(self) -> dict[str, float]:

@@ -19,13 +19,13 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
 from softprompt.errors import ConfigError, LostProcessError, NonFiniteError, TrainingInterrupted
-from softprompt.evaluation import Job, evaluate_many
+from softprompt.evaluation import evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.checkpoints import latest_checkpoint
 from softprompt.loop.interrupts import Interrupts
 from softprompt.loop.processes import Processes, lost_one
-from softprompt.tasks import Task, compute_available
+from softprompt.tasks import compute_available
 from softprompt.training.agreement import check_agreement
 from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder
@@ -126,7 +126,7 @@ class _Session:
         """Meet what evaluation would refuse now, not after the training."""
         run = member.run
         for task in map(run.scored, run.tasks if run.evaluate_every != 0 else ()):
-            job = _job(member, task)
+            job = member.job(task)
             examples = job.examples()
             if self.processes.count > 1:
                 rows = [(example.input, example.targets) for example in examples]
@@ -216,7 +216,7 @@ class _Session:
         if not due:
             return
         jobs = {
-            (member.run.name, task.name): _job(member, member.run.scored(task))
+            (member.run.name, task.name): member.job(member.run.scored(task))
             for member in due
             for task in member.run.tasks
         }
@@ -329,16 +329,3 @@ def _as_one(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _digest(rows: Mapping[str, Sequence[TrainRow]]) -> str:
     return digest([row for several in rows.values() for row in several])
-
-
-def _job(member: Member, task: Task) -> Job:
-    run = member.run
-    return Job(
-        task=task,
-        prompt=member.learner.asked_as(task.name),
-        by=run.evaluates_by(task),
-        rows=run.evaluate_rows,
-        max_new_tokens=run.max_new_tokens,
-        max_input_tokens=run.max_input_tokens,
-        truncate=run.truncate,
-    )

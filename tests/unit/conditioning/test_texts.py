@@ -344,3 +344,18 @@ def test_a_template_that_writes_no_answers_ends_no_generation(template):
     backbone = chatting(template)
     assert closing_id(backbone) is None
     assert Prompted(backbone).generate(["[any]"], prompts=[None], raw=True, max_new_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (f"a{PROMPT_MARK}b", r"the input holds the character U\+10FFFD, which marks a prompt's place; remove it"),
+        ("a\ud800", "the input holds a lone surrogate at character 2"),
+        ((("user", "hello"), ("assistant", f"{PROMPT_MARK}")), r"the assistant's turn holds the character U\+10FFFD"),
+    ],
+)
+def test_raw_text_moves_no_prompt(value, problem):
+    tokenizer = copy.deepcopy(DECODER.need_tokenizer())
+    tokenizer.chat_template = CHAT
+    with pytest.raises(DataError, match=problem):
+        render_input(Backbone.from_model(DECODER.model, tokenizer, name="talks"), None, value)

@@ -345,6 +345,25 @@ def slow_turns(monkeypatch, seconds=0.005):
     monkeypatch.setattr(Lane, "turn", lambda self, new: (turn(self, new), time.sleep(seconds)))
 
 
+def test_a_token_that_the_model_has_no_row_for_ends_its_own_request(kind, monkeypatch):
+    """It fails within the pass that reads a batch, by which the others were lost."""
+    tokenizer = word_tokenizer(kind)
+    tokenizer.add_tokens(["<more>"])
+    backbone = Backbone.from_model(tiny_backbone(kind).model, tokenizer, name="a token too many")
+    texts = ["good film", "bad <more>", "the book", "a song"]
+    with Engine(backbone) as engine:
+        rank, begin = engine._ranker.step, threading.Event()
+        monkeypatch.setattr(engine._ranker, "step", lambda: (begin.wait(60), rank()))  # so that all begin together
+        tickets = [engine.submit(request(input=text)) for text in texts]
+        begin.set()
+        for ticket, text in zip(tickets, texts, strict=True):
+            if "<more>" in text:
+                with pytest.raises(RuntimeError, match="index out of range"):
+                    ticket.result(60)
+            else:
+                assert ticket.result(60).completions[0].text == alone(kind, None, text, None)
+
+
 def test_a_request_that_fails_in_a_batch_ends_no_other(kind, folder, monkeypatch):
     """One whose next token could not be chosen, or whose input could not be read, ended all texts beside it."""
     slow_turns(monkeypatch)

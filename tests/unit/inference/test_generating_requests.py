@@ -166,3 +166,21 @@ def test_who_leaves_while_texts_rest_is_not_read_again(engine, memory):
     assert [said(ticket.result(60)) for ticket in tickets[::2]] == wanted[::2]
     engine.close()
     assert engine.counts().running == 0
+
+
+def test_a_text_that_is_complete_is_answered_though_its_batch_fails_behind_it(engine, monkeypatch):
+    def failing(self, rows):
+        raise RuntimeError("no room to move rows")
+
+    for decoding in (JoiningDecoding, TurnDecoding):
+        monkeypatch.setattr(decoding, "keep", failing)
+    rank, begin = engine._ranker.step, threading.Event()
+    monkeypatch.setattr(engine._ranker, "step", lambda: (begin.wait(60), rank()))  # so that both begin together
+    short, long = (
+        engine.submit(Request(input="good film", sampling=Sampling(max_new_tokens=room, min_new_tokens=room)))
+        for room in (2, 40)
+    )
+    begin.set()
+    assert len(short.result(60).completions[0].tokens) == 2
+    with pytest.raises(RuntimeError, match="no room to move rows"):
+        long.result(60)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from softprompt.backbones import Backbone
-from softprompt.inference.streaming import GrowingText
+from softprompt.inference.streaming import GrowingText, overlap
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,10 @@ def test_a_long_text_is_not_decoded_from_its_start_each_time(tokenizer, monkeypa
     given = "".join([growing.add(token) for token in ids])
     assert max(lengths) < 60 < len(ids)
     assert given + growing.finish() == growing.text == decode(ids).removeprefix(" ")
+
+
+@given(text=st.text("ab", max_size=12), stop=st.text("ab", min_size=1, max_size=8))
+def test_what_may_begin_a_stop_text_is_held_back(text, stop):
+    """No more than may, and no less."""
+    sizes = [size for size in range(min(len(text), len(stop) - 1) + 1) if text.endswith(stop[:size])]
+    assert overlap(text, stop) == max(sizes)

@@ -11,12 +11,9 @@ from softprompt.serving.vllm import VllmEngine, VllmServer
 
 __all__ = ["open_engine", "pass_once", "server_at"]
 
-_FIRST_S = 60.0
-"""Within which a vLLM server has to have answered a first request."""
-
 
 def server_at(url: str, model: str | None) -> VllmServer:
-    """A vLLM server, asked for its model and for what it is able to do."""
+    """Where a vLLM server is; its key stands in the environment."""
     return VllmServer(url=url, model=model, key=os.environ.get("SOFTPROMPT_VLLM_KEY") or None)
 
 
@@ -47,14 +44,17 @@ def open_engine(
     return engine
 
 
-def pass_once(engine: Engine | VllmEngine, within_s: float = _FIRST_S) -> None:
+def pass_once(engine: Engine | VllmEngine, within_s: float | None = None) -> None:
     """A first pass, which takes longest; an encoder has none.
 
+    Args:
+        engine: Passes.
+        within_s: Seconds within which a vLLM server has to answer; None for an engine of this process.
+
     Raises:
-        UnreachableError: If a vLLM server does not answer within `within_s` seconds.
+        UnreachableError: If it does not.
     """
-    deadline_s = within_s if isinstance(engine, VllmEngine) else None
-    first = sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2), deadline_s=deadline_s)
+    first = sp.Request(input="a", sampling=sp.Sampling(max_new_tokens=2), deadline_s=within_s)
     try:
         engine.submit(first).result()
     except DeadlineError:

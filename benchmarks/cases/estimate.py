@@ -1,0 +1,142 @@
+"""What a training was estimated to take in memory, against what it took: each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import softprompt as sp
+from benchmarks.cases.memory import peak_bytes
+from benchmarks.lines import Line, Plan
+from benchmarks.shapes import build_shape
+from softprompt.prompts.registry import Method
+
+__all__ = ["SETTINGS", "estimate", "measured", "setting_bytes"]
+
+TOOK, KEPT, ESTIMATED = "took", "took, by glibc's defaults", "estimated"
+_GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""With this in the environment, glibc keeps little of what is freed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """A training of two steps and an evaluation.
+
+    Attributes:
+        shape: Of which backbone.
+        tokenizer: The bundled backbone whose tokenizer reads the rows.
+        method: Of its runs.
+        runs: How many at once.
+        task: Name of the task.
+        settings: Of the session.
+    """
+
+    shape: str
+    tokenizer: str
+    method: Method
+    runs: int = 1
+    task: str = "sentence_polarity"
+    settings: Mapping[str, Any]
+
+    def backbone(self) -> sp.Backbone:
+        tokenizer = sp.Backbone.from_pretrained(f"bundled:{self.tokenizer}").tokenizer
+        return sp.Backbone.from_model(build_shape(self.shape), tokenizer, name=self.shape)
+
+    def all_runs(self, *, rows: int, steps: int) -> list[sp.Run]:
+        return [
+            sp.Run(
+                name=f"run{seed}",
+                method=self.method,
+                task=sp.load_task(self.task),
+                seed=seed,
+                batch_size=rows,
+                steps=steps,
+                evaluate_rows=rows,
+                max_new_tokens=32,
+            )
+            for seed in range(self.runs)
+        ]
+
+    def config(self) -> sp.TrainConfig:
+        return sp.TrainConfig(progress=False, **self.settings)
+
+
+_ROWS = sp.PromptTuning(length=100, init="vocab")
+SETTINGS: Mapping[str, _Setting] = {
+    "prompt tuning of T5": _Setting(shape="t5-small", tokenizer="t5-tiny", method=_ROWS, settings={}),
+    "prompt tuning of GPT-2, bf16": _Setting(
+        shape="gpt2", tokenizer="gpt-mini", method=_ROWS, settings={"precision": "bf16"}
+    ),
+    "prompt tuning of a Llama, E2E": _Setting(
+        shape="small", tokenizer="gpt-mini", method=_ROWS, task="e2e_sample", settings={}
+    ),
+    "prefix tuning of T5 1.1, 4 runs": _Setting(
+        shape="small-t5", tokenizer="t5-tiny", method=sp.PrefixTuning(length=20, hidden=256), runs=4, settings={}
+    ),
+    "prompt tuning of GPT-2, layers recomputed": _Setting(
+        shape="gpt2", tokenizer="gpt-mini", method=_ROWS, settings={"gradient_checkpointing": True}
+    ),
+}
+ROWS, STEPS = 16, 2
+
+
+def estimate(plan: Plan) -> Iterator[Line]:
+    """Trainings of several shapes, beside what the process holds that has trained a little."""
+    chosen = [name for name, setting in SETTINGS.items() if setting.shape in plan.only]
+    for name in chosen[:2] if plan.quick else chosen:
+        took = {TOOK: measured(name, gives_back=True)}
+        if not plan.quick:
+            took[KEPT] = measured(name, gives_back=False)
+        yield Line(
+            case="estimate",
+            shape=SETTINGS[name].shape,
+            setting=f"{name}: batches of {ROWS}, beside the model",
+            base=TOOK,
+            memory={**took, ESTIMATED: setting_bytes(name)},
+        )
+
+
+def setting_bytes(name: str) -> int:
+    """What a setting is estimated to take beside what is held."""
+    setting = SETTINGS[name]
+    runs = setting.all_runs(rows=ROWS, steps=STEPS)
+    return sp.estimate_memory(setting.backbone(), runs, setting.config()).added_bytes
+
+
+def measured(name: str, *, gives_back: bool) -> int:
+    """What it takes, in a new process.
+
+    Args:
+        name: Of the setting.
+        gives_back: Whether glibc is told to give freed memory back.
+    """
+    with _environment(_GIVES_BACK if gives_back else {}):
+        return peak_bytes(_training, name)[0]
+
+
+def _training(name: str) -> Callable[[], object]:
+    setting = SETTINGS[name]
+    backbone = setting.backbone()
+    sp.train(backbone, setting.all_runs(rows=2, steps=1), setting.config())
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    runs = setting.all_runs(rows=ROWS, steps=STEPS)
+    return lambda: sp.train(backbone, runs, setting.config())
+
+
+@contextlib.contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

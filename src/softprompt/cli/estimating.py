@@ -1,0 +1,49 @@
+"""`softprompt train --dry_run`: what a training would take, and whether there is as much."""
+
+from __future__ import annotations
+
+from softprompt.cli.tables import print_table
+from softprompt.training.estimate import Estimate
+
+__all__ = ["print_estimate"]
+
+_MIB = 2**20
+
+
+def print_estimate(estimate: Estimate) -> None:
+    """Print what takes how much, which way prompts go, and whether it fits."""
+    parts = [
+        ("weights", estimate.weights_bytes),
+        ("the process besides", estimate.process_bytes),
+        ("what is learned, and its copies", estimate.trained_bytes),
+        ("optimizer", estimate.optimizer_bytes),
+        *((f"pass of rows up to {one.longest} long: {one.rows} rows, {one.tokens:,} tokens", one.peak_bytes)
+          for one in estimate.passes),
+        ("optimizer step", estimate.update_bytes),
+        ("evaluation", estimate.evaluation_bytes),
+        ("at the peak", estimate.total_bytes),
+    ]  # fmt: skip
+    print_table((f"memory on {estimate.device}", "MiB"), [(name, size / _MIB) for name, size in parts])
+    for name, taken in estimate.taken.items():
+        print(f"{name} takes the pass: {taken}.")
+    print(_verdict(estimate))
+    if estimate.device == "cpu":
+        print(
+            "glibc may hold up to twice of what passes take, as it keeps what is freed; not with"
+            " MALLOC_MMAP_THRESHOLD_=65536 in the environment."
+        )
+
+
+def _verdict(estimate: Estimate) -> str:
+    needed = f"A training takes {_mib(estimate.added_bytes)} beside what is held now"
+    if estimate.free_bytes is None:
+        return f"{needed}; how much is free is not known here."
+    if estimate.fits:
+        return f"{needed}, and {_mib(estimate.free_bytes)} are free: it fits."
+    settings = " ".join(f"--{name} {str(value).lower()}" for name, value in estimate.remedy.items())
+    helps = f"it would with {settings}" if settings else "smaller passes and recomputed layers do not help"
+    return f"{needed}, but {_mib(estimate.free_bytes)} are free: it does not fit; {helps}."
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:,.0f} MiB"

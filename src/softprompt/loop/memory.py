@@ -1,0 +1,47 @@
+"""Memory of the device that computes: what is held, what was held at most, and what is free."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import torch
+
+__all__ = ["free_memory", "held_memory", "peak_memory", "reset_memory"]
+
+_CLEAR, _STATUS, _MACHINE = Path("/proc/self/clear_refs"), Path("/proc/self/status"), Path("/proc/meminfo")
+
+
+def reset_memory(device: torch.device) -> None:
+    """Begin the peak of memory anew: the device's; on a CPU, the process's, where Linux lets us."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        with contextlib.suppress(OSError):  # a container may keep it shut; the peak is then of the process's life
+            _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes, since `reset_memory`: what the device's allocator gave, or what was resident on a CPU; None if unknown."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _line(_STATUS, "VmHWM")
+
+
+def held_memory(device: torch.device) -> int | None:
+    """Bytes that the device's allocator has given now, or that are resident on a CPU; None if unknown."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _line(_STATUS, "VmRSS")
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had: of the device, or of the machine on a CPU; None if unknown."""
+    if device.type != "cuda":
+        return _line(_MACHINE, "MemAvailable")
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
+def _line(file: Path, name: str) -> int | None:
+    """A value of a file of Linux, which counts in KiB."""
+    if not file.exists():
+        return None
+    lines = file.read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

@@ -1,0 +1,147 @@
+"""The engine as a deployment of Ray Serve: each replica loads the backbone and answers by an engine of its own.
+
+The task's name stays in the body. Serve's multiplexing by a header would send each prompt's requests to a replica of
+its own and take mixed batches apart, and `@serve.batch` would make batches that no new request can join.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+from softprompt.backbones import Backbone
+from softprompt.errors import EngineClosedError, MissingDependencyError, SoftpromptError
+from softprompt.inference import Engine, Request, Sampling
+from softprompt.serving.app import create_app
+from softprompt.serving.guard import App
+from softprompt.serving.replicas.gauges import Reporter
+from softprompt.serving.replicas.plan import EnginePlan, Replicas
+from softprompt.serving.replicas.proxied import behind_proxy
+from softprompt.serving.running import SWITCH_S, log_to_stderr
+from softprompt.store import pull_prompt
+
+__all__ = ["Replica", "application", "options", "pull_all"]
+
+_WATCH_S = 5.0
+"""A prompt is replaced through one replica; the others see it on disk."""
+_BESIDE = 256
+"""Requests on their way besides those that an engine has: bodies that are read, prompts that are loaded, health."""
+_GENERATORS = 3
+"""Of an engine, each with a batch: texts that join, texts that take turns, labels."""
+_TRIES = 3
+_RETRY_S = 1.0
+_TARGET_ONGOING = 32.0
+
+
+def application(plan: EnginePlan, replicas: Replicas | None = None) -> Any:
+    """An application for `ray.serve.run`: the whole server, once in each replica.
+
+    Args:
+        plan: How each replica makes its engine.
+        replicas: How many there are.
+
+    Raises:
+        MissingDependencyError: If Ray Serve is not installed.
+    """
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Replicas need Ray Serve, which needs {error.name}: pip install 'softprompt[ray,serve]'"
+        ) from None
+    if plan.prompts is not None and plan.settings.watch_s is None:
+        plan = replace(plan, settings=replace(plan.settings, watch_s=_WATCH_S))
+    return serve.deployment(serve.ingress()(Replica), **options(plan, replicas or Replicas())).bind(plan)
+
+
+def options(plan: EnginePlan, replicas: Replicas) -> dict[str, Any]:
+    """What Serve is told of a deployment.
+
+    A replica may have more requests than its engine takes, so that the engine is what refuses them.
+    """
+    number: dict[str, Any] = {"num_replicas": replicas.least}
+    if replicas.most is not None:
+        number = {
+            "autoscaling_config": {
+                "min_replicas": replicas.least,
+                "max_replicas": replicas.most,
+                "target_ongoing_requests": replicas.target_ongoing or _TARGET_ONGOING,
+            }
+        }
+    return {
+        **number,
+        "name": "engine",
+        "ray_actor_options": {"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
+        "max_ongoing_requests": plan.queue_requests + _GENERATORS * plan.limits.rows + _BESIDE,
+        "max_queued_requests": plan.queue_requests + _BESIDE,
+        "backpressure_config": {"status_code": 429, "retry_after_s": _RETRY_S},
+        "graceful_shutdown_timeout_s": plan.settings.shutdown_timeout_s,
+        "max_constructor_retry_count": _TRIES,
+        "logging_config": {"enable_access_log": False},  # the server has its own
+    }
+
+
+@final
+class Replica:
+    """A process with the backbone, an engine and its server.
+
+    Args:
+        plan: How they are made.
+
+    Raises:
+        SoftpromptError: If one of them cannot be.
+    """
+
+    def __init__(self, plan: EnginePlan) -> None:
+        from ray import serve
+
+        log_to_stderr()
+        sys.setswitchinterval(SWITCH_S)
+        self._settings = plan.settings
+        self._pulled = tempfile.TemporaryDirectory(prefix="softprompt-prompts-")
+        self._name = serve.get_replica_context().replica_tag
+        prompts = pull_all(plan, Path(self._pulled.name)) if plan.hub else plan.prompts
+        self._engine = Engine(
+            Backbone.from_pretrained(plan.backbone, **plan.loading),  # type: ignore[arg-type]
+            prompts,
+            limits=plan.limits,
+            queue_requests=plan.queue_requests,
+            queue_tokens=plan.queue_tokens,
+            cache_bytes=plan.cache_bytes,
+        )
+        with contextlib.suppress(SoftpromptError):  # the first pass takes longest; an encoder has none
+            self._engine.answer(Request(input="a", sampling=Sampling(max_new_tokens=2)))
+        self._reporter = Reporter(self._engine)
+
+    def __serve_build_asgi_app__(self) -> App:
+        """What Serve lets answer."""
+        return behind_proxy(create_app(self._engine, self._settings), self._name)
+
+    def check_health(self) -> None:
+        """Serve asks every few seconds, and puts another replica in the place of one that fails.
+
+        Raises:
+            EngineClosedError: If the engine takes no requests.
+        """
+        if not self._engine.is_open:
+            raise EngineClosedError("The engine of this replica takes no requests any more; its log says why.")
+
+    def __del__(self) -> None:  # called by Serve, after requests on their way have been answered
+        self._reporter.close()
+        self._engine.close(timeout=self._settings.shutdown_timeout_s)
+        self._pulled.cleanup()
+
+
+def pull_all(plan: EnginePlan, folder: Path) -> Path:
+    """Fetch a plan's prompts from the hub into a folder, each under its name.
+
+    Raises:
+        ArtefactError: If one cannot be fetched, or is none.
+    """
+    for name, (repository, revision) in plan.repositories().items():
+        pull_prompt(repository, folder / name, revision=revision)
+    return folder

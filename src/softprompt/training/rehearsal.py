@@ -1,0 +1,298 @@
+"""A session without values: its own code takes its largest passes on tensors that have shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor, StoppingCriteria
+
+from softprompt.backbones import Backbone
+from softprompt.backbones.allocations import Allocations
+from softprompt.backbones.weightless import Weightless
+from softprompt.conditioning import Prompted
+from softprompt.conditioning.collection import PassTaken
+from softprompt.conditioning.probe import probe
+from softprompt.conditioning.splitting import start_cost
+from softprompt.inference import BatchLimits
+from softprompt.inference.batching import plan_batches
+from softprompt.inference.generating import read_off
+from softprompt.inference.queries import EncodedQuery, collate, encode_to_generate, encode_to_rank, prompts_of
+from softprompt.inference.ranking import choose_among
+from softprompt.training.data import TrainRow, encode_rows, padded_tokens
+from softprompt.training.learners import Learner, WeightLearner
+from softprompt.training.member import Member
+from softprompt.training.passes import NamedRow, cut_passes, widths
+from softprompt.training.run import Run, TrainConfig
+from softprompt.training.starting import make_learner
+from softprompt.training.step import backward
+from softprompt.training.weights import WeightMethod
+
+__all__ = ["Pass", "Rehearsal"]
+
+_STEPS = 1000
+"""Most steps that are looked at."""
+_CUT = 4
+"""How many of those with rows of about one length are cut into passes: the ones with most tokens."""
+_GENERATED = 4
+"""Tokens that are generated; what further ones add is the same each time."""
+
+Step = Mapping[str, Sequence[TrainRow]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One pass forward and backward, and what it takes.
+
+    Attributes:
+        longest: Rows of up to so many columns, a power of two.
+        rows: Its rows.
+        tokens: Tokens that go through the backbone, padding and inserted prompts included.
+        peak_bytes: The most that its activations, and those of the prompts that its step holds, take at once.
+    """
+
+    longest: int
+    rows: int
+    tokens: int
+    peak_bytes: int
+
+
+@final
+class Rehearsal:
+    """What runs on one backbone would do, on copies without values.
+
+    Attributes:
+        model: The copy, with the runs' prompts.
+        trained_bytes: What the runs learn, the copies that are kept of it, and of a run that trains weights its model.
+        state_bytes: What optimizers keep; known after `optimize`.
+
+    Args:
+        backbone: The real one, of which a little is asked.
+        runs: What is to be trained.
+        config: What the runs share.
+
+    Raises:
+        ConfigError: As `train` does.
+        UnsupportedError: As `train` does, or if a backbone cannot be copied without its values.
+    """
+
+    def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
+        self._config = config
+        self._count = Allocations(backbone.device)
+        weightless = Weightless()
+        copied = weightless.copy_backbone(backbone)
+        with self._count:
+            learners = {run.name: _learner(backbone, weightless, run) for run in runs}
+            tuned = [one.backbone for one in learners.values() if isinstance(one, WeightLearner)]
+            self.model = Prompted(
+                tuned[0] if tuned else copied,
+                {name: prompt for one in learners.values() for name, prompt in one.prompts.items()},
+                conditioning=config.conditioning,
+                gradient_checkpointing=config.gradient_checkpointing,
+            )
+            self._members = [Member(run, learners[run.name], self._rows(run, learners[run.name])) for run in runs]
+        self.trained_bytes = self._count.live_bytes + sum(map(self._kept_bytes, self._members))
+        self.state_bytes = 0
+        self._steps = list(self._drawn())
+
+    def _rows(self, run: Run, learner: Learner) -> dict[str, list[TrainRow]]:
+        return {task.name: encode_rows(self.model, run, task, learner.asked_as(task.name)) for task in run.tasks}
+
+    def _kept_bytes(self, member: Member) -> int:
+        """The best values, and those of a checkpoint that is written."""
+        on_device = member.learner.undoes_steps or self.model.backbone.device.type == "cpu"
+        copies = (member.run.evaluate_every != 0) + (self._config.output_dir is not None)
+        return copies * sum(p.nbytes for p in member.parameters) if on_device else 0
+
+    def passes_taken(self) -> dict[str, PassTaken]:
+        """Which way each prompt takes."""
+        return {name: self.model.pass_of(name) for name in self.model.prompts}
+
+    def _drawn(self) -> Iterator[Step]:
+        """The steps that are looked at: of rows of about one length, those with most tokens."""
+        found: dict[int, list[tuple[int, Step]]] = {}
+        for step in range(_STEPS):
+            rows = {member.run.name: member.draw() for member in self._members if step < member.run.steps}
+            if not rows:
+                break
+            columns = widths(self.model, _named(rows))
+            found.setdefault(_bucket(columns), []).append((padded_tokens(columns), rows))
+        for steps in found.values():
+            yield from (rows for _, rows in sorted(steps, key=lambda pair: -pair[0])[:_CUT])
+
+    def passes(self, pass_tokens: int | None = None) -> list[Pass]:
+        """The pass that takes most for each length of rows that occurs, shortest first.
+
+        Args:
+            pass_tokens: Most tokens of a pass; the configuration's if None.
+        """
+        chosen: dict[int, tuple[int, list[NamedRow], Step]] = {}
+        for step in self._steps:
+            for part in cut_passes(self.model, _named(step), pass_tokens or self._config.pass_tokens):
+                columns = widths(self.model, part)
+                size = self._size(padded_tokens(columns), sum(row.terms for _, row in part))
+                longest = _bucket(columns)
+                if longest not in chosen or size > chosen[longest][0]:
+                    chosen[longest] = size, part, step
+        return [self._pass(longest, part, step) for longest, (_, part, step) in sorted(chosen.items())]
+
+    def _size(self, tokens: int, terms: int) -> int:
+        """By what passes of rows of like length are compared: values of hidden states, and of logits."""
+        spec = self.model.backbone.spec
+        layers = sum(stack.layers for stack in spec.stacks.values())
+        return tokens * spec.dim * max(layers, 1) + terms * spec.vocab
+
+    def _pass(self, longest: int, part: list[NamedRow], step: Step) -> Pass:
+        # prompts of the step's other rows are held too: a row of each is enough
+        here = {row.prompt for _, row in part}
+        others = {row.prompt: (name, row) for name, row in _named(step) if row.prompt not in here}
+        besides = cut_passes(self.model, list(others.values()), self._config.pass_tokens) if others else []
+        with self._count:
+            before = self._count.live_bytes
+            self._count.begin_peak()
+            backward(self.model, [part, *besides], precision=self._config.precision)
+            peak = self._count.peak_bytes - before
+        self._forget_gradients()
+        return Pass(longest=longest, rows=len(part), tokens=padded_tokens(widths(self.model, part)), peak_bytes=peak)
+
+    def _forget_gradients(self) -> None:
+        for member in self._members:
+            member.learner.module.zero_grad(set_to_none=True)
+
+    def optimize(self) -> int:
+        """Take a step of every run's optimizer; the most that gradients, states and what is computed of them take."""
+        with self._count:
+            before = self._count.live_bytes
+            self._count.begin_peak()
+            for member in self._members:
+                for parameter in member.parameters:
+                    parameter.grad = torch.zeros_like(parameter)
+            for member in self._members:
+                member.advance(0.0)
+            self.state_bytes = self._count.live_bytes - before
+            return self._count.peak_bytes - before
+
+    @torch.no_grad()
+    def evaluation(self, evaluation_tokens: int | None = None) -> int:
+        """The most that the largest batch of an evaluation takes; 0 if there is none.
+
+        Args:
+            evaluation_tokens: Most tokens of a batch; the configuration's if None.
+        """
+        limits = BatchLimits(tokens=evaluation_tokens or self._config.evaluation_tokens)
+        start = start_cost(self.model.backbone.device)
+        peaks = [0]
+        for rows in self._queries():
+            batches = plan_batches(rows, range(len(rows)), limits, start=start)
+            largest = max(batches, key=lambda batch: len(batch) * max(rows[index].tokens for index in batch))
+            with self._count:
+                peaks.append(self._answer([rows[index] for index in largest]))
+        return max(peaks)
+
+    def _queries(self) -> list[list[EncodedQuery]]:
+        """All that is asked in an evaluation of all runs: what is ranked, and what is generated."""
+        found: dict[str, list[EncodedQuery]] = {}
+        for member in self._members:
+            for task in member.run.tasks if member.run.evaluate_every != 0 else ():
+                job = member.job(task)
+                queries = job.queries(self.model.backbone, job.examples())
+                encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
+                found.setdefault(job.evaluates_by, []).extend(encode(self.model, queries))
+        return list(found.values())
+
+    def _answer(self, rows: list[EncodedQuery]) -> int:
+        before = self._count.live_bytes
+        self._count.begin_peak()
+        if rows[0].targets or rows[0].candidates:
+            choose_among(self.model, rows)
+        elif self.model.backbone.spec.kind == "encoder-only":
+            read_off(self.model, rows)
+        else:
+            return self._generate(rows) - before
+        return self._count.peak_bytes - before
+
+    def _generate(self, rows: list[EncodedQuery]) -> int:
+        """The peak of generation: that of the first token, or of the last one, by what each adds to the one before."""
+        ids, mask, marks = collate(self.model, rows)
+        peaks = _PeakByToken(self._count)
+        self.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            marks=marks,
+            prompts=prompts_of(rows),
+            max_new_tokens=rows[0].room,
+            do_sample=False,
+            num_beams=1,
+            logits_processor=[peaks],
+            stopping_criteria=[_AfterSome()],
+        )
+        peaks.note()
+        return max(*peaks.found, peaks.after(rows[0].room))
+
+
+class _PeakByToken(LogitsProcessor):
+    """Notes what was held at most for each token that is generated."""
+
+    def __init__(self, count: Allocations) -> None:
+        self._count = count
+        self.found: list[int] = []
+
+    def __call__(
+        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "rows vocab"]:
+        """The scores as they are."""
+        self.note()
+        return scores
+
+    def note(self) -> None:
+        """End a token's peak, and begin that of the next."""
+        self.found.append(self._count.peak_bytes)
+        self._count.begin_peak()
+
+    def after(self, tokens: int) -> int:
+        """The peak of a later token, which takes as much more as the last one did."""
+        if len(self.found) <= _GENERATED:
+            return self.found[-1]
+        *_, before, last, _ = self.found  # behind the last token nothing is computed
+        return last + (tokens - _GENERATED) * (last - before)
+
+
+class _AfterSome(StoppingCriteria):
+    """Ends generation after some tokens, whatever room was made for more."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def __call__(
+        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"] | None, **options: Any
+    ) -> Bool[Tensor, " rows"]:
+        """Whether each row is done."""
+        self._made += 1
+        return torch.full((len(input_ids),), self._made >= _GENERATED, device=input_ids.device)
+
+
+def _learner(backbone: Backbone, weightless: Weightless, run: Run) -> Learner:
+    """What a run trains, without values; a prompt begins with real ones, which its initializer may look at."""
+    if not isinstance(run.method, WeightMethod):
+        _ = probe(backbone)  # the copy believes its answer
+        return weightless.copy(make_learner(backbone, run))
+    trained = weightless.copy_backbone(backbone, torch.float32)  # so that nothing is left to cast
+    with weightless.copying():
+        learner = make_learner(trained, run)
+    assert isinstance(learner, WeightLearner)
+    # what is found out on the copy must not be believed of the backbone
+    learner.backbone.fingerprint = replace(trained.fingerprint, architecture=f"{id(learner)}")
+    return learner
+
+
+def _named(step: Step) -> list[NamedRow]:
+    return [(name, row) for name, rows in step.items() for row in rows]
+
+
+def _bucket(columns: Sequence[tuple[int, int]]) -> int:
+    longest: Any = max(map(sum, columns))
+    return 1 << (longest - 1).bit_length()

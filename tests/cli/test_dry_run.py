@@ -1,0 +1,91 @@
+"""`softprompt train --dry_run`: what a training would take is printed, and nothing is trained or written."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+from tests.cli.films import TEMPLATES
+
+import softprompt as sp
+from softprompt.training import Estimate
+from softprompt.training.rehearsal import Pass
+
+MIB = 2**20
+
+
+def estimate(**settings) -> Estimate:
+    known = {
+        "device": "cpu",
+        "weights_bytes": 100 * MIB,
+        "process_bytes": 400 * MIB,
+        "trained_bytes": MIB,
+        "optimizer_bytes": 2 * MIB,
+        "update_bytes": 4 * MIB,
+        "passes": (Pass(longest=32, rows=16, tokens=4512, peak_bytes=47 * MIB),),
+        "evaluation_bytes": 20 * MIB,
+        "taken": MappingProxyType({"film": "shared"}),
+        "free_bytes": 1000 * MIB,
+    }
+    return Estimate(**{**known, **settings})
+
+
+@pytest.fixture
+def dry_run(run, backbone, files, tmp_path, monkeypatch):
+    """Call it on what is then estimated."""
+
+    def call(found: Estimate, *more: str) -> tuple[int, str, str]:
+        arrived = []
+        monkeypatch.setattr(sp, "estimate_memory", lambda *given: arrived.append(given) or found)
+        monkeypatch.setattr(sp, "train", lambda *given: pytest.fail("it trains"))
+        out = tmp_path / "out"
+        called = run(
+            "train", "--backbone", backbone, "--output_dir", str(out), *TEMPLATES, "--train_file", files["train"],
+            "--length", "3", "--batch_size", "5", "--pass_tokens", "99", "--dry_run", "true", *more,
+        )  # fmt: skip
+        assert not out.exists()
+        if called[0] == 0:
+            ((_, (asked,), config),) = arrived
+            assert (asked.batch_size, asked.method.length, config.pass_tokens) == (5, 3, 99)
+        return called
+
+    return call
+
+
+def test_a_table_says_what_takes_how_much(dry_run):
+    code, out, err = dry_run(estimate())
+    assert code == 0, err
+    *table, way, verdict, allocator = out.splitlines()
+    assert [line.rsplit(maxsplit=1) for line in table if "---" not in line] == [
+        ["memory on cpu", "MiB"],
+        ["weights", "100.00"],
+        ["the process besides", "400.00"],
+        ["what is learned, and its copies", "1.00"],
+        ["optimizer", "2.00"],
+        ["pass of rows up to 32 long: 16 rows, 4,512 tokens", "47.00"],
+        ["optimizer step", "4.00"],
+        ["evaluation", "20.00"],
+        ["at the peak", "550.00"],
+    ]
+    assert way == "film takes the pass: shared."
+    assert verdict == "A training takes 50 MiB beside what is held now, and 1,000 MiB are free: it fits."
+    assert "MALLOC_MMAP_THRESHOLD_" in allocator
+
+
+def test_what_does_not_fit_is_said_with_what_would(dry_run):
+    remedy = {"pass_tokens": 512, "gradient_checkpointing": True}
+    _, out, _ = dry_run(estimate(device="cuda", free_bytes=40 * MIB, remedy=remedy))
+    assert out.splitlines()[-1] == (
+        "A training takes 50 MiB beside what is held now, but 40 MiB are free: it does not fit; it would with"
+        " --pass_tokens 512 --gradient_checkpointing true."
+    )
+    _, out, _ = dry_run(estimate(device="cuda", free_bytes=40 * MIB))
+    assert out.splitlines()[-1].endswith("smaller passes and recomputed layers do not help.")
+    _, out, _ = dry_run(estimate(device="cuda", free_bytes=None))
+    assert out.splitlines()[-1].endswith("how much is free is not known here.")
+
+
+def test_several_sessions_are_not_estimated(dry_run):
+    code, _, err = dry_run(estimate(), "--compare", "all")
+    assert code != 0
+    assert "--dry_run estimates one session" in err
