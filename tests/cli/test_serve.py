@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from softprompt.cli import main
 from softprompt.serving.keys import Keys
+
+
+@pytest.fixture(autouse=True)
+def log_stays_as_it_was():
+    """The command makes the process's log its own."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 def test_a_key_is_made_and_told_once(tmp_path, capsys):

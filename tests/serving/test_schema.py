@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_schema_conformance,
     status_code_conformance,
 )
@@ -76,3 +81,32 @@ def test_requests_to_a_prompt_that_is_there(described, path):
         case.validate_response(response, checks=CHECKS)
 
     ask()
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions", "classify", "score"])
+def test_malformed_requests_are_refused(described, path):
+    """Bodies that the description does not allow: other types, missing and unknown fields, no JSON object at all."""
+    schema, headers = described
+    operation = schema[f"/v1/{path}"]["POST"]
+    statuses = Counter()
+
+    @settings(FEW, max_examples=40)
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def ask(case):
+        response = case.call(headers=headers)
+        statuses[response.status_code // 100] += 1
+        case.validate_response(response, checks=[*CHECKS, negative_data_rejection])
+
+    ask()
+    assert set(statuses) == {4}
+    assert statuses[4] >= 20
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"model": NaN}', b"\xff\xfe", b'{"a":' * 5000])
+@pytest.mark.parametrize("path", ["completions", "chat/completions", "classify", "score"])
+def test_what_is_no_json_is_refused(described, path, body):
+    schema, headers = described
+    url = schema.location.replace("/openapi.json", f"/v1/{path}")
+    answer = requests.post(url, data=body, headers={**headers, "Content-Type": "application/json"}, timeout=30)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
