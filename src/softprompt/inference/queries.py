@@ -32,6 +32,7 @@ __all__ = [
     "EncodedQuery",
     "Query",
     "collate",
+    "columns",
     "encode_to_generate",
     "encode_to_rank",
     "make_queries",
@@ -322,7 +323,7 @@ def _most_tokens(model: Prompted, query: Query, room: int) -> int | None:
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def _columns(model: Prompted, inputs: int, prompt: str | None, targets: Sequence[list[int]], room: int) -> int:
+def columns(model: Prompted, inputs: int, prompt: str | None, targets: Sequence[list[int]], room: int) -> int:
     """Tokens that a query takes up in a batch.
 
     In a decoder-only model its candidates stand side by side behind the input; in an encoder-decoder each reads what
@@ -344,7 +345,7 @@ def _columns(model: Prompted, inputs: int, prompt: str | None, targets: Sequence
 def _columns_of_all(model: Prompted, query: Query, inputs: int, targets: Sequence[list[int]], room: int) -> int:
     """Tokens of a query's rows, which are as wide as the widest."""
     names = names_of(query.prompt)
-    return len(names) * max(_columns(model, inputs, name, targets, room) for name in names)
+    return len(names) * max(columns(model, inputs, name, targets, room) for name in names)
 
 
 def _length(model: Prompted, name: str | None) -> int:
