@@ -80,15 +80,26 @@ def grid(tmp_path):
 
 
 def at_work():
-    """Processes of Ray that do a unit, which Ray calls by its name."""
-    found = {}
+    """Processes of this test's Ray that do a unit, which Ray calls by its name."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             title = (process / "cmdline").read_bytes().decode()
         except OSError:
             continue
-        if title.startswith("ray::") and "session" in title:
-            found[int(process.name)] = title
+        if title.startswith("ray::") and "session" in title and os.getpid() in parents(int(process.name)):
+            found.append(int(process.name))
+    return found
+
+
+def parents(pid):
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
     return found
 
 
@@ -124,19 +135,23 @@ def when_begun(folder, act):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(cluster, grid, tmp_path):
-    one = lasting(ran(long(grid), tmp_path / "one"))
-    killed = []
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_is_killed_loses_nothing(cluster, grid, tmp_path, number):
+    """By a machine that fails, or by one that is taken away in order."""
+    grid = long(grid, steps=200)
+    one = lasting(ran(grid, tmp_path / "one"))
+    said, killed = [], []
 
     def kill():
         for pid in at_work():
             killed.append(pid)
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
     watcher = when_begun(tmp_path / "two", kill)
-    table = ran(long(grid), tmp_path / "two", ray="auto", workers=2)
+    table = ran(grid, tmp_path / "two", said.append, ray="auto", workers=2)
     watcher.join()
     assert killed
+    assert any("its worker was lost" in line for line in said)
     assert lasting(table) == one
     assert any(row["session_seconds"] is None for row in table)  # it went on, and did not begin anew
 
@@ -189,13 +204,30 @@ def test_a_folder_that_is_not_shared(cluster, grid, tmp_path, monkeypatch):
         ran(long(grid), tmp_path / "out", ray="auto")
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.studies.grids import small_grid
+from tests.studies.tables import ran
+folder = Path(sys.argv[1])
+run = {"optimizer": "adamw", "batch_size": 4, "steps": 2000, "evaluate_every": 2000}
+grid = small_grid(folder, run=run, session={"progress": False, "checkpoint_every": 5})
+ran(grid.narrowed(methods=["prompt tuning"]), folder / "out", ray=sys.argv[2])
+"""
+
+
 @pytest.mark.slow
-def test_no_cluster_at_the_address(grid, tmp_path):
-    program = (
-        "import sys; from tests.studies.grids import small_grid; from tests.studies.tables import ran;"
-        "from pathlib import Path; folder = Path(sys.argv[1]);"
-        "ran(small_grid(folder), folder / 'out', ray='127.0.0.1:1')"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+def test_a_ray_of_its_own_ends_with_the_study(tmp_path):
+    """SIGTERM, for which Ray has a handler too, stops it at a checkpoint."""
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path), "local"], stderr=subprocess.PIPE) as study:
+        when_begun(tmp_path / "out", study.terminate).join(100)
+        _, err = study.communicate(timeout=60)
+    assert "TrainingInterrupted: Stopped; what was done is kept in" in err.decode()
+
+
+@pytest.mark.slow
+def test_no_cluster_at_the_address(tmp_path):
+    program = [sys.executable, "-c", PROGRAM, str(tmp_path), "127.0.0.1:1"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert "no Ray cluster can be reached there" in done.stderr
     assert "Start one with: ray start --head" in done.stderr

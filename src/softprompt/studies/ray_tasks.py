@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from softprompt.errors import ConfigError, SoftpromptError, TrainingInterrupted
 from softprompt.loop.interrupts import Interrupts
@@ -34,9 +35,10 @@ _SEEN_S = 10.0
 class RayTasks(Executor):
     """Does units as tasks of a Ray cluster, each with a backbone that its worker keeps for the next.
 
-    All machines see the study's folder, and the files that the grid names, where this one does. A worker that dies
-    is replaced by Ray, wherever there is room, and its unit begun again, which for a session means: gone on with.
-    After Ctrl-C or SIGTERM all stop at a checkpoint.
+    On GPUs a worker does one unit alone: the next may be given another GPU, which a process cannot change to. All
+    machines see the study's folder, and the files that the grid names, where this one does. A unit whose worker dies
+    or is told to stop is begun again, wherever there is room, which for a session means: gone on with. After Ctrl-C or
+    SIGTERM all stop at a checkpoint.
 
     Args:
         grid: What is compared.
@@ -45,15 +47,15 @@ class RayTasks(Executor):
         address: Of the cluster, as `ray.init` takes it; `"local"` starts one on this machine. A program that has
             called `ray.init` itself keeps its cluster.
         count: How many units at a time; None for one on each GPU, or else on each machine.
-        say: Told what begins.
+        say: Told how many there are at a time, and whose worker was lost.
     """
 
     def __init__(self, grid: Grid, output_dir: str, device: str, address: str, count: int | None, say: Say) -> None:
         self._grid, self._output_dir, self._device = grid, output_dir, device
         self._address, self._count, self._say = address, count, say
         self._units: dict[Any, Unit] = {}
+        self._deaths: Counter[int] = Counter()
         self._interrupts = Interrupts()
-        self._task = ray.remote(_do)
         self._is_ours = False
 
     @property
@@ -63,8 +65,7 @@ class RayTasks(Executor):
 
     def submit(self, unit: Unit) -> None:
         """Take a unit."""
-        options = {"num_cpus": self._seats.cpus, "num_gpus": self._seats.gpus, "max_retries": MOST_DEATHS - 1}
-        self._units[self._task.options(name=unit.title, **options).remote(self._order, unit)] = unit
+        self._units[self._task.options(name=unit.title).remote(self._order, unit)] = unit
 
     def next(self) -> tuple[Unit, Any]:
         """Wait for the first unit that ends.
@@ -80,23 +81,23 @@ class RayTasks(Executor):
                 try:
                     return unit, ray.get(reference)
                 except RayTaskError as error:
-                    raise error.cause from None
+                    if not isinstance(error.cause, TrainingInterrupted):
+                        raise error.cause from None
+                    self._again(unit, error)
                 except RayError as error:
-                    raise SoftpromptError(
-                        f"{unit.title}: the workers that did it were lost {MOST_DEATHS} times before it was done"
-                        f" ({type(error).__name__}). If memory ran out, take fewer workers or runs_per_session. What"
-                        f" was done is kept in {self._output_dir}."
-                    ) from error
+                    self._again(unit, error)
             if self._interrupts.requested:
                 raise TrainingInterrupted(stopped(self._output_dir))
 
     def __enter__(self) -> RayTasks:
-        self._interrupts.__enter__()
+        self._join()
+        self._interrupts.__enter__()  # behind Ray, which has a handler of its own for SIGTERM
         try:
-            self._join()
             self._seats = seats(ray.nodes(), self._device, self._count)
             threads = self._seats.cpus if self._seats.gpus == 0 else max(1, torch.get_num_threads())
             place = Place(self._grid, self._output_dir, self._device, threads)
+            alone = {"max_calls": 1} if self._seats.gpus else {}
+            self._task = ray.remote(num_cpus=self._seats.cpus, num_gpus=self._seats.gpus, max_retries=0, **alone)(_do)
             self._order = ray.put(_Order(uuid4().hex, os.getcwd(), place, _grid_text(self._output_dir)))
             self._say(self._seats.told)
         except BaseException as error:
@@ -111,9 +112,29 @@ class RayTasks(Executor):
             if self._units and not isinstance(error, KeyboardInterrupt):  # the second Ctrl-C waits for no checkpoint
                 self._let_stop()
         finally:
+            for reference in self._units:
+                ray.cancel(reference, force=True)
             if self._is_ours:
                 ray.shutdown()
             self._interrupts.__exit__(kind, error, trace)
+
+    def _again(self, unit: Unit, error: Exception) -> None:
+        """Have a unit begun again whose worker was lost, or told to stop by others than this process.
+
+        Raises:
+            SoftpromptError: If that happened to the unit too often.
+        """
+        if self._interrupts.requested:  # by the signal that this process has got, too
+            raise TrainingInterrupted(stopped(self._output_dir)) from None
+        self._deaths[id(unit)] += 1
+        if self._deaths[id(unit)] == MOST_DEATHS:
+            raise SoftpromptError(
+                f"{unit.title}: the workers that did it were lost {MOST_DEATHS} times before it was done, at last by"
+                f" {type(error).__name__}. If memory ran out, take fewer workers or runs_per_session. What was done is"
+                f" kept in {self._output_dir}."
+            ) from error
+        self._say(f"{unit.title}: its worker was lost ({type(error).__name__}); begun again.")
+        self.submit(unit)
 
     def _join(self) -> None:
         """Connect to the cluster.
@@ -145,15 +166,10 @@ class RayTasks(Executor):
         """Have sessions save a checkpoint and end."""
         for reference in self._units:
             ray.cancel(reference)  # the worker's first Ctrl-C
-        for reference in self._units:
-            while True:
-                try:
-                    ray.get(reference, timeout=POLL_S)
-                except GetTimeoutError:
-                    continue
-                except (RayError, SoftpromptError):  # it was stopped
-                    pass
-                break
+        while left := list(self._units):
+            ended, _ = ray.wait(left, timeout=POLL_S)
+            for reference in ended:
+                del self._units[reference]
 
 
 @final
