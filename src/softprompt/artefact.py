@@ -50,15 +50,16 @@ def write_folder(
 
     Raises:
         ArtefactError: If `path` is an existing file, a folder of something else, or one with further files; or if a
-            value of `metadata` is NaN or infinite.
+            value of `metadata` is NaN or infinite, or a text has half a character.
     """
     path, marker, stored = Path(path), f"{metadata_name or name}.json", f"{name}.safetensors"
     _check_replaceable(path, name, marker, {marker, stored, *(files or {})})
     try:
         text = json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        written = {one: content.encode() for one, content in {marker: text, **(files or {})}.items()}
     except ValueError as error:
         raise ArtefactError(
-            f"{path / marker} cannot hold what it is given ({error}); give finite plain values."
+            f"{path / marker} cannot hold what it is given ({error}); give finite plain values and whole characters."
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -68,9 +69,8 @@ def write_folder(
             {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
             draft / stored,
         )
-        (draft / marker).write_text(text, encoding="utf-8")
-        for further, content in (files or {}).items():
-            (draft / further).write_text(content, encoding="utf-8")
+        for one, content in written.items():
+            (draft / one).write_bytes(content)
         for file in draft.iterdir():
             file.chmod(0o644)  # safetensors makes its files readable by their owner alone
             _flush(file)
@@ -112,7 +112,7 @@ def read_metadata(path: str | Path, name: str) -> dict[str, Any]:
     """Read `NAME.json` of a folder.
 
     Raises:
-        ArtefactError: If the file is missing or is not a JSON mapping.
+        ArtefactError: If the file is missing, may not be read or is not a JSON mapping.
     """
     file = Path(path) / f"{name}.json"
     try:
@@ -121,6 +121,8 @@ def read_metadata(path: str | Path, name: str) -> dict[str, Any]:
         raise ArtefactError(
             f"{path} is not a{'n' * (name[0] in 'aeiou')} {name} folder: it has no {file.name}."
         ) from None
+    except OSError as error:
+        raise ArtefactError(f"{file} cannot be read ({error.strerror}); see to who may read it.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{file} is not valid JSON ({error}); copy the folder again.") from None
     if not isinstance(metadata, dict):

@@ -89,3 +89,9 @@ def test_several_sessions_are_not_estimated(dry_run):
     code, _, err = dry_run(estimate(), "--compare", "all")
     assert code != 0
     assert "--dry_run estimates one session" in err
+
+
+def test_a_search_trains_and_is_not_estimated(dry_run):
+    code, _, err = dry_run(estimate(), "--settings", "search")
+    assert code != 0
+    assert "--settings search trains to find settings" in err

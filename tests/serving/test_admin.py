@@ -105,6 +105,29 @@ def test_a_prompt_comes_is_replaced_and_goes(admin, other):
     assert admin.left() == []
 
 
+def test_the_backbones_name_is_no_prompts(admin, other):
+    """It was taken, and from then on neither of the two could be asked for."""
+    status, said = admin.put("tiny-llama", packed(other))
+    assert status == 409
+    assert "the backbone's own name" in said["error"]["message"]
+    assert admin.says("tiny-llama")["system_fingerprint"] is None
+    assert not (admin.folder / "tiny-llama").exists()
+
+
+def test_half_a_character_in_a_card_is_the_senders_fault(admin, other):
+    """It was a failure of the server's."""
+    info = json.loads((other / "prompt.json").read_text())
+    body = members(
+        ("prompt.json", json.dumps({**info, "task": "\ud800"}).encode()),
+        ("prompt.safetensors", (other / "prompt.safetensors").read_bytes()),
+    )
+    status, said = admin.put("fresh", body)
+    assert status == 422
+    assert "give finite plain values and whole characters" in said["error"]["message"]
+    assert not (admin.folder / "fresh").exists()
+    assert admin.left() == []
+
+
 def test_an_ensemble_comes(admin, backbone, tmp_path):
     few = [PromptTuning(length=2, init="vocab").build(backbone, seed=seed) for seed in range(3)]
     Members(few, "vote").save(tmp_path / "several")

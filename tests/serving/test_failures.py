@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from tests.models import tiny_backbone
@@ -289,6 +291,40 @@ def test_a_failure_of_the_server_is_told_in_the_log_alone(live, monkeypatch, cap
     (record,) = [one for one in caplog.records if one.getMessage() == "a request failed"]
     assert record.request_id == headers["x-request-id"]
     assert "ZeroDivisionError" in caplog.text
+
+
+ODD = {
+    "half a character": {"task": "\ud800"},
+    "deep": {"metrics": functools.reduce(lambda inner, _: [inner], range(300), 1)},
+}
+
+
+@pytest.mark.parametrize("what", [*ODD, "unreadable"])
+def test_an_odd_card_spoils_no_others(tmp_path, monkeypatch, what):
+    """One prompt's card that could not be written made an error of the whole list, for everybody."""
+    backbone = tiny_backbone("decoder-only")
+    folder = fill_some(tmp_path, backbone)
+    file = folder / "rows" / "prompt.json"
+    if what in ODD:
+        file.write_text(json.dumps({**json.loads(file.read_text()), **ODD[what]}))
+    opening = Path.open
+
+    def opened(self, *mode, **more):
+        if what == "unreadable" and self.samefile(file):
+            raise PermissionError(13, "Permission denied", str(self))
+        return opening(self, *mode, **more)
+
+    with serving(backbone, folder) as live:
+        monkeypatch.setattr(Path, "open", opened)
+        status, said, _ = live.ask("GET", "/v1/models")
+        assert status == 200
+        kinds = {one["id"]: one["kind"] for one in said["data"]}
+        assert kinds.pop("rows") == "damaged"
+        assert set(kinds.values()) == {"backbone", "prompt", "ensemble"}
+        assert live.ask("GET", "/v1/models/rows")[0] == 200
+        if what == "unreadable":
+            status, error = live.failure("POST", "/v1/completions", {"model": "rows", "prompt": "good"})
+            assert (status, error["code"]) == (503, "prompt_unusable")
 
 
 def test_a_damaged_prompt_fails_its_own_requests_only(tmp_path, caplog):

@@ -12,7 +12,8 @@ from tests.models import WORDS
 from tests.serving.live import ROWS, backbone_of, fill, serving
 
 from softprompt.conditioning import Prompted
-from softprompt.inference import BatchLimits, Ensemble, Query, classify, predict_texts
+from softprompt.errors import QueueFullError
+from softprompt.inference import BatchLimits, Ensemble, Query, Request, Sampling, classify, predict_texts
 from softprompt.prompts import SoftPrompt
 from softprompt.serving import ServerSettings, add_key
 from softprompt.tasks import TextFormat
@@ -195,9 +196,16 @@ def test_a_client_needs_a_key_and_is_told_when_too_much_waits(world, tmp_path):
         with pytest.raises(openai.AuthenticationError) as caught:
             client.with_options(api_key="sp-other").models.list()
         assert caught.value.code == "invalid_api_key"
-        with pytest.raises(openai.RateLimitError) as limited:
+        with pytest.raises(openai.BadRequestError, match="100 texts at once are more than the 2 requests"):
             client.completions.create(model="task-1", prompt=["good"] * 100, max_tokens=64)
+        long = Request(input="good", sampling=Sampling(max_new_tokens=64, min_new_tokens=64), answers=64)
+        with contextlib.suppress(QueueFullError):
+            while True:
+                live.engine.submit(long)
+        with pytest.raises(openai.RateLimitError) as limited:
+            client.completions.create(model="task-1", prompt="good", max_tokens=64)
         assert limited.value.response.headers["retry-after"] == "1"
+        live.engine.close(0)
 
 
 def test_many_threads_in_mixed_tasks_get_what_they_get_alone(world):

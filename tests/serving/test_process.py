@@ -23,7 +23,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tests.serving.live import backbone_of, fill_some, serving
 
-from softprompt.prompts import PromptTuning, SoftPrompt
+from softprompt.prompts import PromptTuning
 from softprompt.serving import add_key
 
 pytestmark = pytest.mark.slow
@@ -220,15 +220,9 @@ def test_a_kill_while_prompts_are_replaced_leaves_a_folder_that_loads(folder, tm
         assert server.end(signal.SIGKILL) == -signal.SIGKILL
         thread.join()
     assert count > 3
-    left = [path for path in (folder / "prompts").iterdir() if path.name.startswith(".rows.old.")]
-    if not (folder / "prompts" / "rows").exists():  # between two renames, as `artefact` says
-        assert left
-    else:
-        SoftPrompt.load(folder / "prompts" / "rows")
     with serving(backbone_of("llama"), folder / "prompts") as live:
         assert live.post("/v1/completions", **{**LONG, "model": "keys"})["choices"]
-        if (folder / "prompts" / "rows").exists():
-            assert live.post("/v1/completions", **LONG)["choices"]
+        assert live.post("/v1/completions", **LONG)["choices"]  # also if the kill was between two renames
 
 
 @pytest.mark.parametrize("stream", [False, True])

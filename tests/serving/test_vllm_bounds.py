@@ -12,7 +12,7 @@ from tests.serving.vllm_stub import Stub, running
 
 from softprompt.cli.opening import pass_once
 from softprompt.conditioning import Prompted
-from softprompt.errors import LengthError, QueueFullError, ServerError, UnreachableError
+from softprompt.errors import ConfigError, LengthError, QueueFullError, ServerError, UnreachableError
 from softprompt.inference import Request, Sampling
 from softprompt.prompts import SoftPrompt
 from softprompt.serving.vllm import VllmEngine, VllmServer, beginnings, inputs
@@ -55,6 +55,14 @@ def test_candidates_count_what_is_sent_for_them(url, stub, folder):
             engine.submit(chosen_from("good", "bad"))
         running_on.cancel()
         assert len(stub.bodies) <= before + 2
+
+
+def test_more_texts_than_may_be_on_their_way_are_no_matter_of_time(url, folder):
+    with (
+        VllmEngine(llama(), folder, VllmServer(url=url), most_requests=3) as engine,
+        pytest.raises(ConfigError, match="4 texts at once are more than the 3 requests"),
+    ):
+        engine.check_number(4)
 
 
 def test_inputs_are_made_when_they_are_sent_and_not_in_the_loop(url, stub, folder, monkeypatch):

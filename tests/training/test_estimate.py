@@ -62,21 +62,50 @@ def test_weights_that_are_trained_stand_beside_the_backbone():
     assert found.update_bytes >= 3 * found.weights_bytes
 
 
+def counted(kind, runs, pass_tokens):
+    """The peak of the session's own step, with values, and that of the passes without."""
+    backbone = tiny_backbone(kind)
+    config = TrainConfig(**QUIET, pass_tokens=pass_tokens)
+    session = _Session(backbone, runs, config)
+    rows = {member.run.name: member.draw() for member in session.members}
+    with Allocations(backbone.device) as count:
+        backward_in_memory(session.model, rows, precision="float32", pass_tokens=pass_tokens, say=print)
+    return count.peak_bytes, max(one.peak_bytes for one in Rehearsal(backbone, runs, config).passes())
+
+
 @pytest.mark.parametrize(
     "kind",
     ["decoder-only", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("encoder-decoder", "encoder-only"))],
 )
 def test_a_step_takes_to_the_byte_what_was_counted_before(kind):
-    """The session's own step, with values, counted in the same way."""
-    backbone = tiny_backbone(kind)
     runs = [short_run(steps=1), short_run("keys", method=PrefixTuning(length=4, hidden=8), steps=1)]
-    config = TrainConfig(**QUIET, pass_tokens=10_000)
-    session = _Session(backbone, runs, config)
-    rows = {member.run.name: member.draw() for member in session.members}
-    with Allocations(backbone.device) as count:
-        backward_in_memory(session.model, rows, precision="float32", pass_tokens=10_000, say=print)
-    passes = Rehearsal(backbone, runs, config).passes()
-    assert max(one.peak_bytes for one in passes) == count.peak_bytes
+    took, known = counted(kind, runs, pass_tokens=10_000)
+    assert known == took
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder"])
+@pytest.mark.parametrize(
+    ("runs", "pass_tokens"),
+    [
+        ([short_run(method=ModelTuning(), steps=1)], 50),
+        ([short_run(str(i), method=PrefixTuning(length=4, hidden=64), steps=1) for i in range(4)], 50),
+        ([short_run(str(i), method=PrefixTuning(length=20, hidden=64), steps=1) for i in range(4)], 50),
+    ],
+    ids=["all weights", "held", "not held"],
+)
+def test_gradients_of_earlier_passes_count(kind, runs, pass_tokens):
+    took, known = counted(kind, runs, pass_tokens)
+    assert known == pytest.approx(took, rel=0.05)
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_encoders_are_evaluated_by_classes_again_and_again(head):
+    run = short_run(method=PromptTuning(length=3, head=head), evaluate_every=1)
+    backbone = tiny_backbone("encoder-only")
+    first, second = (estimate_memory(backbone, [run], TrainConfig(**QUIET)) for _ in range(2))
+    assert first.evaluation_bytes > 0
+    assert (second.evaluation_bytes, second.largest) == (first.evaluation_bytes, first.largest)
 
 
 @pytest.mark.slow

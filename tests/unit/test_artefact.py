@@ -134,6 +134,26 @@ def test_metadata_must_be_finite(tmp_path, value):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("files", [{}, {"README.md": "\udfff"}])
+def test_text_must_be_of_whole_characters(tmp_path, files):
+    """Half a character ended in an error that nobody expects, of the encoding."""
+    with pytest.raises(ArtefactError, match=r"t/thing\.json cannot hold what .* and whole characters"):
+        write_folder(tmp_path / "t", "thing", {}, {"task": "a" if files else "\ud800"}, files)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    """Who lists many folders catches what is wrong with one, and got an error of the system's."""
+    write_folder(tmp_path / "t", "thing", {}, {})
+
+    def refused(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(ArtefactError, match=r"thing\.json cannot be read \(Permission denied\); see to who may read"):
+        read_metadata(tmp_path / "t", "thing")
+
+
 def damage(path: Path, what: str) -> None:
     tensors, metadata = path / "thing.safetensors", path / "thing.json"
     if what == "no tensors":

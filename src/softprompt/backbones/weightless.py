@@ -59,7 +59,9 @@ class Weightless:
                 " pass takes; load it whole, on one device."
             )
         _ = backbone.fingerprint  # of the values, which the copy has not
-        copied = self.copy(backbone, backbone.tokenizer)
+        bare = copy.copy(backbone)
+        vars(bare).pop("head", None)  # made of the model's parts, anew where it is asked for
+        copied = self.copy(bare, backbone.tokenizer)
         if dtype is not None:
             _cast(copied.model, dtype)
         return copied

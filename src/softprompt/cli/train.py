@@ -211,6 +211,8 @@ def train_prompts(
         check_alone("--dry_run")
         if compare is not None:
             raise ConfigError("--dry_run estimates one session, and --compare takes several; drop one of them.")
+        if settings == "search":
+            raise ConfigError("--settings search trains to find settings, and --dry_run does not; drop one of them.")
     processes = Processes()
     if compare is not None:
         from softprompt.cli.comparing import compare_methods

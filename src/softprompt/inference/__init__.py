@@ -4,7 +4,8 @@ from softprompt.inference.batching import BatchLimits
 from softprompt.inference.engine import Engine
 from softprompt.inference.ensembles import Ensemble
 from softprompt.inference.generating import predict_texts
-from softprompt.inference.prompt_folder import Lease, PromptFolder
+from softprompt.inference.prompt_cache import Lease
+from softprompt.inference.prompt_folder import PromptFolder
 from softprompt.inference.queries import Query, make_queries
 from softprompt.inference.ranking import Choice, calibrated, classify
 from softprompt.inference.requests import Answer, Piece, Request, Ticket

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final, get_args
 
-from softprompt.errors import EngineClosedError, QueueFullError
+from softprompt.errors import ConfigError, EngineClosedError, QueueFullError
 from softprompt.inference.jobs import Job, Way
 from softprompt.inference.lanes import Voice
 from softprompt.inference.prompt_folder import PromptFolder
@@ -77,6 +77,18 @@ class Backlog:
             self._check_open()
             if self._waiting() >= self._most_requests:
                 raise QueueFullError(f"{self._most_requests} requests wait already; try again later.")
+
+    def check_number(self, requests: int) -> None:
+        """Whether so many requests that belong together could ever wait.
+
+        Raises:
+            ConfigError: If they are more than may wait at all.
+        """
+        if requests > self._most_requests:
+            raise ConfigError(
+                f"{requests} texts at once are more than the {self._most_requests} requests that may wait here; send "
+                "several requests of fewer texts."
+            )
 
     def add(self, job: Job) -> None:
         """Let a request wait.

@@ -103,6 +103,14 @@ class Engine:
         """Whether what computes the answers can be reached, which is in this process."""
         return True
 
+    def check_number(self, requests: int) -> None:
+        """Whether so many requests that belong together could ever be taken.
+
+        Raises:
+            ConfigError: If they are more than may wait at all.
+        """
+        self._backlog.check_number(requests)
+
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, SoftpromptError, UnknownPromptError
 from softprompt.inference.jobs import Job, Way, by_name
-from softprompt.inference.prompt_folder import Lease, PromptFolder
+from softprompt.inference.prompt_cache import Lease
+from softprompt.inference.prompt_folder import PromptFolder
 from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
 from softprompt.inference.requests import Request, Ticket
 

@@ -14,7 +14,7 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import SoftpromptError
 from softprompt.inference.lanes import Voice
-from softprompt.inference.prompt_folder import Lease
+from softprompt.inference.prompt_cache import Lease
 from softprompt.inference.queries import EncodedQuery, names_of
 from softprompt.inference.ranking import Choice
 from softprompt.inference.requests import Answer, Completion, Finish, Piece, Request, Ticket

@@ -29,6 +29,7 @@ _VERSION_DIGITS = 12
 _LEFT = re.compile(rf"\.(?P<name>{_NAME.pattern}?)\.(?P<kind>old|removed|upload)\..+")
 _BETWEEN_S, _STALE_S = 1.0, 60.0
 """Another process may be between two renames, or at a draft, that is younger."""
+_WAIT_S = 0.01
 _READS = 5
 """How often a folder is read that is replaced at the same moment."""
 
@@ -55,14 +56,18 @@ class PromptFiles:
     def names(self) -> list[str]:
         """The names of all prompts and ensembles there are, sorted."""
         with os.scandir(self.path) as entries:
-            found = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+            there = [entry.name for entry in entries]
+        found = {name for name in there if _NAME.fullmatch(name)}
+        for name in {left["name"] for left in map(_LEFT.fullmatch, there) if left and left["kind"] == "old"} - found:
+            if self._put_back(name):
+                found.add(name)
         return sorted(name for name in found if self._kind_of(name) is not None)
 
     def __contains__(self, name: str) -> bool:
         return _NAME.fullmatch(name) is not None and self._kind_of(name) is not None
 
-    def stamp(self, name: str) -> tuple[int, int, int]:
-        """Size, time of change in nanoseconds and number of a prompt's `prompt.json`, which change when it does.
+    def stamp(self, name: str) -> tuple[int, ...]:
+        """Size, times of writing and of change in nanoseconds, and number of a prompt's `prompt.json`.
 
         Raises:
             UnknownPromptError: If there is none of that name.
@@ -71,7 +76,16 @@ class PromptFiles:
             found = (self.path / name / f"{self.need(name)}.json").stat()
         except OSError:
             raise _unknown(name) from None
-        return found.st_size, found.st_mtime_ns, found.st_ino
+        return _stamp_of(found)
+
+    def stamp_now(self, name: str) -> tuple[int, ...] | None:
+        """As `stamp`, of both files of a prompt; None if they are not there."""
+        kind = self._kind_of(name)
+        try:
+            files = [(self.path / name / f"{kind}.{end}").stat() for end in ("json", "safetensors")]
+        except OSError:
+            return None
+        return sum(map(_stamp_of, files), ())
 
     def card(self, name: str) -> dict[str, Any]:
         """What is known of a prompt or an ensemble: its `prompt.json` or `ensemble.json`.
@@ -110,7 +124,7 @@ class PromptFiles:
             version = self.version_of(name)
             kind = self._kind_of(name)
             if version is None or kind is None:
-                time.sleep(0.01)
+                time.sleep(_WAIT_S)
                 continue
             path = self.path / name
             try:
@@ -125,7 +139,11 @@ class PromptFiles:
         raise ArtefactError(f"The prompt {name!r} was replaced again and again while it was read; try again.")
 
     def version_of(self, name: str) -> str | None:
-        """Digest of the contents of a prompt's files; None if it is not there."""
+        """Digest of the contents of a prompt's files; None if it is not there.
+
+        Raises:
+            ArtefactError: If they are too large, or cannot be read.
+        """
         kind = self._kind_of(name)
         if kind is None:
             return None
@@ -138,13 +156,17 @@ class PromptFiles:
                     digest.update(hashlib.file_digest(opened, "sha256").digest())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ArtefactError(
+                f"The files of the prompt {name!r} cannot be read ({error.strerror}); see to who may read them."
+            ) from None
         return digest.hexdigest()[:_VERSION_DIGITS]
 
     def version_now(self, name: str) -> str | None:
         """The version at this moment; None if it cannot be read."""
         try:
             return self.version_of(name)
-        except (ArtefactError, OSError):
+        except ArtefactError:
             return None
 
     def _check_size(self, name: str, path: Path) -> None:
@@ -152,20 +174,39 @@ class PromptFiles:
             raise ArtefactError(f"The prompt {name!r} has a file of more than {self._most_bytes} bytes.")
 
     def need(self, name: str) -> Kind:
-        """What a name stands for; one that is being replaced is waited for.
+        """What a name stands for; one that is being replaced is waited for, and put back if nobody ends that.
 
         Raises:
             UnknownPromptError: If there is none of that name.
         """
-        for _ in range(_READS if _NAME.fullmatch(name) else 0):
-            if (kind := self._kind_of(name)) is not None:
-                return kind
-            if not any(self.path.glob(f".{glob.escape(name)}.old.*")):
+        if not _NAME.fullmatch(name):
+            raise _unknown(name)
+        until = time.monotonic() + 2 * _BETWEEN_S
+        while (kind := self._kind_of(name)) is None:
+            coming = time.monotonic() < until and any(map(_is_fresh, self._left(name)))
+            if not (self._put_back(name) or coming):
                 if (kind := self._kind_of(name)) is not None:  # it was replaced between the two looks
                     return kind
-                break
-            time.sleep(0.01)
-        raise _unknown(name)
+                raise _unknown(name)
+            time.sleep(_WAIT_S)
+        return kind
+
+    def _left(self, name: str) -> list[Path]:
+        """What replacements of a prompt left beside its place, or are about to."""
+        return list(self.path.glob(f".{glob.escape(name)}.old.*"))
+
+    def _put_back(self, name: str) -> bool:
+        """Put a prompt back that a kill left beside its place; False if none was, or somebody may still be at it."""
+        for draft in self._left(name):
+            if _is_fresh(draft) or (self.path / name).exists():
+                continue
+            try:
+                (draft / name).rename(self.path / name)
+            except OSError:  # another has ended it at this moment
+                continue
+            shutil.rmtree(draft, ignore_errors=True)
+            return True
+        return False
 
     def _kind_of(self, name: str) -> Kind | None:
         """What a folder holds; None if it is no prompt's, or leads elsewhere."""
@@ -186,13 +227,10 @@ class PromptFiles:
         for name in left:
             draft, match = self.path / name, _LEFT.fullmatch(name)
             assert match is not None
-            age_s = time.time() - draft.stat().st_mtime
-            place, old = self.path / match["name"], draft / match["name"]
-            if match["kind"] == "old" and age_s >= _BETWEEN_S and not place.exists() and old.is_dir():
-                old.rename(place)
-            elif age_s < _STALE_S:
+            if match["kind"] == "old" and self._put_back(match["name"]):
                 continue
-            shutil.rmtree(draft, ignore_errors=True)
+            if draft.exists() and time.time() - draft.stat().st_mtime >= _STALE_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
     def check_writable(self, name: str, prompt: SoftPrompt | Members) -> None:
         """Refuse a name that a prompt cannot be written under.
@@ -220,6 +258,8 @@ class PromptFiles:
             UnknownPromptError: If there is none of that name.
         """
         self.need(name)
+        for left in self._left(name):  # it would be put back
+            shutil.rmtree(left, ignore_errors=True)
         gone = Path(tempfile.mkdtemp(prefix=f".{name}.removed.", dir=self.path))
         try:
             (self.path / name).rename(gone / name)
@@ -227,6 +267,19 @@ class PromptFiles:
             shutil.rmtree(gone)
             raise
         return gone
+
+
+def _stamp_of(file: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file does; one that may be read from now on has another time of change alone."""
+    return file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino
+
+
+def _is_fresh(draft: Path) -> bool:
+    """Whether somebody may be between two renames of it."""
+    try:
+        return time.time() - draft.stat().st_mtime < _BETWEEN_S
+    except OSError:  # it is gone
+        return False
 
 
 def _unknown(name: str) -> UnknownPromptError:

@@ -13,9 +13,7 @@ import itertools
 import shutil
 import threading
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -25,103 +23,13 @@ from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.conditioning.collection import Conditioning
 from softprompt.errors import ArtefactError, ConfigError, SoftpromptError, UnsupportedError
+from softprompt.inference.prompt_cache import FolderCounts, Lease, LoadedPrompt, PromptCache, Version
 from softprompt.inference.prompt_files import PromptFiles
 from softprompt.inference.together import Together
 from softprompt.prompts import Members, PromptInfo, SoftPrompt
 from softprompt.tasks import TextFormat
 
-__all__ = ["FolderCounts", "Lease", "LoadedPrompt", "PromptFolder"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """One version of a prompt in memory.
-
-    Attributes:
-        version: Digest of its files' contents.
-        asked: What a query names to be answered by it.
-        info: What is known of it.
-        size: Bytes of its values and of what was computed of them.
-    """
-
-    version: str
-    asked: str | Together
-    info: PromptInfo
-    size: int
-
-
-@dataclass(eq=False)
-class _Entry:
-    """A version with the leases that hold it."""
-
-    loaded: _Loaded
-    leases: list[Lease] = field(default_factory=list)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Lease:
-    """A prompt that stays in memory as long as this is held.
-
-    Attributes:
-        name: Its name in the folder.
-        version: Digest of its files' contents, 12 hexadecimal digits.
-        prompt: What `Query.prompt` has to be.
-        info: What is known of it: task, format, metrics.
-    """
-
-    name: str
-    version: str
-    prompt: str | Together
-    info: PromptInfo
-    _entry: _Entry = field(repr=False)
-
-    @property
-    def format(self) -> TextFormat | None:
-        """The format that is stored with it."""
-        return None if self.info.format is None else TextFormat.from_mapping(self.info.format)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class LoadedPrompt:
-    """A prompt in memory.
-
-    Attributes:
-        name: Its name.
-        version: Digest of its files' contents.
-        bytes: Its size.
-        in_use: Requests that hold it.
-        current: Whether further requests get this version.
-    """
-
-    name: str
-    version: str
-    bytes: int
-    in_use: int
-    current: bool
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class FolderCounts:
-    """What a folder has done and holds.
-
-    Attributes:
-        loaded: Prompts in memory, those that were replaced but are still in use among them.
-        bytes: Of these.
-        hits: How often a prompt was in memory when it was asked for.
-        misses: How often it had to be read.
-        evictions: How often one made room.
-        load_seconds: Spent on reading, checking and computing prompts.
-    """
-
-    loaded: int
-    bytes: int
-    hits: int
-    misses: int
-    evictions: int
-    load_seconds: float
+__all__ = ["PromptFolder"]
 
 
 @final
@@ -158,17 +66,11 @@ class PromptFolder:
         self.model = Prompted(backbone, conditioning=conditioning)
         self._unfit = unfit
         self.files = PromptFiles(path, prompt_bytes)
-        self._cache_bytes = cache_bytes
-        self._lock = threading.Lock()
-        self._current: OrderedDict[str, _Entry] = OrderedDict()  # by name, the one used last at the end
-        self._replaced: list[_Entry] = []  # still in use
+        self._cache = PromptCache(cache_bytes, lambda version: self._forget(version.asked))
+        self._guard = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._changes: Counter[str] = Counter()  # by name, how often what was read before stopped to count
         self._writing = threading.RLock()
-        self._bytes = 0
         self._serial = itertools.count()
-        self._hits = self._misses = self._evictions = 0
-        self._seconds = 0.0
 
     def why_unfit(self, name: str) -> str | None:
         """Why a prompt in the folder cannot be used here, by what its folder holds alone; None if nothing is known.
@@ -200,28 +102,17 @@ class PromptFolder:
         found = self.find(name)
         if found is None:
             self.files.need(name)
-            with self._lock:
-                alone = self._loading.setdefault(name, threading.Lock())
-            with alone:  # whoever waited finds what another thread has loaded
+            with self._alone(name):  # whoever waited finds what another thread has loaded
                 found = self.find(name) or self._load(name)
         return found
 
     def release(self, lease: Lease) -> None:
         """Give a prompt back; a second time does nothing."""
-        with self._lock:
-            if lease in lease._entry.leases:
-                lease._entry.leases.remove(lease)
-                self._make_room()
+        self._cache.release(lease)
 
     def find(self, name: str) -> Lease | None:
         """Hold a prompt that is in memory; None if it is not, and would have to be read."""
-        with self._lock:
-            entry = self._current.get(name)
-            if entry is None:
-                return None
-            self._current.move_to_end(name)
-            self._hits += 1
-            return _leased(name, entry)
+        return self._cache.find(name)
 
     def share(self, lease: Lease) -> Lease:
         """Hold the same version once more, whatever has become of the name.
@@ -229,13 +120,12 @@ class PromptFolder:
         Raises:
             ConfigError: If the lease was released, or is of another folder.
         """
-        with self._lock:
-            if lease not in lease._entry.leases or lease._entry not in (*self._replaced, *self._current.values()):
-                raise ConfigError(f"The lease of {lease.name!r} is no longer held here; acquire the prompt anew.")
-            return _leased(lease.name, lease._entry)
+        return self._cache.share(lease)
 
     def reload(self, name: str | None = None) -> list[str]:
         """Forget what is in memory of prompts whose folders have changed or are gone; the next request reads them.
+
+        Files are read only where their sizes, times or numbers are others than before.
 
         Args:
             name: Of this one alone; of all that are in memory if None.
@@ -243,23 +133,16 @@ class PromptFolder:
         Returns:
             The names of those.
         """
-        with self._lock:
-            held = {one: entry.loaded.version for one, entry in self._current.items() if name in (None, one)}
-            self._changes.update(one for one in self._loading if name in (None, one))
-        changed = [one for one, version in held.items() if self.files.version_now(one) != version]
+        self._cache.changed(name)
+        held = {one: version for one, version in self._cache.current().items() if name in (None, one)}
+        changed = [one for one, version in held.items() if self._has_changed(one, version)]
         for one in changed:
             self.unload(one)
         return changed
 
     def unload(self, name: str) -> bool:
         """Forget a prompt that is in memory; requests that hold it go on with it. False if it was not there."""
-        with self._lock:
-            self._changes[name] += 1
-            entry = self._current.pop(name, None)
-            if entry is not None:
-                self._replaced.append(entry)
-                self._make_room()
-        return entry is not None
+        return self._cache.unload(name)
 
     def replace(self, name: str, prompt: SoftPrompt | Members) -> str:
         """Write a prompt under a name, atomically; requests from now on are answered by it.
@@ -295,74 +178,54 @@ class PromptFolder:
 
     def loaded(self) -> list[LoadedPrompt]:
         """What is in memory, by name, the one used last at the end; what was replaced and is still in use before."""
-        with self._lock:
-            replaced = [(lease.name, entry) for entry in self._replaced for lease in entry.leases[:1]]
-            return [
-                LoadedPrompt(
-                    name=name,
-                    version=entry.loaded.version,
-                    bytes=entry.loaded.size,
-                    in_use=len(entry.leases),
-                    current=self._current.get(name) is entry,
-                )
-                for name, entry in [*replaced, *self._current.items()]
-            ]
+        return self._cache.loaded()
 
     def counts(self) -> FolderCounts:
         """What was done since the beginning, and what is in memory now."""
-        with self._lock:
-            return FolderCounts(
-                loaded=len(self._current) + len(self._replaced),
-                bytes=self._bytes,
-                hits=self._hits,
-                misses=self._misses,
-                evictions=self._evictions,
-                load_seconds=self._seconds,
-            )
+        return self._cache.counts()
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """One thread at a time that loads a name."""
+        with self._guard:
+            alone = self._loading.setdefault(name, threading.Lock())
+        try:
+            with alone:
+                yield
+        finally:
+            with self._guard:
+                self._loading.pop(name, None)
 
     def _load(self, name: str) -> Lease:
+        """Read a prompt, and look again where it was replaced or removed meanwhile."""
         start = time.perf_counter()
-        with self._lock:
-            before = self._changes[name]
-            self._misses += 1
-        try:
-            version, prompt = self.files.read(name)
-            entry = _Entry(self._add(name, version, prompt))
-        except BaseException:
-            with self._lock:
-                self._loading.pop(name, None)
-            raise
+        changes = self._cache.missed(name)
+        stamp = self.files.stamp_now(name)
+        digest, prompt = self.files.read(name)
+        version = self._add(name, digest, prompt)
+        version.stamp = stamp
         gone = False
-        while True:
-            with self._lock:
-                if gone or self._changes[name] == before:
-                    self._seconds += time.perf_counter() - start
-                    return self._publish(name, entry, gone)
-                before = self._changes[name]
-            gone = self.files.version_now(name) != version
-
-    def _publish(self, name: str, entry: _Entry, gone: bool) -> Lease:
-        """Put what was loaded among the others; the lock is held, and who finds no lock to wait for finds this.
-
-        What is gone, replaced or removed while it was loaded, answers who asked before, and nobody after.
-        """
-        self._loading.pop(name, None)
-        lease = _leased(name, entry)
-        self._bytes += entry.loaded.size
-        if gone:
-            self._replaced.append(entry)
-        else:
-            if name in self._current:  # loaded twice at the same time
-                self._replaced.append(self._current.pop(name))
-            self._current[name] = entry
-        self._make_room()
+        while (lease := self._cache.put(name, version, changes=changes, gone=gone)) is None:
+            changes = self._cache.changes(name)
+            gone = self.files.version_now(name) != digest
+        self._cache.spent(time.perf_counter() - start)
         return lease
 
-    def _add(self, name: str, version: str, prompt: SoftPrompt | Members) -> _Loaded:
-        """Check a prompt against the backbone, compute what it gives to the layers, and put it among the others."""
+    def _has_changed(self, name: str, version: Version) -> bool:
+        """Whether a prompt's files are others than those that a version was read from."""
+        stamp = self.files.stamp_now(name)
+        if stamp is not None and stamp == version.stamp:
+            return False
+        if self.files.version_now(name) != version.digest:
+            return True
+        version.stamp = stamp
+        return False
+
+    def _add(self, name: str, digest: str, prompt: SoftPrompt | Members) -> Version:
+        """Check a prompt against the backbone, and compute what it gives to the layers."""
         members = prompt.prompts if isinstance(prompt, Members) else (prompt,)
         serial = next(self._serial)
-        keys = tuple(f"{name}@{version}.{serial}.{place}" for place in range(len(members)))
+        keys = tuple(f"{name}@{digest}.{serial}.{place}" for place in range(len(members)))
         try:
             self._check_fit(name, prompt)
             _check_format(name, prompt.info)
@@ -378,7 +241,7 @@ class PromptFolder:
                 ) from None
             raise
         asked = Together(keys, prompt.combine) if isinstance(prompt, Members) else keys[0]
-        return _Loaded(version, asked, prompt.info, size)
+        return Version(digest, asked, prompt.info, size)
 
     def _check_fit(self, name: str, prompt: SoftPrompt | Members) -> None:
         if self._unfit is not None and (reason := self._unfit(_tensors_of(prompt))) is not None:
@@ -388,29 +251,6 @@ class PromptFolder:
         for key in asked.names if isinstance(asked, Together) else (asked,):
             if key in self.model.prompts:
                 self.model.remove(key)
-
-    def _make_room(self) -> None:
-        """Drop what was replaced and is no longer in use, and what was used longest ago; the lock is held."""
-        for entry in [entry for entry in self._replaced if not entry.leases]:
-            self._replaced.remove(entry)
-            self._drop(entry)
-        if self._bytes <= self._cache_bytes:
-            return
-        for name in [name for name, entry in self._current.items() if not entry.leases]:
-            if self._bytes <= self._cache_bytes:
-                return
-            self._drop(self._current.pop(name))
-            self._evictions += 1
-
-    def _drop(self, entry: _Entry) -> None:
-        self._forget(entry.loaded.asked)
-        self._bytes -= entry.loaded.size
-
-
-def _leased(name: str, entry: _Entry) -> Lease:
-    lease = Lease(name, entry.loaded.version, entry.loaded.asked, entry.loaded.info, entry)
-    entry.leases.append(lease)
-    return lease
 
 
 def _tensors_of(prompt: SoftPrompt | Members) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Literal, final
 
 from softprompt.conditioning.texts import Input
 from softprompt.errors import ConfigError, DeadlineError, RequestCancelled
-from softprompt.inference.prompt_folder import Lease
+from softprompt.inference.prompt_cache import Lease
 from softprompt.inference.ranking import Choice
 from softprompt.inference.sampling import Chosen, Sampling
 

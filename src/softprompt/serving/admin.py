@@ -14,10 +14,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from softprompt.errors import ArtefactError
-from softprompt.inference import PromptFolder
 from softprompt.prompts import Members, SoftPrompt
 from softprompt.serving.failures import Failure, FailureError, invalid
 from softprompt.serving.guard import ADMIN
+from softprompt.serving.loading import Loading
 from softprompt.serving.service import Service
 
 __all__ = ["routes"]
@@ -31,8 +31,9 @@ _UPLOAD = {
 }
 
 
-def routes(service: Service, folder: PromptFolder) -> APIRouter:
+def routes(service: Service, loading: Loading) -> APIRouter:
     """The routes that change a folder of prompts."""
+    folder = loading.folder
     router = APIRouter(prefix=ADMIN)
     in_thread = service.answering.in_thread
 
@@ -45,13 +46,18 @@ def routes(service: Service, folder: PromptFolder) -> APIRouter:
     @router.put("/prompts/{name}", openapi_extra=_UPLOAD)
     async def replace(name: str, http: Request) -> dict[str, Any]:
         """Store a prompt or an ensemble, sent as a tar file of its folder; the next request is answered by it."""
+        if name == service.catalogue.backbone:
+            raise invalid(
+                f"{name!r} is the backbone's own name, and nobody could ask for it alone; take another name.",
+                status=409,
+            )
         body = await http.body()
 
         def store() -> str:
             with _storing():
                 return folder.replace(name, _unpacked(body, folder.files.path))
 
-        version = await in_thread(store)
+        version = await loading.in_thread(store)
         return {"name": name, "version": version}
 
     @router.delete("/prompts/{name}")
@@ -63,12 +69,8 @@ def routes(service: Service, folder: PromptFolder) -> APIRouter:
     @router.post("/prompts/{name}/load")
     async def load(name: str) -> dict[str, Any]:
         """Bring a prompt into memory, and check it, before it is asked for."""
-
-        def version() -> str:
-            with folder.lease(name) as lease:
-                return lease.version
-
-        return {"name": name, "version": await in_thread(version)}
+        async with loading.holding(name) as lease:
+            return {"name": name, "version": lease.version}
 
     @router.post("/prompts/{name}/unload")
     async def unload(name: str) -> dict[str, Any]:

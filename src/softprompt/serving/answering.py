@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, final
 
 import anyio
-from anyio import CapacityLimiter, to_thread
 
+from softprompt.errors import DeadlineError
 from softprompt.inference import Answer, Piece, Request, Ticket
 from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure, FailureError
 from softprompt.serving.metrics import Metrics
 
-__all__ = ["Answering", "Asked", "while_connected"]
+__all__ = ["Answering", "Asked", "while_connected", "within"]
 
 _THREADS = 4
-"""That load prompts and tokenize; the work is mostly done under the engine's own lock, so more would only wait."""
+"""That tokenize and look; the work is mostly done under the engine's own lock, so more would only wait."""
 
 T = TypeVar("T")
 
@@ -83,16 +86,22 @@ class Answering:
     def __init__(self, engine: AnsweringEngine, metrics: Metrics) -> None:
         self.engine = engine
         self._metrics = metrics
-        self._limiter: CapacityLimiter | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="softprompt answering")
 
     @contextlib.asynccontextmanager
-    async def asking(self, requests: Sequence[Request], *, growing: bool = True) -> AsyncIterator[Asked]:
+    async def asking(self, requests: Sequence[Request], until: float, *, growing: bool = True) -> AsyncIterator[Asked]:
         """Requests to the engine; what is not answered when the block is left is cancelled.
 
         Args:
             requests: What is asked.
+            until: When the answers have to be there, by the monotonic clock.
             growing: Whether pieces are wanted, or the ends alone, so that the loop is woken once for each request.
+
+        Raises:
+            DeadlineError: If that has passed before they are taken.
+            ConfigError: If they are more than may wait at all; further errors as of `Engine.submit`.
         """
+        self.engine.check_number(len(requests))
         asked = Asked()
         loop = asyncio.get_running_loop()
 
@@ -104,18 +113,23 @@ class Answering:
 
         def submit() -> None:
             for number, request in enumerate(requests):
-                if not asked.add(self.engine.submit(request, functools.partial(listen, number))):
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    raise _late()
+                hurried = dataclasses.replace(request, deadline_s=left_s)
+                if not asked.add(self.engine.submit(hurried, functools.partial(listen, number))):
                     return
 
         try:
-            await self.in_thread(submit)
+            async with within(until):
+                await self.in_thread(submit)
             yield asked
         finally:
             asked.cancel()
 
-    async def all(self, requests: Sequence[Request]) -> list[Answer]:
-        """The answers to several requests, which may share batches; where one fails, all do."""
-        async with self.asking(requests, growing=False) as asked:
+    async def all(self, requests: Sequence[Request], until: float) -> list[Answer]:
+        """The answers to several requests, which may share batches; where one fails, all do. As in `asking`."""
+        async with self.asking(requests, until, growing=False) as asked:
             async for _ in asked.pieces():
                 pass
         self.count(answers := asked.answers())
@@ -127,10 +141,31 @@ class Answering:
             self._metrics.answered(answer)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do what blocks beside the event loop."""
-        if self._limiter is None:
-            self._limiter = CapacityLimiter(_THREADS)
-        return await to_thread.run_sync(work, limiter=self._limiter)
+        """Do what blocks beside the event loop; if nobody waits any more before it has begun, it is not done."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+@contextlib.asynccontextmanager
+async def within(until: float) -> AsyncIterator[None]:
+    """A block that has to end by a time of the monotonic clock.
+
+    Raises:
+        DeadlineError: If it does not.
+    """
+    try:
+        async with asyncio.timeout(until - time.monotonic()) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _late() from None
+
+
+def _late() -> DeadlineError:
+    return DeadlineError(
+        "The request's deadline passed before it was begun, because its prompt was not read or others came first; ask "
+        "again."
+    )
 
 
 async def while_connected(receive: Callable[[], Awaitable[Any]], work: Awaitable[T]) -> T:

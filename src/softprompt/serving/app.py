@@ -24,6 +24,7 @@ from softprompt.serving.catalogue import Catalogue
 from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure, FailureError, failure_of, report
 from softprompt.serving.guard import ADMIN, App, Guard
+from softprompt.serving.loading import Loading
 from softprompt.serving.metrics import Metrics
 from softprompt.serving.service import Service
 from softprompt.serving.settings import ServerSettings
@@ -51,7 +52,11 @@ def create_app(engine: AnsweringEngine, settings: ServerSettings | None = None) 
     settings = settings or ServerSettings()
     metrics = Metrics(engine)
     service = Service(
-        answering=Answering(engine, metrics), catalogue=Catalogue(engine), metrics=metrics, settings=settings
+        answering=Answering(engine, metrics),
+        loading=None if engine.folder is None else Loading(engine.folder),
+        catalogue=Catalogue(engine),
+        metrics=metrics,
+        settings=settings,
     )
 
     @contextlib.asynccontextmanager
@@ -67,8 +72,8 @@ def create_app(engine: AnsweringEngine, settings: ServerSettings | None = None) 
     app = FastAPI(title="softprompt", lifespan=lifespan, docs_url=None, redoc_url=None, responses=told)
     for module in (completions, chat, ranking):
         app.include_router(module.routes(service))
-    if engine.folder is not None:
-        app.include_router(admin.routes(service, engine.folder))
+    if service.loading is not None:
+        app.include_router(admin.routes(service, service.loading))
     _add_looks(app, service)
     _add_failures(app, service)
     return Guard(app, settings, metrics)

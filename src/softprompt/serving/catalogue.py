@@ -113,6 +113,7 @@ class Catalogue:
                 kind="ensemble" if "members" in metadata else "prompt",
                 card={**_public(metadata), **({} if unfit is None else {"unfit": unfit})},
             )
+            model.model_dump_json()  # what cannot be written must not spoil the others
         except UnknownPromptError:
             raise
         except (ArtefactError, KeyError, TypeError, ValueError, AttributeError):

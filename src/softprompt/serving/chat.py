@@ -31,29 +31,34 @@ def routes(service: Service) -> APIRouter:
         """Generate the assistant's next turn."""
         if asked.top_logprobs is not None and not asked.logprobs:
             raise invalid("top_logprobs needs logprobs: true.", param="top_logprobs")
-        longest = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
-        logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
-        async with service.holding(asked.model) as prompt:
-            value = _input(service, asked, prompt)
-            questions = generating(asked, [value], prompt, service.settings, max_tokens=longest, logprobs=logprobs)
-            service.note(http, asked.model, [turn.text for turn in asked.messages])
-            if asked.stream:
-                return await event_stream(http, _grow(service, asked, questions), lambda: service.catalogue.hidden)
-            answers = await while_connected(http.receive, service.answering.all(questions))
-        choices = [
-            {
-                "index": number,
-                "message": {"role": "assistant", "content": said.text, "refusal": None},
-                "finish_reason": said.finish,
-                "logprobs": _logprobs(service.tokenizer, said.tokens) if asked.logprobs else None,
-            }
-            for number, said in enumerate(answers[0].completions)
-        ]
-        service.note_answers(http, [said.text for said in answers[0].completions])
-        frame = frame_of("chat.completion", "chatcmpl", asked.model, answers[0].version)
-        return {**frame, "choices": choices, "usage": usage_of(answers).model_dump()}
+        return await while_connected(http.receive, _answered(service, asked, http))
 
     return router
+
+
+async def _answered(service: Service, asked: ChatRequest, http: Request) -> Response | dict[str, Any]:
+    longest = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
+    logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
+    until = service.deadline()
+    async with service.holding(asked.model, until) as prompt:
+        value = _input(service, asked, prompt)
+        questions = generating(asked, [value], prompt, service.settings, max_tokens=longest, logprobs=logprobs)
+        service.note(http, asked.model, [turn.text for turn in asked.messages])
+        if asked.stream:
+            return await event_stream(http, _grow(service, asked, questions, until), lambda: service.catalogue.hidden)
+        answers = await service.answering.all(questions, until)
+    choices = [
+        {
+            "index": number,
+            "message": {"role": "assistant", "content": said.text, "refusal": None},
+            "finish_reason": said.finish,
+            "logprobs": _logprobs(service.tokenizer, said.tokens) if asked.logprobs else None,
+        }
+        for number, said in enumerate(answers[0].completions)
+    ]
+    service.note_answers(http, [said.text for said in answers[0].completions])
+    frame = frame_of("chat.completion", "chatcmpl", asked.model, answers[0].version)
+    return {**frame, "choices": choices, "usage": usage_of(answers).model_dump()}
 
 
 def _input(service: Service, asked: ChatRequest, prompt: Lease | None) -> Any:
@@ -75,10 +80,10 @@ def _input(service: Service, asked: ChatRequest, prompt: Lease | None) -> Any:
 
 
 async def _grow(
-    service: Service, asked: ChatRequest, questions: Sequence[Question]
+    service: Service, asked: ChatRequest, questions: Sequence[Question], until: float
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The opening of each turn, a chunk for each piece of text, and one with the usage if that is wanted."""
-    async with service.answering.asking(questions) as running:
+    async with service.answering.asking(questions, until) as running:
         frame = frame_of("chat.completion.chunk", "chatcmpl", asked.model, running.tickets[0].version)
         for index in range(asked.n or 1):
             delta: dict[str, Any] = {"role": "assistant", "content": ""}

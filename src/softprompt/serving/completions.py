@@ -27,42 +27,47 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/completions", response_model=None, responses=STREAMED)
     async def complete(asked: CompletionRequest, http: Request) -> Response | dict[str, Any]:
         """Generate texts that follow the given ones."""
-        async with service.holding(asked.model) as prompt:
-            questions = generating(
-                asked,
-                each(asked.prompt),
-                prompt,
-                service.settings,
-                max_tokens=asked.max_tokens,
-                logprobs=asked.logprobs,
-            )
-            service.note(http, asked.model, each(asked.prompt))
-            if asked.stream:
-                return await event_stream(http, _grow(service, asked, questions), lambda: service.catalogue.hidden)
-            answers = await while_connected(http.receive, service.answering.all(questions))
-        choices = [
-            {
-                "index": index * (asked.n or 1) + number,
-                "text": said.text,
-                "finish_reason": said.finish,
-                "logprobs": _logprobs(service.tokenizer, said.tokens, 0) if asked.logprobs is not None else None,
-            }
-            for index, answer in enumerate(answers)
-            for number, said in enumerate(answer.completions)
-        ]
-        service.note_answers(http, [said.text for answer in answers for said in answer.completions])
-        frame = frame_of("text_completion", "cmpl", asked.model, answers[0].version)
-        return {**frame, "choices": choices, "usage": usage_of(answers).model_dump()}
+        return await while_connected(http.receive, _answered(service, asked, http))
 
     return router
 
 
+async def _answered(service: Service, asked: CompletionRequest, http: Request) -> Response | dict[str, Any]:
+    until = service.deadline()
+    async with service.holding(asked.model, until) as prompt:
+        questions = generating(
+            asked,
+            each(asked.prompt),
+            prompt,
+            service.settings,
+            max_tokens=asked.max_tokens,
+            logprobs=asked.logprobs,
+        )
+        service.note(http, asked.model, each(asked.prompt))
+        if asked.stream:
+            return await event_stream(http, _grow(service, asked, questions, until), lambda: service.catalogue.hidden)
+        answers = await service.answering.all(questions, until)
+    choices = [
+        {
+            "index": index * (asked.n or 1) + number,
+            "text": said.text,
+            "finish_reason": said.finish,
+            "logprobs": _logprobs(service.tokenizer, said.tokens, 0) if asked.logprobs is not None else None,
+        }
+        for index, answer in enumerate(answers)
+        for number, said in enumerate(answer.completions)
+    ]
+    service.note_answers(http, [said.text for answer in answers for said in answer.completions])
+    frame = frame_of("text_completion", "cmpl", asked.model, answers[0].version)
+    return {**frame, "choices": choices, "usage": usage_of(answers).model_dump()}
+
+
 async def _grow(
-    service: Service, asked: CompletionRequest, questions: Sequence[Question]
+    service: Service, asked: CompletionRequest, questions: Sequence[Question], until: float
 ) -> AsyncGenerator[dict[str, Any], None]:
     """A chunk for each piece of text, and one with the usage at the end if that is wanted."""
     told: dict[int, int] = {}  # by choice, characters that were sent
-    async with service.answering.asking(questions) as running:
+    async with service.answering.asking(questions, until) as running:
         frame = frame_of("text_completion", "cmpl", asked.model, running.tickets[0].version)
         async for number, piece in running.pieces():
             index = number * (asked.n or 1) + piece.index

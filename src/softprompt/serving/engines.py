@@ -31,6 +31,9 @@ class AnsweringEngine(Protocol):
     def is_reachable(self) -> bool:
         """Whether what computes its answers can be reached at this moment; may take seconds."""
 
+    def check_number(self, requests: int) -> None:
+        """Whether so many requests that belong together could ever be taken, as `Engine.check_number` does."""
+
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request, as `Engine.submit` does."""
 

@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
-from softprompt.serving.answering import while_connected
 from softprompt.serving.failures import failure_of, report
 
 __all__ = ["STREAMED", "event_stream"]
@@ -33,11 +32,11 @@ async def event_stream(
     What fails before the first event is a failure of the request, and is raised.
 
     Args:
-        http: The request, whose client may leave.
+        http: The request.
         events: What is sent, at least one.
         hidden: As in `failure_of`.
     """
-    first = await while_connected(http.receive, anext(events))
+    first = await anext(events)
 
     async def lines() -> AsyncIterator[str]:
         try:

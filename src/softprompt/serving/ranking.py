@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, Request
 
@@ -34,11 +34,14 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/classify")
     async def classify(asked: ClassifyRequest, http: Request) -> Classified:
         """Choose a label for each input, with the probability of each label."""
-        async with service.holding(asked.model) as prompt:
+
+        def labels_with(prompt: Lease | None) -> Sequence[str]:
             labels = asked.labels or _labels_of(prompt)
             if labels is None:
                 raise invalid(f"{asked.model!r} was not trained with label words; give labels.", param="labels")
-            answers = await _ranked(service, asked, http, prompt, labels, "labels")
+            return labels
+
+        answers = await while_connected(http.receive, _ranked(service, asked, http, labels_with, "labels"))
         found = [answer.choice for answer in answers if answer.choice is not None]
         service.note_answers(http, [choice.label for choice in found])
         data = [
@@ -54,8 +57,8 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/score")
     async def score(asked: ScoreRequest, http: Request) -> Scored:
         """Tell how likely each target is to follow each input."""
-        async with service.holding(asked.model) as prompt:
-            answers = await _ranked(service, asked, http, prompt, asked.targets, "targets")
+        targets = asked.targets
+        answers = await while_connected(http.receive, _ranked(service, asked, http, lambda _: targets, "targets"))
         data = [
             OneScored(
                 index=index,
@@ -79,8 +82,22 @@ def _labels_of(prompt: Lease | None) -> Sequence[str] | None:
 
 
 async def _ranked(
-    service: Service, asked: RankRequest, http: Request, prompt: Lease | None, candidates: Sequence[str], field: str
+    service: Service,
+    asked: RankRequest,
+    http: Request,
+    candidates_with: Callable[[Lease | None], Sequence[str]],
+    field: str,
 ) -> list[Answer]:
+    until = service.deadline()
+    async with service.holding(asked.model, until) as prompt:
+        questions = _questions(service, asked, prompt, candidates_with(prompt), field)
+        service.note(http, asked.model, each(asked.input))
+        return await service.answering.all(questions, until)
+
+
+def _questions(
+    service: Service, asked: RankRequest, prompt: Lease | None, candidates: Sequence[str], field: str
+) -> list[Question]:
     if not all(candidates) or len(set(candidates)) < len(candidates):
         raise invalid(f"{field} should be different texts, none of them empty.", param=field)
     inputs = each(asked.input)
@@ -90,16 +107,13 @@ async def _ranked(
             "several requests.",
             param="input",
         )
-    service.note(http, asked.model, inputs)
-    questions = [
+    return [
         Question(
             input=one,
             prompt=prompt,
             candidates=tuple(candidates),
             raw=asked.raw,
             truncate=asked.truncate,
-            deadline_s=service.settings.request_timeout_s,
         )
         for one in inputs
     ]
-    return await while_connected(http.receive, service.answering.all(questions))

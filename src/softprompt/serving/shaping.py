@@ -73,7 +73,6 @@ def generating(
             answers=answers,
             raw=asked.raw,
             truncate=asked.truncate,
-            deadline_s=settings.request_timeout_s,
         )
         for one in inputs
     ]

@@ -141,7 +141,7 @@ def _remedy(rehearsal: Rehearsal, estimate: Estimate, config: TrainConfig) -> di
     for checkpointing in (False, True):
         rehearsal.model.gradient_checkpointing = checkpointing or config.gradient_checkpointing
         for tokens in _halves(config.pass_tokens, estimate.largest.tokens):
-            if max(one.peak_bytes for one in rehearsal.passes(tokens)) <= room:
+            if max(estimate.update_bytes, *(one.peak_bytes for one in rehearsal.passes(tokens))) <= room:
                 found = {"pass_tokens": tokens} if tokens < config.pass_tokens else {}
                 recomputed = {"gradient_checkpointing": True} if checkpointing else {}
                 return {**remedy, **found, **recomputed}

@@ -29,7 +29,7 @@ from softprompt.training.member import Member
 from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.starting import make_learner
-from softprompt.training.step import backward
+from softprompt.training.step import backward, holds_prompts
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Pass", "Rehearsal"]
@@ -130,15 +130,16 @@ class Rehearsal:
         Args:
             pass_tokens: Most tokens of a pass; the configuration's if None.
         """
+        most = pass_tokens or self._config.pass_tokens
         chosen: dict[int, tuple[int, list[NamedRow], Step]] = {}
         for step in self._steps:
-            for part in cut_passes(self.model, _named(step), pass_tokens or self._config.pass_tokens):
+            for part in cut_passes(self.model, _named(step), most):
                 columns = widths(self.model, part)
                 size = self._size(padded_tokens(columns), sum(row.terms for _, row in part))
                 longest = _bucket(columns)
                 if longest not in chosen or size > chosen[longest][0]:
                     chosen[longest] = size, part, step
-        return [self._pass(longest, part, step) for longest, (_, part, step) in sorted(chosen.items())]
+        return [self._pass(longest, part, step, most) for longest, (_, part, step) in sorted(chosen.items())]
 
     def _size(self, tokens: int, terms: int) -> int:
         """By what passes of rows of like length are compared: values of hidden states, and of logits."""
@@ -146,18 +147,28 @@ class Rehearsal:
         layers = sum(stack.layers for stack in spec.stacks.values())
         return tokens * spec.dim * max(layers, 1) + terms * spec.vocab
 
-    def _pass(self, longest: int, part: list[NamedRow], step: Step) -> Pass:
+    def _pass(self, longest: int, part: list[NamedRow], step: Step, pass_tokens: int) -> Pass:
+        hold = holds_prompts(self.model, [row.prompt for _, row in _named(step)], pass_tokens)
         # prompts of the step's other rows are held too: a row of each is enough
         here = {row.prompt for _, row in part}
         others = {row.prompt: (name, row) for name, row in _named(step) if row.prompt not in here}
-        besides = cut_passes(self.model, list(others.values()), self._config.pass_tokens) if others else []
+        besides = cut_passes(self.model, list(others.values()), pass_tokens) if others and hold else []
         with self._count:
             before = self._count.live_bytes
+            if len(part) < len(_named(step)):
+                self._stand_gradients(hold)
             self._count.begin_peak()
-            backward(self.model, [part, *besides], precision=self._config.precision)
+            backward(self.model, [part, *besides], precision=self._config.precision, hold=hold)
             peak = self._count.peak_bytes - before
         self._forget_gradients()
         return Pass(longest=longest, rows=len(part), tokens=padded_tokens(widths(self.model, part)), peak_bytes=peak)
+
+    def _stand_gradients(self, hold: bool) -> None:
+        """Those of the step's earlier passes: of prompts that are held, there are none before its end."""
+        for member in self._members:
+            if not hold or isinstance(member.learner, WeightLearner):
+                for parameter in member.parameters:
+                    parameter.grad = torch.zeros_like(parameter)
 
     def _forget_gradients(self) -> None:
         for member in self._members:
@@ -207,7 +218,12 @@ class Rehearsal:
     def _answer(self, rows: list[EncodedQuery]) -> int:
         before = self._count.live_bytes
         self._count.begin_peak()
-        if rows[0].targets or rows[0].candidates:
+        if rows[0].candidates and self.model.backbone.spec.kind == "encoder-only":
+            ids, mask, marks = collate(self.model, rows)  # that a head has as many classes is seen in values alone
+            logits = self.model(ids, mask, prompts=prompts_of(rows), marks=marks).logits
+            assert logits is not None
+            logits.float().softmax(-1)
+        elif rows[0].targets or rows[0].candidates:
             choose_among(self.model, rows)
         elif self.model.backbone.spec.kind == "encoder-only":
             read_off(self.model, rows)

@@ -21,7 +21,7 @@ from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Precision
 from softprompt.training.sharing import alike_passes, share_rows
 
-__all__ = ["backward", "backward_in_memory", "count_terms"]
+__all__ = ["backward", "backward_in_memory", "count_terms", "holds_prompts"]
 
 
 def backward(
@@ -67,6 +67,17 @@ def backward(
                 if name is not None:
                     losses[name] += loss
     return losses
+
+
+def holds_prompts(model: Prompted, prompts: Iterable[str | None], pass_tokens: int) -> bool:
+    """Whether a step's prompts are computed once for all its passes: where they are no longer than a pass.
+
+    Args:
+        model: The backbone with every run's prompt.
+        prompts: Names of those that the step's rows ask for.
+        pass_tokens: Most tokens of a pass.
+    """
+    return sum(model.prompts[name].length for name in set(prompts) if name is not None) <= pass_tokens
 
 
 def count_terms(rows: Iterable[NamedRow]) -> dict[str, int]:
@@ -145,7 +156,7 @@ def backward_in_memory(
     asked = {row.prompt for _, row in rows}
     while True:
         passes = _own_passes(model, rows, pass_tokens, count=count, index=index)
-        hold = sum(model.prompts[name].length for name in asked if name is not None) <= pass_tokens
+        hold = holds_prompts(model, asked, pass_tokens)
         divisible = [part for part in passes if len(part) > 1]
         try:
             return backward(model, passes, precision=precision, hold=hold, terms=count_terms(rows)), pass_tokens

@@ -280,6 +280,14 @@ def test_a_queue_is_bounded(kind, folder, monkeypatch):
     engine.close()
 
 
+def test_more_than_may_wait_at_all_is_no_matter_of_time(kind, folder):
+    """100 texts for a queue of 3 were told to come later, for ever."""
+    with Engine(tiny_backbone(kind), folder, queue_requests=3) as engine:
+        engine.check_number(3)
+        with pytest.raises(ConfigError, match="4 texts at once are more than the 3 requests that may wait"):
+            engine.check_number(4)
+
+
 def test_a_step_that_fails_ends_its_requests_and_no_others(kind, folder, monkeypatch):
     turn, fail = Lane.turn, [True]
 

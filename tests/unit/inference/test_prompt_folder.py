@@ -180,6 +180,24 @@ def test_what_changed_on_disk_is_read_again_when_asked(path):
     assert not [file for file in os.listdir(path) if file.startswith(".")]
 
 
+def test_a_look_at_what_has_not_changed_reads_nothing(path, monkeypatch):
+    """All files of all prompts in memory were read at each look, every few seconds."""
+    folder = PromptFolder(BACKBONE, path)
+    for name in ("a", "both"):
+        with folder.lease(name):
+            pass
+    read, version_of = [], PromptFiles.version_of
+    monkeypatch.setattr(PromptFiles, "version_of", lambda self, name: (read.append(name), version_of(self, name))[1])
+    assert folder.reload() == []
+    assert read == []
+    os.utime(path / "a" / "prompt.safetensors")
+    assert folder.reload() == folder.reload() == []
+    assert read == ["a"]
+    weights = path / "both" / "ensemble.safetensors"
+    weights.write_bytes(weights.read_bytes()[::-1])  # in its place, and as long
+    assert folder.reload() == ["both"]
+
+
 def test_what_cannot_answer_is_refused_and_leaves_nothing(path):
     other = PromptTuning(length=3, init="vocab").build(tiny_backbone("encoder-decoder"), seed=0)
     other.save(path / "foreign")

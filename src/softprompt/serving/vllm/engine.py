@@ -120,6 +120,14 @@ class VllmEngine:
         """Whether the vLLM server says that it is well, within 2 seconds."""
         return bool(self._there(self._client.is_up()))
 
+    def check_number(self, requests: int) -> None:
+        """Whether so many requests that belong together could ever be taken.
+
+        Raises:
+            ConfigError: If they are more than may be on their way at all.
+        """
+        self._backlog.check_number(requests)
+
     def submit(self, request: Request, listener: Callable[[Piece | None], None] | None = None) -> Ticket:
         """Take a request. Its prompt is loaded and its input tokenized here, in the caller's thread.
 
