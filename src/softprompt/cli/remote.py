@@ -10,7 +10,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Any, final
 
 from softprompt.cli.inputs import Input
@@ -128,10 +128,12 @@ class Remote:
                     message, code = _told(error)
                 if trial + 1 >= _most_trials(error.code, code):
                     raise _refusal(error.code, message, code) from None
-            except ConnectionError as error:  # hung up on
-                if trial + 1 >= _BREAKS:
-                    raise ServerError(f"{self._address} hangs up ({error}); see its log.") from None
             except (OSError, ValueError, HTTPException) as error:
+                if _broke_off(error):
+                    if trial + 1 < _BREAKS:
+                        time.sleep(_RETRY_S)
+                        continue
+                    raise ServerError(f"{self._address} hangs up ({error}); see its log.") from None
                 raise ServerError(f"No answer from {self._address}: {error}; see whether the server runs.") from None
             time.sleep(_RETRY_S)
         raise AssertionError("unreachable")
@@ -162,6 +164,12 @@ def _told(error: urllib.error.HTTPError) -> tuple[str, str | None]:
         return str(told["message"]), told["code"]
     except (OSError, ValueError, HTTPException, KeyError, TypeError):
         return f"{error.code} {error.reason}", None
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether there was a connection, which ended before the answer did."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return isinstance(reason, ConnectionError | IncompleteRead) and not isinstance(reason, ConnectionRefusedError)
 
 
 def _most_trials(status: int, code: str | None) -> int:

@@ -9,6 +9,8 @@ import torch
 
 __all__ = ["free_memory", "held_memory", "peak_memory", "reset_memory"]
 
+_GROUP = Path("/sys/fs/cgroup")
+_LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 _CLEAR, _STATUS, _MACHINE = Path("/proc/self/clear_refs"), Path("/proc/self/status"), Path("/proc/meminfo")
 
 
@@ -32,11 +34,22 @@ def held_memory(device: torch.device) -> int | None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had: of the device, or of the machine on a CPU; None if unknown."""
+    """Bytes that can still be had: of the device, or of the machine and the container on a CPU; None if unknown."""
     if device.type != "cuda":
-        return _line(_MACHINE, "MemAvailable")
+        known = [free for free in (_line(_MACHINE, "MemAvailable"), _left_to_group()) if free is not None]
+        return min(known, default=None)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
+def _left_to_group() -> int | None:
+    """What a container, or a job of a cluster, may still take; None if it has no bound of its own."""
+    for most, used in _LIMITS:
+        try:
+            return int((_GROUP / most).read_text("ascii")) - int((_GROUP / used).read_text("ascii"))
+        except (OSError, ValueError):  # no such group, or `max`
+            continue
+    return None
 
 
 def _line(file: Path, name: str) -> int | None:

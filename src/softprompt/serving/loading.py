@@ -26,6 +26,7 @@ class _Read:
 
     lease: asyncio.Future[Lease]
     waiting: int = 0
+    given_back: bool = False
 
 
 @final
@@ -90,5 +91,8 @@ class Loading:
             self._give_back(read)
 
     def _give_back(self, read: _Read) -> None:
-        if not read.waiting and read.lease.done() and read.lease.exception() is None:
+        if read.waiting or read.given_back or not read.lease.done():
+            return
+        read.given_back = True
+        if read.lease.exception() is None:
             self.folder.release(read.lease.result())

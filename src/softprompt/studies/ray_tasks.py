@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from softprompt.errors import ConfigError, SoftpromptError, TrainingInterrupted
 from softprompt.loop.interrupts import Interrupts
+from softprompt.loop.ray_cluster import join_ray
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
 from softprompt.studies.worker_process import Place
@@ -28,7 +28,7 @@ from softprompt.studies.workplace import Unit, Workplace
 __all__ = ["RayTasks", "Seats", "seats"]
 
 _SEEN_S = 10.0
-"""Within which a machine is reached, and a file that was written on one is seen on the others."""
+"""Within which a file that was written on one machine is seen on the others."""
 
 
 @final
@@ -90,12 +90,15 @@ class RayTasks(Executor):
                 raise TrainingInterrupted(stopped(self._output_dir))
 
     def __enter__(self) -> RayTasks:
-        self._join()
+        if not ray.is_initialized():
+            join_ray(self._address, logging_level="warning")
+            self._is_ours = True
         self._interrupts.__enter__()  # behind Ray, which has a handler of its own for SIGTERM
         try:
             self._seats = seats(ray.nodes(), self._device, self._count)
             threads = self._seats.cpus if self._seats.gpus == 0 else max(1, torch.get_num_threads())
-            place = Place(self._grid, self._output_dir, self._device, threads)
+            device = self._device if self._seats.gpus == 0 else "cuda"  # a worker sees its own GPU alone
+            place = Place(self._grid, self._output_dir, device, threads)
             alone = {"max_calls": 1} if self._seats.gpus else {}
             self._task = ray.remote(num_cpus=self._seats.cpus, num_gpus=self._seats.gpus, max_retries=0, **alone)(_do)
             self._order = ray.put(_Order(uuid4().hex, os.getcwd(), place, _grid_text(self._output_dir)))
@@ -135,32 +138,6 @@ class RayTasks(Executor):
             ) from error
         self._say(f"{unit.title}: its worker was lost ({type(error).__name__}); begun again.")
         self.submit(unit)
-
-    def _join(self) -> None:
-        """Connect to the cluster.
-
-        Raises:
-            ConfigError: If there is none at the address.
-        """
-        if ray.is_initialized():
-            return
-        unreachable = (
-            f"ray={self._address}: no Ray cluster can be reached there (%s). Start one with: ray start --head; or take"
-            " ray=local."
-        )
-        host, _, port = self._address.removeprefix("ray://").rpartition(":")
-        if port.isdecimal():  # Ray itself would try for many minutes
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=_SEEN_S).close()
-            except OSError as error:
-                raise ConfigError(unreachable % error) from error
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        begun = {"include_dashboard": False} if self._address == "local" else {}
-        try:
-            ray.init(address=self._address, logging_level="warning", **begun)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(unreachable % error) from error
-        self._is_ours = True
 
     def _let_stop(self) -> None:
         """Have sessions save a checkpoint and end."""

@@ -101,10 +101,11 @@ class Replica:
 
         log_to_stderr()
         sys.setswitchinterval(SWITCH_S)
+        self._ending = contextlib.ExitStack()
         self._settings = plan.settings
-        self._pulled = tempfile.TemporaryDirectory(prefix="softprompt-prompts-")
         self._name = serve.get_replica_context().replica_tag
-        prompts = pull_all(plan, Path(self._pulled.name)) if plan.hub else plan.prompts
+        pulled = self._ending.enter_context(tempfile.TemporaryDirectory(prefix="softprompt-prompts-"))
+        prompts = pull_all(plan, Path(pulled)) if plan.hub else plan.prompts
         self._engine = Engine(
             Backbone.from_pretrained(plan.backbone, **plan.loading),  # type: ignore[arg-type]
             prompts,
@@ -113,9 +114,10 @@ class Replica:
             queue_tokens=plan.queue_tokens,
             cache_bytes=plan.cache_bytes,
         )
+        self._ending.callback(self._engine.close, timeout=plan.settings.shutdown_timeout_s)
         with contextlib.suppress(SoftpromptError):  # the first pass takes longest; an encoder has none
             self._engine.answer(Request(input="a", sampling=Sampling(max_new_tokens=2)))
-        self._reporter = Reporter(self._engine)
+        self._ending.callback(Reporter(self._engine).close)
 
     def __serve_build_asgi_app__(self) -> App:
         """What Serve lets answer."""
@@ -131,9 +133,7 @@ class Replica:
             raise EngineClosedError("The engine of this replica takes no requests any more; its log says why.")
 
     def __del__(self) -> None:  # called by Serve, after requests on their way have been answered
-        self._reporter.close()
-        self._engine.close(timeout=self._settings.shutdown_timeout_s)
-        self._pulled.cleanup()
+        self._ending.close()
 
 
 def pull_all(plan: EnginePlan, folder: Path) -> Path:

@@ -5,31 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from softprompt.errors import ConfigError, ServerError, UnreachableError
+from softprompt.errors import ConfigError, ServerError
+from softprompt.loop.ray_cluster import LOCAL, join_ray
 from softprompt.serving.replicas.deployment import application
 from softprompt.serving.replicas.plan import EnginePlan, Replicas
 from softprompt.serving.settings import ServerSettings
 
-__all__ = ["LOCAL", "http_options", "serve_on_ray"]
-
-LOCAL = "local"
-"""Stands for a Ray that is started on this machine and ends with the process."""
+__all__ = ["http_options", "serve_on_ray"]
 
 _APPLICATION = "softprompt"
-_STORE_BYTES = 2**27
-"""Of Ray's object store, through which no prompt and no answer goes."""
-_LOOK_S, _ENDING_S, _REACH_S = 0.2, 10.0, 5.0
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",  # requests make lines that are alike
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning at every start, about GPUs
-}
+_LOOK_S, _ENDING_S = 0.2, 10.0
 
 
 def serve_on_ray(
@@ -51,9 +41,7 @@ def serve_on_ray(
         ServerError: If the replicas do not start.
         MissingDependencyError: If Ray Serve is not installed.
     """
-    _check_listening(address)
-    for name, value in _QUIET.items():  # Ray reads some of them when it is imported
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # requests make lines that are alike; read when Ray is imported
     deployed = application(plan, replicas)
     import ray
     from ray import serve
@@ -120,28 +108,6 @@ def _take_away(within_s: float) -> None:
     serve.shutdown()
 
 
-def _check_listening(address: str) -> None:
-    """Find out at once what Ray itself would try for minutes.
-
-    Raises:
-        UnreachableError: If nothing listens at the address.
-    """
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon:  # a word such as `auto`
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_REACH_S).close()
-    except (OSError, ValueError) as error:
-        raise _none_at(address, error) from None
-
-
-def _none_at(address: str, error: Exception) -> UnreachableError:
-    return UnreachableError(
-        f"No Ray at {address!r} ({error}); start one with `ray start --head`, or give {LOCAL!r}. One that asks for a "
-        "token needs RAY_AUTH_MODE=token here, too."
-    )
-
-
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[None]:
     """A Ray for a block.
@@ -151,13 +117,7 @@ def _connected(address: str) -> Iterator[None]:
     """
     import ray
 
-    try:
-        if address == LOCAL:
-            ray.init(address=LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES)
-        else:
-            ray.init(address=address)
-    except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
-        raise _none_at(address, error) from None
+    join_ray(address)
     try:
         yield
     finally:

@@ -1,0 +1,52 @@
+"""Meeting a Ray cluster: one that runs, or one of this machine that ends with the process."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from softprompt.errors import UnreachableError
+
+__all__ = ["LOCAL", "join_ray"]
+
+LOCAL = "local"
+"""Stands for a Ray that is started on this machine and ends with the process."""
+
+_REACH_S = 5.0
+_STORE_BYTES = 2**27
+"""Of the object store of a local Ray, through which nothing large goes."""
+
+
+def join_ray(address: str, *, logging_level: str = "info") -> None:
+    """Connect this process to a Ray; `ray.shutdown()` leaves it.
+
+    Args:
+        address: Of the Ray, as `ray.init` takes it, or `LOCAL`.
+        logging_level: Of Ray's messages here.
+
+    Raises:
+        UnreachableError: If there is none.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    begun = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == LOCAL else {}
+    try:
+        _check_listening(address)
+        ray.init(address=address, logging_level=logging_level, **begun)
+    except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
+        raise UnreachableError(
+            f"No Ray at {address!r} ({error}); start one with `ray start --head`, or give {LOCAL!r}. One that asks for "
+            "a token needs RAY_AUTH_MODE=token here, too."
+        ) from None
+
+
+def _check_listening(address: str) -> None:
+    """Find out at once what Ray itself would try for many minutes.
+
+    Raises:
+        OSError: If nothing listens at the address.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon:  # and no word such as `auto`
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
