@@ -225,22 +225,32 @@ def test_a_prompt_that_cannot_be_used_is_asked_for_once(run, served, tmp_path):
     assert time.monotonic() - start < 20
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{"])
-def test_what_is_no_server_or_ends_in_the_middle_is_said(run, tmp_path, said):
+@pytest.mark.parametrize(
+    ("said", "told", "times"),
+    [
+        (b"SSH-2.0-OpenSSH_9\r\n", "No answer from {}", 1),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "{} hangs up", 5),
+        (b"", "{} hangs up", 5),
+    ],
+)
+def test_what_is_no_server_or_ends_in_the_middle_is_said(run, tmp_path, monkeypatch, said, told, times):
     """It ended in a trace."""
-    source = tmp_path / "in.txt"
+    monkeypatch.setattr("softprompt.cli.remote._RETRY_S", 0.01)
+    source, asked = tmp_path / "in.txt", []
     source.write_text("the film\n")
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer():
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(said)
+            for _ in range(times):
+                connection, _ = listener.accept()
+                with connection:
+                    asked.append(connection.recv(65536))
+                    connection.sendall(said)
 
         thread = threading.Thread(target=answer)
         thread.start()
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         code, _, err = run("predict", "--server", address, "--prompt", "keys", "--input", str(source))
         thread.join()
-    assert (code, f"No answer from {address}" in err) == (1, True)
+    assert (code, told.format(address) in err) == (1, True), err
+    assert len(asked) == times
