@@ -100,6 +100,8 @@ def test_slopes_are_fitted_and_plotted(tmp_path):
 
 @pytest.mark.slow
 def test_every_case_runs(tmp_path):
+    """But the estimates, whose own test measures what they are compared with."""
+    cases = [case for case in CASES if case != "estimate"]
     done = subprocess.run(
         [
             sys.executable,
@@ -110,6 +112,8 @@ def test_every_case_runs(tmp_path):
             "1",
             "--shapes",
             "small",
+            "--cases",
+            *cases,
             "--output",
             str(tmp_path),
         ],
@@ -120,7 +124,7 @@ def test_every_case_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     page = (tmp_path / "benchmarks.md").read_text()
-    for case in CASES:
+    for case in cases:
         assert f"## {case.capitalize()}" in page
         assert f"`python -m benchmarks --cases {case} --quick --rounds 1`" in page
         assert read_lines(tmp_path / f"{case}.jsonl")

@@ -15,7 +15,7 @@ import pytest
 from tests.studies.grids import small_grid
 from tests.studies.tables import lasting, ran
 
-from softprompt.errors import ConfigError, MissingDependencyError, SoftpromptError, TrainingInterrupted
+from softprompt.errors import ConfigError, MissingDependencyError, SoftpromptError
 
 ray_tasks = pytest.importorskip("softprompt.studies.ray_tasks", reason="Ray is not installed")
 ray = pytest.importorskip("ray")
@@ -177,19 +177,6 @@ def test_workers_that_keep_being_killed_are_named(cluster, grid, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_all_at_a_checkpoint(cluster, grid, tmp_path):
-    grid, folder = long(grid, steps=200), tmp_path / "two"
-    one = lasting(ran(grid, tmp_path / "one"))
-    watcher = when_begun(folder, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(TrainingInterrupted, match="To go on, run the same command"):
-        ran(grid, folder, ray="auto", workers=2)
-    watcher.join()
-    assert list(folder.glob("sessions/*/session/checkpoints/step-*"))
-    assert not (folder / "results.jsonl").exists()
-    assert lasting(ran(grid, folder)) == one
-
-
-@pytest.mark.slow
 def test_an_error_in_a_worker_is_raised_here(cluster, grid, tmp_path):
     missing = dataclasses.replace(long(grid), backbones=(str(tmp_path / "none"),))
     with pytest.raises(SoftpromptError, match="none"):
@@ -209,20 +196,24 @@ import sys
 from pathlib import Path
 from tests.studies.grids import small_grid
 from tests.studies.tables import ran
+from tests.studies.test_ray_tasks import long
 folder = Path(sys.argv[1])
-run = {"optimizer": "adamw", "batch_size": 4, "steps": 2000, "evaluate_every": 2000}
-grid = small_grid(folder, run=run, session={"progress": False, "checkpoint_every": 5})
-ran(grid.narrowed(methods=["prompt tuning"]), folder / "out", ray=sys.argv[2])
+ran(long(small_grid(folder), steps=300), folder / "out", ray=sys.argv[2])
 """
 
 
 @pytest.mark.slow
-def test_a_ray_of_its_own_ends_with_the_study(tmp_path):
-    """SIGTERM, for which Ray has a handler too, stops it at a checkpoint."""
+def test_a_study_that_is_told_to_stop_goes_on(tmp_path):
+    """By SIGTERM, for which Ray has a handler too; with a Ray of its own, and then without any."""
+    folder = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path), "local"], stderr=subprocess.PIPE) as study:
-        when_begun(tmp_path / "out", study.terminate).join(100)
+        when_begun(folder, study.terminate).join(100)
         _, err = study.communicate(timeout=60)
     assert "TrainingInterrupted: Stopped; what was done is kept in" in err.decode()
+    assert list(folder.glob("sessions/*/session/checkpoints/step-*"))
+    assert not (folder / "results.jsonl").exists()
+    grid = long(small_grid(tmp_path), steps=300)
+    assert lasting(ran(grid, folder)) == lasting(ran(grid, tmp_path / "one"))
 
 
 @pytest.mark.slow
