@@ -7,7 +7,7 @@ import socket
 
 from softprompt.errors import UnreachableError
 
-__all__ = ["LOCAL", "join_ray"]
+__all__ = ["LOCAL", "check_listening", "join_ray"]
 
 LOCAL = "local"
 """Stands for a Ray that is started on this machine and ends with the process."""
@@ -27,26 +27,34 @@ def join_ray(address: str, *, logging_level: str = "info") -> None:
     Raises:
         UnreachableError: If there is none.
     """
+    check_listening(address)
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     begun = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == LOCAL else {}
     try:
-        _check_listening(address)
         ray.init(address=address, logging_level=logging_level, **begun)
     except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
-        raise UnreachableError(
-            f"No Ray at {address!r} ({error}); start one with `ray start --head`, or give {LOCAL!r}. One that asks for "
-            "a token needs RAY_AUTH_MODE=token here, too."
-        ) from None
+        raise _none_at(address, error) from None
 
 
-def _check_listening(address: str) -> None:
-    """Find out at once what Ray itself would try for many minutes.
+def check_listening(address: str) -> None:
+    """Find out at once what Ray itself would try for many minutes, and before it is imported.
 
     Raises:
-        OSError: If nothing listens at the address.
+        UnreachableError: If nothing listens at the address.
     """
     host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if colon:  # and no word such as `auto`
+    if not colon:  # a word such as `auto`
+        return
+    try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except (OSError, ValueError) as error:
+        raise _none_at(address, error) from None
+
+
+def _none_at(address: str, error: Exception) -> UnreachableError:
+    return UnreachableError(
+        f"No Ray at {address!r} ({error}); start one with `ray start --head`, or give {LOCAL!r}. One that asks for a "
+        "token needs RAY_AUTH_MODE=token here, too."
+    )

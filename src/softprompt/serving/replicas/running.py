@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from softprompt.errors import ConfigError, ServerError
-from softprompt.loop.ray_cluster import LOCAL, join_ray
+from softprompt.loop.ray_cluster import LOCAL, check_listening, join_ray
 from softprompt.serving.replicas.deployment import application
 from softprompt.serving.replicas.plan import EnginePlan, Replicas
 from softprompt.serving.settings import ServerSettings
@@ -41,6 +41,7 @@ def serve_on_ray(
         ServerError: If the replicas do not start.
         MissingDependencyError: If Ray Serve is not installed.
     """
+    check_listening(address)
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # requests make lines that are alike; read when Ray is imported
     deployed = application(plan, replicas)
     import ray
