@@ -20,6 +20,7 @@ import torch
 import transformers as tf
 from tests.models import END, PAD, SPECIAL, WORDS, word_tokenizer
 from tests.training.sessions import describing, sentiment
+from transformers.initialization import no_init_weights
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.sharding import own_parameters
@@ -65,7 +66,7 @@ def save_models(folder: Path) -> None:
 def save_large(folder: Path) -> None:
     """A model of a hundred megabytes, in several files."""
     sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 8}
-    with tf.initialization.no_init_weights():
+    with no_init_weights():
         large = tf.LlamaForCausalLM(tf.LlamaConfig(vocab_size=len(SPECIAL + WORDS), **sizes))
     for parameter in large.parameters():
         parameter.data.fill_(0.01)
