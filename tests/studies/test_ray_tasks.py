@@ -114,6 +114,16 @@ def test_two_workers_make_the_table_of_one_process(cluster, grid, tmp_path):
     assert not list((tmp_path / "two" / "sessions").iterdir())
 
 
+@pytest.mark.slow
+def test_no_more_at_a_time_than_asked_for(cluster, grid, tmp_path, monkeypatch):
+    """Ray by itself would take as many as there are processors for."""
+    most, wait = [], ray.wait
+    monkeypatch.setattr(ray, "wait", lambda units, **options: (most.append(len(units)), wait(units, **options))[1])
+    monkeypatch.setattr(ray_tasks, "seats", lambda *given: ray_tasks.Seats(count=1, cpus=1, gpus=0, machines=1))
+    ran(long(grid, steps=10), tmp_path / "out", ray="auto", workers=1)
+    assert set(most) == {1}
+
+
 def long(grid, steps=60):
     """Two sessions of many steps."""
     session = {**grid.session, "checkpoint_every": 5}

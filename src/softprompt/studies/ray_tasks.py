@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +47,14 @@ class RayTasks(Executor):
         address: Of the cluster, as `ray.init` takes it; `"local"` starts one on this machine. A program that has
             called `ray.init` itself keeps its cluster.
         count: How many units at a time; None for one on each GPU, or else on each machine.
-        say: Told how many there are at a time, and whose worker was lost.
+        say: Told how many there are at a time, what begins, and whose worker was lost.
     """
 
     def __init__(self, grid: Grid, output_dir: str, device: str, address: str, count: int | None, say: Say) -> None:
         self._grid, self._output_dir, self._device = grid, output_dir, device
         self._address, self._count, self._say = address, count, say
-        self._units: dict[Any, Unit] = {}
+        self._waiting: deque[Unit] = deque()
+        self._units: dict[Any, Unit] = {}  # that Ray has, by their references
         self._deaths: Counter[int] = Counter()
         self._interrupts = Interrupts()
         self._is_ours = False
@@ -61,11 +62,11 @@ class RayTasks(Executor):
     @property
     def has_room(self) -> bool:
         """Whether the cluster could do further units at this moment."""
-        return len(self._units) < self._seats.count
+        return len(self._units) + len(self._waiting) < self._seats.count
 
     def submit(self, unit: Unit) -> None:
         """Take a unit."""
-        self._units[self._task.options(name=unit.title).remote(self._order, unit)] = unit
+        self._waiting.append(unit)
 
     def next(self) -> tuple[Unit, Any]:
         """Wait for the first unit that ends.
@@ -75,6 +76,7 @@ class RayTasks(Executor):
             SoftpromptError: If the workers that did a unit died too often; or what a unit raised.
         """
         while True:
+            self._hand_out()
             ended, _ = ray.wait(list(self._units), timeout=POLL_S)
             for reference in ended:
                 unit = self._units.pop(reference)
@@ -121,6 +123,13 @@ class RayTasks(Executor):
                 ray.shutdown()
             self._interrupts.__exit__(kind, error, trace)
 
+    def _hand_out(self) -> None:
+        """Give Ray as many units as there are to be at a time; it would take more where there is room for more."""
+        while self._waiting and len(self._units) < self._seats.count:
+            unit = self._waiting.popleft()
+            self._say(unit.title)
+            self._units[self._task.options(name=unit.title).remote(self._order, unit)] = unit
+
     def _again(self, unit: Unit, error: Exception) -> None:
         """Have a unit begun again whose worker was lost, or told to stop by others than this process.
 
@@ -137,7 +146,7 @@ class RayTasks(Executor):
                 f" kept in {self._output_dir}."
             ) from error
         self._say(f"{unit.title}: its worker was lost ({type(error).__name__}); begun again.")
-        self.submit(unit)
+        self._waiting.appendleft(unit)
 
     def _let_stop(self) -> None:
         """Have sessions save a checkpoint and end."""
