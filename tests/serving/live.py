@@ -88,6 +88,21 @@ def fill_some(folder: Path, backbone: Backbone) -> Path:
     return folder
 
 
+def ask(
+    port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout_s: float = 30
+) -> tuple[int, Any, Mapping[str, str]]:
+    """Status, body and headers; a mapping is sent as JSON, bytes as they are, and what is no JSON comes as text."""
+    raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)) as connection:
+        kind = {} if raw is None else {"Content-Type": "application/json"}
+        connection.request(method, path, raw, {**kind, **(headers or {})})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+    is_json = found.get("content-type", "").startswith("application/json")
+    return answer.status, json.loads(text) if is_json else text, found
+
+
 @dataclass(frozen=True)
 class Live:
     """A server that listens."""
@@ -105,16 +120,8 @@ class Live:
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any, Mapping[str, str]]:
-        """Status, JSON body and headers; a mapping is sent as JSON, bytes as they are."""
-        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        with contextlib.closing(self.connect()) as connection:
-            kind = {} if raw is None else {"Content-Type": "application/json"}
-            connection.request(method, path, raw, {**kind, **(headers or {})})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            found = {name.lower(): value for name, value in answer.getheaders()}
-        is_json = found.get("content-type", "").startswith("application/json")
-        return answer.status, json.loads(text) if is_json else text, found
+        """As of `ask`."""
+        return ask(self.port, method, path, body, headers)
 
     def post(self, path: str, **fields: Any) -> Any:
         status, body, _ = self.ask("POST", path, fields)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.serving.live import backbone_of, fill
+from tests.serving.live import ask, backbone_of, fill
 
 from softprompt.backbones import Backbone
 from softprompt.cli import main, remote
@@ -87,16 +87,8 @@ class Cluster:
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any, Mapping[str, str]]:
-        """Status, body and headers; the body as text where it is no JSON."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-            kind = {} if raw is None else {"Content-Type": "application/json"}
-            connection.request(method, path, raw, {**kind, **(headers or {})})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            found = {name.lower(): value for name, value in answer.getheaders()}
-        is_json = found.get("content-type", "").startswith("application/json")
-        return answer.status, json.loads(text) if is_json else text, found
+        """As of `live.ask`."""
+        return ask(self.port, method, path, body, headers, timeout_s=60)
 
     def complete(self, prompt: str, text: str) -> tuple[int, Any, Mapping[str, str]]:
         return self.ask("POST", "/v1/completions", completion(prompt, text))
