@@ -18,7 +18,8 @@ from softprompt.conditioning.padding import pad_rows
 from softprompt.conditioning.splitting import start_cost
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
 from softprompt.inference.batching import BatchLimits, run_batches
-from softprompt.inference.queries import EncodedQuery, columns
+from softprompt.inference.encoding import columns
+from softprompt.inference.queries import EncodedQuery
 from softprompt.prompts.registry import Method
 from softprompt.training.data import TrainRow
 from softprompt.training.step import backward_in_memory

@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tasks", type=int, nargs="+", help="numbers of tasks, compared with the first (1 4 16 64; quick: 1 16)"
     )
+    parser.add_argument(
+        "--mixed-only", action="store_true", help="tasks: mixed batches alone, not what they are held against"
+    )
     parser.add_argument("--prompts", type=int, help="many: on disk (10000; quick: 1000)")
     parser.add_argument("--room", type=int, default=100, help="many: prompts that fit into memory")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a server")
@@ -79,6 +82,7 @@ def _tasks(given: argparse.Namespace) -> str:
         rounds=given.rounds or (1 if given.quick else 3),
         rate=given.rate,
         peers=list(PEERS)[1:] if given.quick else list(PEERS),
+        mixed_only=given.mixed_only,
         threads=given.threads,
         seed=_SEED,
     )

@@ -71,6 +71,7 @@ class TaskPlan:
         rounds: How often each way is measured.
         rate: Requests a second of the steady load; None takes half of what one task reaches.
         peers: Ways in which transformers serves the backbone alone, where it is decoder-only.
+        mixed_only: Whether nothing else is measured beside mixed batches: more of their rounds in the same time.
         threads: CPU threads of each server.
         seed: Of arrivals and texts.
     """
@@ -81,6 +82,7 @@ class TaskPlan:
     rounds: int
     rate: float | None
     peers: Sequence[str]
+    mixed_only: bool
     threads: int
     seed: int
 
@@ -117,7 +119,7 @@ def measure_tasks(plan: TaskPlan, say: Callable[[str], object]) -> Iterator[Run]
         backbone = sp.Backbone.from_pretrained(plan.backbone, dtype="float32", device="cpu")
         write_tasks(backbone, folder, max(plan.tasks))
         texts = make_texts(backbone, _TEXTS, seed=plan.seed)
-        peers = plan.peers if backbone.spec.kind == "decoder-only" else ()
+        peers = plan.peers if backbone.spec.kind == "decoder-only" and not plan.mixed_only else ()
         del backbone
         server = stack.enter_context(serve_softprompt(plan.backbone, folder, threads=plan.threads))
         workloads = {
@@ -125,7 +127,8 @@ def measure_tasks(plan: TaskPlan, say: Callable[[str], object]) -> Iterator[Run]
             CLASSIFY: _served(plan, server, _labels(texts)),
         }
         bare = plan.backbone.partition(":")[2] or Path(plan.backbone).name
-        workloads[GENERATE].append(_of_one(BARE, server, bare, _completion(texts)))
+        if not plan.mixed_only:
+            workloads[GENERATE].append(_of_one(BARE, server, bare, _completion(texts)))
         for system in peers:
             serving = serve_transformers(plan.backbone, threads=plan.threads, options=PEERS[system])
             workloads[GENERATE].append(_peer(system, stack.enter_context(serving), texts))
@@ -167,7 +170,9 @@ def _measure(plan: TaskPlan, workload: str, served: Sequence[_Served], say: Call
 
 def _served(plan: TaskPlan, server: Server, request: _Request) -> list[_Served]:
     """Each number of tasks in mixed batches, then the same one task at a time."""
-    ways = [(MIXED, False, count) for count in plan.tasks] + [(IN_TURNS, True, count) for count in plan.tasks[1:]]
+    ways = [(MIXED, False, count) for count in plan.tasks]
+    if not plan.mixed_only:
+        ways += [(IN_TURNS, True, count) for count in plan.tasks[1:]]
     served = []
     for system, in_turns, count in ways:
         target = Target(
@@ -178,7 +183,7 @@ def _served(plan: TaskPlan, server: Server, request: _Request) -> list[_Served]:
             in_turns=in_turns,
         )
         served.append((server, target))
-    return [*served, _of_one(PREFIX, server, name_of(1), request)]
+    return served if plan.mixed_only else [*served, _of_one(PREFIX, server, name_of(1), request)]
 
 
 def _of_one(system: str, server: Server, model: str, request: _Request) -> _Served:

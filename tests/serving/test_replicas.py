@@ -76,6 +76,16 @@ def test_serve_lets_an_engine_refuse_before_it_refuses_itself():
     assert "autoscaling_config" not in told
 
 
+def test_a_replica_without_a_gpu_computes_on_a_cpu_unless_it_is_told_otherwise():
+    def device(replicas: Replicas, **loading: str) -> object:
+        return deployment.completed(EnginePlan(backbone="x", loading=loading), replicas).loading.get("device")
+
+    assert device(Replicas()) == "cpu"
+    assert device(Replicas(), device="auto") == "cpu"
+    assert device(Replicas(), device="cuda:1") == "cuda:1"
+    assert device(Replicas(gpus=0.5), device="auto") == "auto"
+
+
 def test_serve_is_told_between_how_many_replicas_it_may_choose():
     plan = EnginePlan(backbone="x")
     told = deployment.options(plan, Replicas(least=2, most=6, target_ongoing=10.0))

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from softprompt.backbones.allocations import Allocations
 from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.prompts import PrefixTuning, PromptTuning
-from softprompt.training import Estimate, ModelTuning, TrainConfig, estimate_memory
+from softprompt.training import Estimate, ModelTuning, TrainConfig, estimate_memory, train
 from softprompt.training.rehearsal import Rehearsal
 from softprompt.training.session import _Session
 from softprompt.training.step import backward_in_memory
@@ -147,9 +147,37 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch):
     assert estimated("encoder-decoder", run).remedy == {}
 
 
+def test_inputs_that_are_kept_count_up_to_what_is_allowed():
+    run = short_run(method=PromptTuning(length=3, placement="append"), batch_size=24, steps=1)
+    session = _Session(tiny_backbone("decoder-only"), [run], TrainConfig(**QUIET, input_cache_bytes=2**20))
+    session.run()
+    kept = session.model._inputs.held_bytes
+    assert estimated("decoder-only", run, input_cache_bytes=2**20).cached_bytes == kept > 100
+    assert estimated("decoder-only", run, input_cache_bytes=100).cached_bytes == 100
+    assert estimated("decoder-only", run).cached_bytes == 0
+    assert estimated("decoder-only", short_run(), input_cache_bytes=2**20).cached_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("runs", "config", "told"),
+    [
+        ([], {}, "needs runs"),
+        ([short_run(), short_run()], {}, "names of their own"),
+        ([short_run("a"), short_run("b", method=ModelTuning())], {}, "a session of its own"),
+        ([short_run("a", evaluate_every=0), short_run("b", evaluate_every=0)], {"halve_at": (1,)}, "never evaluated"),
+        ([short_run(evaluate_every=1, metric="rouge1")], {}, "rouge1"),
+    ],
+    ids=["none", "names", "weights", "halving", "score"],
+)
+def test_what_training_refuses_is_refused(runs, config, told):
+    with pytest.raises(ConfigError, match=told) as known:
+        estimate_memory(tiny_backbone("decoder-only"), runs, TrainConfig(**QUIET, **config))
+    with pytest.raises(ConfigError) as refused:
+        train(tiny_backbone("decoder-only"), runs, TrainConfig(**QUIET, **config))
+    assert str(known.value) == str(refused.value)
+
+
 def test_what_cannot_be_estimated_is_refused(monkeypatch):
-    with pytest.raises(ConfigError, match="needs runs"):
-        estimate_memory(tiny_backbone("decoder-only"), [])
     backbone = tiny_backbone("decoder-only")
     monkeypatch.setattr(backbone, "quantized", "int8")
     with pytest.raises(UnsupportedError, match="load it whole, on one device"):

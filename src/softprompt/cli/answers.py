@@ -12,7 +12,7 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import DataError, LengthError
 from softprompt.inference import Query, classify, predict_texts
 from softprompt.inference.batching import Progress
-from softprompt.inference.queries import encode_to_generate, encode_to_rank
+from softprompt.inference.encoding import encode_to_generate, encode_to_rank
 
 __all__ = ["answer_all"]
 

@@ -17,6 +17,7 @@ def print_estimate(estimate: Estimate) -> None:
         ("the process besides", estimate.process_bytes),
         ("what is learned, and its copies", estimate.trained_bytes),
         ("optimizer", estimate.optimizer_bytes),
+        *([("inputs that are kept", estimate.cached_bytes)] if estimate.cached_bytes else []),
         *((f"pass of rows up to {one.longest} long: {one.rows} rows, {one.tokens:,} tokens", one.peak_bytes)
           for one in estimate.passes),
         ("optimizer step", estimate.update_bytes),

@@ -73,7 +73,7 @@ def run_server(
         most_replicas: At most so many, started and stopped by how many requests are on their way.
         target_ongoing: Requests on their way to each replica that are aimed at then; 32 if not said.
         replica_cpus: Processors, and threads, of each.
-        replica_gpus: GPUs of each.
+        replica_gpus: GPUs of each; without one it computes on a CPU, if device says nothing else.
         hub: With ray, prompts on the hub instead of a folder: user/name or user/name@revision, fetched by each replica.
         host: Address to listen on; beyond this machine only with keys.
         port: Port to listen on; 0 takes a free one.

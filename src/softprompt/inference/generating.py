@@ -13,8 +13,9 @@ from softprompt.conditioning import Prompted, generation
 from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import ConfigError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.encoding import encode_to_generate
 from softprompt.inference.finite import check_finite
-from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_generate, prompts_of
+from softprompt.inference.queries import EncodedQuery, Query, collate, prompts_of
 from softprompt.inference.together import MeanOfMembers, Together, majority
 
 __all__ = ["predict_texts", "read_off"]

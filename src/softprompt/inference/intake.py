@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, SoftpromptError, UnknownPromptError
+from softprompt.inference.encoding import encode_to_generate, encode_to_rank
 from softprompt.inference.jobs import Job, Way, by_name
 from softprompt.inference.prompt_cache import Lease
 from softprompt.inference.prompt_folder import PromptFolder
-from softprompt.inference.queries import EncodedQuery, Query, encode_to_generate, encode_to_rank
+from softprompt.inference.queries import EncodedQuery, Query
 from softprompt.inference.requests import Request, Ticket
 
 __all__ = ["encode_request", "holding", "make_job", "named"]

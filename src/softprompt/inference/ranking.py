@@ -17,8 +17,9 @@ from softprompt.conditioning import Prompted
 from softprompt.conditioning.splitting import start_cost
 from softprompt.errors import ConfigError
 from softprompt.inference.batching import BatchLimits, Progress, by_windows
+from softprompt.inference.encoding import encode_to_rank
 from softprompt.inference.finite import check_finite
-from softprompt.inference.queries import EncodedQuery, Query, collate, encode_to_rank, prompts_of
+from softprompt.inference.queries import EncodedQuery, Query, collate, prompts_of
 from softprompt.inference.together import combine_probabilities
 
 __all__ = ["Choice", "calibrated", "choice_of", "choose_among", "classify"]

@@ -9,7 +9,7 @@ from typing import final
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, MissingDependencyError, UnsupportedError
-from softprompt.inference.queries import encode_to_generate, encode_to_rank
+from softprompt.inference.encoding import encode_to_generate, encode_to_rank
 from softprompt.studies.grid import Grid
 from softprompt.studies.rows import Order, Planned, count_parameters
 from softprompt.studies.workplace import Workplace

@@ -15,10 +15,11 @@ from torch._subclasses.fake_tensor import (
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning.collection import PassTaken
-from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.errors import UnsupportedError
 from softprompt.loop.memory import free_memory, held_memory
 from softprompt.training.rehearsal import Pass, Rehearsal
 from softprompt.training.run import Run, TrainConfig
+from softprompt.training.starting import check_runs
 
 __all__ = ["Estimate", "estimate_memory"]
 
@@ -40,6 +41,7 @@ class Estimate:
         trained_bytes: What the runs learn, with the copies that are kept of it; of a run that trains weights, the model
             that it trains too.
         optimizer_bytes: What optimizers keep.
+        cached_bytes: What comes to be kept of inputs that stand before their prompts, at most.
         update_bytes: The peak of an optimizer step: gradients, states, and what is computed of them.
         passes: The largest pass for each length of rows, shortest first.
         evaluation_bytes: The peak of an evaluation; 0 if there is none.
@@ -53,6 +55,7 @@ class Estimate:
     process_bytes: int
     trained_bytes: int
     optimizer_bytes: int
+    cached_bytes: int
     update_bytes: int
     passes: tuple[Pass, ...]
     evaluation_bytes: int
@@ -69,7 +72,7 @@ class Estimate:
     def added_bytes(self) -> int:
         """What the training adds at its peak to what is held now."""
         passing = self.optimizer_bytes + max(self.largest.peak_bytes, self.evaluation_bytes)
-        return self.trained_bytes + max(passing, self.update_bytes)
+        return self.trained_bytes + self.cached_bytes + max(passing, self.update_bytes)
 
     @property
     def total_bytes(self) -> int:
@@ -95,13 +98,13 @@ def estimate_memory(backbone: Backbone, runs: Sequence[Run], config: TrainConfig
         config: What the runs share.
 
     Raises:
-        ConfigError: If there are no runs, or as `train` does.
+        ConfigError: As `train` does; what `output_dir` holds is not looked at.
+        MissingDependencyError: As `train` does.
         UnsupportedError: If the backbone is sharded, quantised or on several devices, or what it computes depends on
             values (as experts that are chosen do); or as `train` does.
     """
     config = config or TrainConfig()
-    if not runs:
-        raise ConfigError("estimate_memory needs runs to estimate; got none.")
+    check_runs(runs, config)
     weights = _weights_bytes(backbone.model)
     try:
         rehearsal = Rehearsal(backbone, runs, config)
@@ -113,6 +116,7 @@ def estimate_memory(backbone: Backbone, runs: Sequence[Run], config: TrainConfig
             update_bytes=rehearsal.optimize(),
             trained_bytes=rehearsal.trained_bytes,
             optimizer_bytes=rehearsal.state_bytes,
+            cached_bytes=rehearsal.cached_bytes,
             passes=tuple(rehearsal.passes()),
             evaluation_bytes=rehearsal.evaluation(),
             taken=rehearsal.passes_taken(),
@@ -130,7 +134,7 @@ def estimate_memory(backbone: Backbone, runs: Sequence[Run], config: TrainConfig
 def _remedy(rehearsal: Rehearsal, estimate: Estimate, config: TrainConfig) -> dict[str, int | bool]:
     """Settings with which what does not fit would: smaller passes first, then recomputed layers, then both."""
     assert estimate.free_bytes is not None
-    room = estimate.free_bytes - estimate.trained_bytes - estimate.optimizer_bytes
+    room = estimate.free_bytes - estimate.trained_bytes - estimate.optimizer_bytes - estimate.cached_bytes
     remedy: dict[str, int | bool] = {}
     tokens = config.evaluation_tokens
     while estimate.evaluation_bytes > room and rehearsal.evaluation(tokens) > room:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -21,21 +22,21 @@ from softprompt.conditioning.splitting import start_cost
 from softprompt.inference import BatchLimits
 from softprompt.inference.batching import plan_batches
 from softprompt.inference.generating import read_off
-from softprompt.inference.queries import EncodedQuery, collate, encode_to_generate, encode_to_rank, prompts_of
+from softprompt.inference.queries import EncodedQuery, collate, prompts_of
 from softprompt.inference.ranking import choose_among
 from softprompt.training.data import TrainRow, encode_rows, padded_tokens
 from softprompt.training.learners import Learner, WeightLearner
 from softprompt.training.member import Member
 from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Run, TrainConfig
-from softprompt.training.starting import make_learner
+from softprompt.training.starting import encode_evaluation, make_learner
 from softprompt.training.step import backward, holds_prompts
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Pass", "Rehearsal"]
 
-_STEPS = 1000
-"""Most steps that are looked at."""
+_ROWS = 1_000_000
+"""Rows after which no further steps are looked at."""
 _CUT = 4
 """How many of those with rows of about one length are cut into passes: the ones with most tokens."""
 _GENERATED = 4
@@ -69,6 +70,7 @@ class Rehearsal:
         model: The copy, with the runs' prompts.
         trained_bytes: What the runs learn, the copies that are kept of it, and of a run that trains weights its model.
         state_bytes: What optimizers keep; known after `optimize`.
+        cached_bytes: What comes to be kept of inputs that stand before their prompts, at most.
 
     Args:
         backbone: The real one, of which a little is asked.
@@ -94,8 +96,10 @@ class Rehearsal:
                 conditioning=config.conditioning,
                 gradient_checkpointing=config.gradient_checkpointing,
             )
-            self._members = [Member(run, learners[run.name], self._rows(run, learners[run.name])) for run in runs]
+            rows = {run.name: self._rows(run, learners[run.name]) for run in runs}
+            self._members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.trained_bytes = self._count.live_bytes + sum(map(self._kept_bytes, self._members))
+        self.cached_bytes = self._cached_bytes([row for own in rows.values() for few in own.values() for row in few])
         self.state_bytes = 0
         self._steps = list(self._drawn())
 
@@ -108,21 +112,36 @@ class Rehearsal:
         copies = (member.run.evaluate_every != 0) + (self._config.output_dir is not None)
         return copies * sum(p.nbytes for p in member.parameters) if on_device else 0
 
+    def _cached_bytes(self, rows: Sequence[TrainRow]) -> int:
+        """As much as is allowed, or all inputs if they are less."""
+        spec, dtype = self.model.backbone.spec, self.model.backbone.dtype
+        if not self._config.input_cache_bytes or spec.kind != "decoder-only" or self.model.reads_whole:
+            return 0
+        behind = {name for name, prompt in self.model.prompts.items() if prompt.placement != "prepend"}
+        inputs = {tuple(row.input) for row in rows if row.prompt in behind}
+        token = sum(2 * stack.layers * stack.kv_heads * stack.head_dim for stack in spec.stacks.values())
+        return min(self._config.input_cache_bytes, sum(map(len, inputs)) * token * dtype.itemsize)
+
     def passes_taken(self) -> dict[str, PassTaken]:
         """Which way each prompt takes."""
         return {name: self.model.pass_of(name) for name in self.model.prompts}
 
     def _drawn(self) -> Iterator[Step]:
         """The steps that are looked at: of rows of about one length, those with most tokens."""
-        found: dict[int, list[tuple[int, Step]]] = {}
-        for step in range(_STEPS):
+        found: dict[int, list[tuple[int, int, Step]]] = {}
+        looked_at = 0
+        for step in range(max(member.run.steps for member in self._members)):
             rows = {member.run.name: member.draw() for member in self._members if step < member.run.steps}
-            if not rows:
-                break
             columns = widths(self.model, _named(rows))
-            found.setdefault(_bucket(columns), []).append((padded_tokens(columns), rows))
-        for steps in found.values():
-            yield from (rows for _, rows in sorted(steps, key=lambda pair: -pair[0])[:_CUT])
+            most = found.setdefault(_bucket(columns), [])
+            heapq.heappush(most, (padded_tokens(columns), step, rows))
+            if len(most) > _CUT:
+                heapq.heappop(most)
+            looked_at += len(columns)
+            if looked_at >= _ROWS:
+                break
+        for most in found.values():
+            yield from (rows for _, _, rows in sorted(most, reverse=True))
 
     def passes(self, pass_tokens: int | None = None) -> list[Pass]:
         """The pass that takes most for each length of rows that occurs, shortest first.
@@ -208,11 +227,9 @@ class Rehearsal:
         """All that is asked in an evaluation of all runs: what is ranked, and what is generated."""
         found: dict[str, list[EncodedQuery]] = {}
         for member in self._members:
-            for task in member.run.tasks if member.run.evaluate_every != 0 else ():
-                job = member.job(task)
-                queries = job.queries(self.model.backbone, job.examples())
-                encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
-                found.setdefault(job.evaluates_by, []).extend(encode(self.model, queries))
+            for task in map(member.run.scored, member.run.tasks if member.run.evaluate_every != 0 else ()):
+                asked, _ = encode_evaluation(self.model, member, task)
+                found.setdefault(member.run.evaluates_by(task), []).extend(asked)
         return list(found.values())
 
     def _answer(self, rows: list[EncodedQuery]) -> int:

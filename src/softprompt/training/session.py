@@ -18,14 +18,12 @@ import torch
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
-from softprompt.errors import ConfigError, LostProcessError, NonFiniteError, TrainingInterrupted
+from softprompt.errors import LostProcessError, NonFiniteError, TrainingInterrupted
 from softprompt.evaluation import evaluate_many
 from softprompt.inference import BatchLimits
-from softprompt.inference.queries import encode_to_generate, encode_to_rank
 from softprompt.loop.checkpoints import latest_checkpoint
 from softprompt.loop.interrupts import Interrupts
 from softprompt.loop.processes import Processes, lost_one
-from softprompt.tasks import compute_available
 from softprompt.training.agreement import check_agreement
 from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder
@@ -34,10 +32,9 @@ from softprompt.training.member import Member
 from softprompt.training.reports import Reports
 from softprompt.training.results import RunResult, TrainResult
 from softprompt.training.run import Run, TrainConfig
-from softprompt.training.starting import check_halving, make_learner
+from softprompt.training.starting import check_runs, encode_evaluation, make_learner
 from softprompt.training.step import backward_in_memory
 from softprompt.training.summing import sum_step
-from softprompt.training.weights import WeightMethod
 
 __all__ = ["train"]
 
@@ -70,9 +67,7 @@ def train(backbone: Backbone, runs: Sequence[Run], config: TrainConfig | None = 
         LostProcessError: If another of several processes died or hangs; the message names the last checkpoint.
     """
     config = config or TrainConfig()
-    names = [run.name for run in runs]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"train needs runs with names of their own; got {names}.")
+    check_runs(runs, config)
     session = _Session(backbone, runs, config)
     result = session.run()
     if all(member.status == "failed" for member in session.members):
@@ -84,10 +79,6 @@ class _Session:
     def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
         self.config = config
         self.processes = Processes()
-        if len(runs) > 1 and any(isinstance(run.method, WeightMethod) for run in runs):
-            raise ConfigError(
-                "A run that trains weights changes what others rely on; train it in a session of its own."
-            )
         learners = {run.name: make_learner(backbone, run) for run in runs}
         tuned = [one for one in learners.values() if isinstance(one, WeightLearner)]
         self.model = Prompted(
@@ -108,7 +99,6 @@ class _Session:
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
-        check_halving(runs, config)
         identity = {
             "backbone": backbone.fingerprint.to_mapping(),
             "precision": config.precision,
@@ -126,15 +116,10 @@ class _Session:
         """Meet what evaluation would refuse now, not after the training."""
         run = member.run
         for task in map(run.scored, run.tasks if run.evaluate_every != 0 else ()):
-            job = member.job(task)
-            examples = job.examples()
             if self.processes.count > 1:
-                rows = [(example.input, example.targets) for example in examples]
+                rows = [(example.input, example.targets) for example in member.job(task).examples()]
                 self.given[f"the rows that {task.name!r} is scored on"] = rows
-            encode = encode_to_rank if job.by == "rank" else encode_to_generate
-            encode(self.model, job.queries(self.model.backbone, examples))
-            scores, missing = compute_available(task.metrics, task.answers(examples[:1], examples[0].targets[:1]))
-            run.check_watched(task, scores, missing)
+            _, missing = encode_evaluation(self.model, member, task)
             self.missing |= missing
 
     def run(self) -> TrainResult:

@@ -1,19 +1,39 @@
-"""What a session begins with: what each run trains, and whether runs can be compared."""
+"""What a session begins with: what each run trains, and what is refused before anything is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from softprompt.backbones import Backbone
+from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError
+from softprompt.inference.encoding import encode_to_generate, encode_to_rank
+from softprompt.inference.queries import EncodedQuery
 from softprompt.prompts import MultitaskPrompt
 from softprompt.prompts.registry import brings_head
+from softprompt.tasks import Task, compute_available
 from softprompt.training.learners import Learner, PromptLearner, WeightLearner
+from softprompt.training.member import Member
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.suitability import check_suits
 from softprompt.training.weights import WeightMethod
 
-__all__ = ["check_halving", "make_learner"]
+__all__ = ["check_runs", "encode_evaluation", "make_learner"]
+
+
+def check_runs(runs: Sequence[Run], config: TrainConfig) -> None:
+    """Refuse runs that cannot be in one session.
+
+    Raises:
+        ConfigError: If there are none, names repeat, one that trains weights is not the only one, or the worse half is
+            to be stopped of runs that cannot be compared.
+    """
+    names = [run.name for run in runs]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"train needs runs with names of their own; got {names}.")
+    if len(runs) > 1 and any(isinstance(run.method, WeightMethod) for run in runs):
+        raise ConfigError("A run that trains weights changes what others rely on; train it in a session of its own.")
+    _check_halving(runs, config)
 
 
 def make_learner(backbone: Backbone, run: Run) -> Learner:
@@ -49,15 +69,30 @@ def make_learner(backbone: Backbone, run: Run) -> Learner:
     return PromptLearner(run.name, {task.name: run.method.build(backbone, task, run.seed)})
 
 
-def check_halving(runs: Sequence[Run], config: TrainConfig) -> None:
-    """Refuse to stop the worse half of runs that cannot be compared.
-
-    Raises:
-        ConfigError: If they watch different scores, or one is never evaluated.
-    """
+def _check_halving(runs: Sequence[Run], config: TrainConfig) -> None:
     if not config.halve_at:
         return
     if len({run.watches for run in runs}) > 1:
         raise ConfigError(f"halve_at compares runs, but they watch {', '.join(sorted({run.watches for run in runs}))}.")
     if any(run.evaluate_every == 0 for run in runs):
         raise ConfigError("halve_at compares runs, but one has evaluate_every=0 and is never evaluated.")
+
+
+def encode_evaluation(model: Prompted, member: Member, task: Task) -> tuple[list[EncodedQuery], dict[str, str]]:
+    """What an evaluation of a run asks about one of its tasks, in tokens; what it would refuse is met here.
+
+    Returns:
+        What is asked, and by name the metrics that cannot be computed here, with the reason.
+
+    Raises:
+        ConfigError: If the run watches a score that the task does not give.
+        MissingDependencyError: If it watches one that cannot be computed here.
+        LengthError: If an input is too long and may not be cut.
+    """
+    job = member.job(task)
+    examples = job.examples()
+    encode = encode_to_rank if job.by == "rank" else encode_to_generate
+    asked = encode(model, job.queries(model.backbone, examples))
+    scores, missing = compute_available(task.metrics, task.answers(examples[:1], examples[0].targets[:1]))
+    member.run.check_watched(task, scores, missing)
+    return asked, missing

@@ -15,7 +15,7 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import ArtefactError, ConfigError, MismatchError, NonFiniteError
 from softprompt.evaluation import evaluate
 from softprompt.inference import BatchLimits, Ensemble, Query, Together, classify, predict_texts
-from softprompt.inference.queries import encode_to_generate
+from softprompt.inference.encoding import encode_to_generate
 from softprompt.inference.together import combine_probabilities, majority
 from softprompt.prompts import Members, PrefixTuning, PromptTuning
 from softprompt.tasks import Task

@@ -7,7 +7,8 @@ from tests.models import PAD, POSITIONS, tiny_backbone, tiny_prompted
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, DataError, LengthError
-from softprompt.inference.queries import Query, collate, encode_to_generate, encode_to_rank, make_queries
+from softprompt.inference.encoding import encode_to_generate, encode_to_rank
+from softprompt.inference.queries import Query, collate, make_queries
 from softprompt.tasks import TextFormat
 
 FORM = TextFormat(input="review : {text}", target="{label}")

@@ -24,7 +24,7 @@ from softprompt.serving.replicas.proxied import behind_proxy
 from softprompt.serving.running import SWITCH_S, log_to_stderr
 from softprompt.store import pull_prompt
 
-__all__ = ["Replica", "application", "options", "pull_all"]
+__all__ = ["Replica", "application", "completed", "options", "pull_all"]
 
 _WATCH_S = 5.0
 """A prompt is replaced through one replica; the others see it on disk."""
@@ -53,9 +53,17 @@ def application(plan: EnginePlan, replicas: Replicas | None = None) -> Any:
         raise MissingDependencyError(
             f"Replicas need Ray Serve, which needs {error.name}: pip install 'softprompt[ray,serve]'"
         ) from None
+    replicas = replicas or Replicas()
+    return serve.deployment(serve.ingress()(Replica), **options(plan, replicas)).bind(completed(plan, replicas))
+
+
+def completed(plan: EnginePlan, replicas: Replicas) -> EnginePlan:
+    """A plan with what it leaves open: how soon replicas see a replaced prompt; without a GPU they compute on CPUs."""
     if plan.prompts is not None and plan.settings.watch_s is None:
         plan = replace(plan, settings=replace(plan.settings, watch_s=_WATCH_S))
-    return serve.deployment(serve.ingress()(Replica), **options(plan, replicas or Replicas())).bind(plan)
+    if not replicas.gpus and plan.loading.get("device", "auto") == "auto":  # Ray does not keep it from the first GPU
+        plan = replace(plan, loading={**plan.loading, "device": "cpu"})
+    return plan
 
 
 def options(plan: EnginePlan, replicas: Replicas) -> dict[str, Any]:
