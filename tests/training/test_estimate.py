@@ -152,8 +152,8 @@ def test_inputs_that_are_kept_count_up_to_what_is_allowed():
     session = _Session(tiny_backbone("decoder-only"), [run], TrainConfig(**QUIET, input_cache_bytes=2**20))
     session.run()
     kept = session.model._inputs.held_bytes
-    assert estimated("decoder-only", run, input_cache_bytes=2**20).cached_bytes == kept > 100
-    assert estimated("decoder-only", run, input_cache_bytes=100).cached_bytes == 100
+    assert kept <= estimated("decoder-only", run, input_cache_bytes=2**20).cached_bytes < 1.5 * kept
+    assert estimated("decoder-only", run, input_cache_bytes=100).cached_bytes == 100 < kept
     assert estimated("decoder-only", run).cached_bytes == 0
     assert estimated("decoder-only", short_run(), input_cache_bytes=2**20).cached_bytes == 0
 
