@@ -7,22 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases.loading import ALLOWED_S, FROM_DISK, IN_MEMORY
+from benchmarks.cases.loading import COMPILED, FROM_DISK, READ_ANEW
 from benchmarks.cases.slopes import AXES
+from benchmarks.goals import BEYOND_TOKEN_S, OF_PREDICTED, goal_of, over_products_goal, verdict
 from benchmarks.lines import LIMIT, OURS, Line
+from benchmarks.peaks import MEASURABLE_BYTES
+from benchmarks.profile import ATTENTION, CLASSES, PRODUCTS
 from benchmarks.timing import Spread, spread
 
-__all__ = ["plot_slopes", "render_case", "render_slopes"]
+__all__ = ["plot_slopes", "render_case", "render_profiles", "render_slopes"]
 
 
 def render_case(lines: Sequence[Line]) -> str:
-    """The lines of one case as a Markdown table: ratios first."""
+    """The lines of one case as Markdown tables, ratios first, and what they come to at worst."""
     timed = [line for line in lines if line.seconds]
-    tables = [_times(base, [line for line in timed if line.base == base]) for base in _distinct(timed)]
+    tables = [
+        _first_tokens(some) if base == COMPILED else _times(base, some)
+        for base in _distinct(timed)
+        for some in [[line for line in timed if line.base == base]]
+    ]
     kept = [line for line in lines if line.memory]
     if kept:
         tables.append(_memory(kept))
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, *_at_worst(timed)])
 
 
 def _distinct(lines: Sequence[Line]) -> list[str]:
@@ -38,7 +45,7 @@ def _times(base: str, lines: Sequence[Line]) -> str:
             line.setting,
             *(_against(line, way) for way in others),
             f"{1000 * spread(line.seconds[line.base]).median:,.0f}",
-            _shown(line.over_limit) if line.over_limit else "",
+            _over_products(line),
         ]
         for line in lines
     ]
@@ -50,23 +57,79 @@ def _ways(line: Line) -> list[str]:
 
 
 def _against(line: Line, way: str) -> str:
-    """The ratio with its spread; what counted work predicts; the goal, and whether it was reached."""
+    """The ratio with its spread; how much that is of what counted work predicts; the goal, and whether it was met."""
     if way not in line.seconds:
         return ""
-    if (line.base, way) == (IN_MEMORY, FROM_DISK):
-        beyond = spread([a - b for a, b in zip(line.seconds[way], line.seconds[line.base], strict=True)]).median
-        return f"{1000 * beyond:.1f} ms longer (at most {1000 * ALLOWED_S:.0f}: {_met(beyond <= ALLOWED_S)})"
     parts = [_shown(line.ratio(way))]
     predicted = line.predicted(way)
     if predicted is not None:
-        parts.append(f"work predicts {predicted:.1f}")
-    if way in line.goals:
-        parts.append(f"goal {line.goals[way]:g}: {_met(line.ratio(way).median >= line.goals[way])}")
+        share = line.ratio(way).median / predicted
+        enough = verdict([ratio >= OF_PREDICTED * predicted for ratio in line.ratios(way)])
+        parts.append(f"{share:.0%} of the {predicted:.1f} that work predicts: {enough}")
+    goal = goal_of(line, way)
+    if goal is not None:
+        parts.append(f"goal {goal:g}: {verdict([ratio >= goal for ratio in line.ratios(way)])}")
     return "; ".join(parts)
 
 
-def _met(reached: bool) -> str:
-    return "met" if reached else "**missed**"
+def _over_products(line: Line) -> str:
+    if line.over_limit is None:
+        return ""
+    goal = over_products_goal(line)
+    told = "" if goal is None else f"; under {goal:g}: {verdict([ratio < goal for ratio in line.ratios_over_limit])}"
+    return _shown(line.over_limit) + told
+
+
+def _at_worst(lines: Sequence[Line]) -> list[str]:
+    """Which of the lines is furthest over its products, and how many reach what counted work predicts."""
+    told = []
+    if limited := [(line.over_limit.median, line) for line in lines if line.over_limit is not None]:
+        highest, worst = max(limited, key=lambda one: one[0])
+        told.append(f"Furthest over its products: {highest:.2f} ({worst.shape}, {worst.setting}).")
+    shares = [
+        line.ratio(way).median / predicted
+        for line in lines
+        for way in _ways(line)
+        if (predicted := line.predicted(way)) is not None
+    ]
+    if shares:
+        below = sum(share < OF_PREDICTED for share in shares)
+        told.append(f"Below {OF_PREDICTED:.0%} of what counted work predicts: {below} of {len(shares)} ratios.")
+    return [" ".join(told)] if told else []
+
+
+def _first_tokens(lines: Sequence[Line]) -> str:
+    """How much later a first token comes than behind a prompt that is ready."""
+    head = [
+        "shape",
+        "what",
+        f"{FROM_DISK}, ms beyond the token's own time",
+        f"{READ_ANEW}, ms beyond it",
+        "the token's own time, ms",
+    ]
+    rows = []
+    for line in lines:
+        beyond = _beyond(line, FROM_DISK)
+        soon = verdict([one < BEYOND_TOKEN_S for one in beyond])
+        rows.append(
+            [
+                line.shape,
+                line.setting,
+                f"{_shown_ms(beyond)}; under {1000 * BEYOND_TOKEN_S:.0f}: {soon}",
+                _shown_ms(_beyond(line, READ_ANEW)),
+                f"{1000 * spread(line.seconds[COMPILED]).median:,.0f}",
+            ]
+        )
+    return _table(head, rows)
+
+
+def _beyond(line: Line, way: str) -> list[float]:
+    return [a - b for a, b in zip(line.seconds[way], line.seconds[COMPILED], strict=True)]
+
+
+def _shown_ms(seconds: Sequence[float]) -> str:
+    found = spread([1000 * one for one in seconds])
+    return f"**{found.median:.1f}** ({found.low:.1f} to {found.high:.1f})"
 
 
 def _shown(found: Spread) -> str:
@@ -77,11 +140,28 @@ def _memory(lines: Sequence[Line]) -> str:
     rows = []
     for line in lines:
         for way, held in line.memory.items():
-            ratio = held / line.memory[line.base] if line.memory[line.base] else float("nan")
-            goal = line.goals.get(way)
-            verdict = f"; goal {goal:g}: {_met(ratio >= goal)}" if goal else ""
-            rows.append([line.shape, line.setting, way, f"{held / 2**20:,.0f}", f"{ratio:.2f}{verdict}"])
+            least = min(held, line.memory[line.base])
+            shown = f"{held / 2**20:,.0f}" if held >= MEASURABLE_BYTES else f"under {MEASURABLE_BYTES / 2**20:.0f}"
+            rows.append([line.shape, line.setting, way, shown, _more(line, way) if least >= MEASURABLE_BYTES else ""])
     return _table(["shape", "what", "way", "peak, MiB", "times as much"], rows)
+
+
+def _more(line: Line, way: str) -> str:
+    ratio, goal = line.memory[way] / line.memory[line.base], goal_of(line, way)
+    return f"{ratio:.2f}" + ("" if goal is None else f"; goal {goal:g}: {verdict([ratio >= goal])}")
+
+
+def render_profiles(lines: Sequence[Line]) -> str:
+    """Where the time of each way goes, in parts of the whole; and how fast its products and its attention are."""
+    head = ["shape", "what", "way", "ms", "GFLOP/s in products and attention", *CLASSES]
+    rows = []
+    for line in lines:
+        for way, seconds in line.profiles.items():
+            whole_s = sum(seconds.values())
+            rate = line.flops[way] / max(1e-9, seconds[PRODUCTS] + seconds[ATTENTION]) / 1e9
+            parts = [f"{seconds[name] / whole_s:.0%}" for name in CLASSES]
+            rows.append([line.shape, line.setting, way, f"{1000 * whole_s:,.0f}", f"{rate:.0f}", *parts])
+    return _table(head, rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

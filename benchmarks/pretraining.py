@@ -87,13 +87,13 @@ class Training:
 
 
 def _config(name: str) -> PretrainConfig:
-    text = FamilyText(train=("random",), held_out=(), licence="", contents=frozenset())
+    text = FamilyText(train=("random",), held_out=(), licence="")
     return member_config(name, text)
 
 
 def _batches(config: PretrainConfig) -> Batches:
     tokens = np.random.default_rng(0).integers(3, VOCAB - 400, size=2**20, dtype=np.uint16)
-    text = PackedTokens(tokens=tokens, documents=1, text_bytes=0)
+    text = PackedTokens(tokens=tokens, documents=1)
     return Batches(
         text, OBJECTIVES[config.objective], SPECIAL, window=config.window, batch_size=config.batch_size, seed=0
     )

@@ -25,6 +25,10 @@ STORED = 4
 """Bytes of a stored value: prompts are float32."""
 KEPT = 2
 """Bytes of a value of the backbone and its caches: bfloat16."""
+GATHERED = 4
+"""How often a step of prompt tuning gathers a layer's parts: for the prompt and the rows, forward and back.
+
+A prefix needs half of that. Layers that are computed anew are gathered already."""
 TASKS = tuple(10**power for power in range(1, 7))
 
 
@@ -86,7 +90,10 @@ class Machine:
         memory: Bytes of a GPU.
         bandwidth: Bytes a second from that memory.
         flops: Operations a second of dense bfloat16 products.
-        link: Bytes a second from one GPU to the others.
+        link: Bytes a second from one GPU to the others of its machine.
+        per_machine: GPUs of a machine.
+        network: Bytes a second from one machine to another: eight cards of 400 Gbit/s (NVIDIA's DGX H200).
+        host: Bytes a second from the machine's memory to a GPU: PCIe 5.0 with 16 lanes.
         disk: Bytes a second from the disk of prompts.
         training: Time of a training step over its products.
         serving: Time of a pass of inference over its products.
@@ -97,6 +104,9 @@ class Machine:
     bandwidth: float = 4.8e12
     flops: float = 989e12
     link: float = 450e9
+    per_machine: int = 8
+    network: float = 400e9
+    host: float = 64e9
     disk: float = 5e9
     training: float = 1.4
     serving: float = 1.4
@@ -105,6 +115,11 @@ class Machine:
     def gpus(self, shape: Shape) -> int:
         """GPUs that hold the weights and leave a third of their memory to caches: a power of two."""
         return 2 ** max(0, math.ceil(math.log2(shape.parameters * KEPT / (self.memory * self.usable * 2 / 3))))
+
+    def gathering_s(self, shape: Shape, gpus: int) -> float:
+        """Until each of so many GPUs has once had the others' parts of the weights."""
+        rate = self.link if gpus <= self.per_machine else min(self.link, self.network)
+        return shape.parameters * KEPT * (gpus - 1) / gpus / rate
 
 
 H200 = Machine()
@@ -134,14 +149,14 @@ class Training:
 def training(
     shape: Shape, machine: Machine, *, length: int = 100, rows: int = 32, tokens: int = 130, steps: int = 3000
 ) -> Training:
-    """A prompt of prompt tuning; a step's prompt goes through the layers once, its rows without it.
+    """A prompt of prompt tuning; each GPU computes the prompt once a step for its share of the rows.
 
     Forward is a pass, backward another (no gradients of weights), and what is computed anew a third.
     """
     gpus = machine.gpus(shape)
-    through = rows * tokens + length
+    through = rows * tokens + gpus * length
     step_s = 3 * shape.pass_flops(through) / (gpus * machine.flops) * machine.training
-    gather_s = 3 * shape.parameters * KEPT * (gpus - 1) / gpus / machine.link if gpus > 1 else 0.0
+    gather_s = GATHERED * machine.gathering_s(shape, gpus)
     return Training(
         gpus=gpus,
         prompt_bytes=4 * length * shape.dim * STORED,
@@ -157,12 +172,12 @@ class Load:
     """What it takes to serve so many tasks.
 
     Attributes:
-        answers: A second, by all GPUs that hold the backbone together, if every prompt is in memory.
+        answers: A second, by the GPUs that hold the backbone, one after the other, if every prompt is in memory.
         room: Prompts that fit beside the weights and the texts on their way.
         hits: Share of requests whose prompt is in memory.
         disk_bytes: Of all prompts.
         read_share: Share of the disk's rate that misses take.
-        compile_share: Share of the GPUs' time that misses take.
+        compile_share: Share of the time that misses take, one after the other: of GPUs or the way to them.
     """
 
     answers: float
@@ -186,18 +201,21 @@ def serving(
 ) -> Load:
     """Requests by Zipf's law, so many at once, each of so many tokens asked and written.
 
-    A step reads the weights once and each text's keys and values, its prompt's among them.
+    A step reads the weights once and each text's keys and values, its prompt's among them. The GPUs are of one machine,
+    and compute one after the other (`device_map`): their memory adds up, their rates do not.
     """
-    gpus = machine.gpus(shape)
+    gpus = min(machine.gpus(shape), machine.per_machine)
     held = texts * (length + asked + written) * shape.token_bytes
     free = gpus * machine.memory * machine.usable - shape.parameters * KEPT - held
     room = max(0, int(free // shape.held_bytes(length, prefix=prefix)))
-    step_s = (shape.parameters * KEPT + held) / (gpus * machine.bandwidth)
-    rate = gpus * machine.flops / machine.serving
+    read_s = shape.parameters * KEPT / machine.bandwidth
+    step_s = read_s + held / machine.bandwidth
+    rate = machine.flops / machine.serving
     answer_s = (written * step_s) / texts + shape.pass_flops(asked) / rate
     hits = 1.0 if room >= tasks else che_hit_rate(zipf(tasks), room)
     misses = (1 - hits) / answer_s
-    compile_s = shape.compiled_bytes(length) / machine.link if prefix else shape.pass_flops(length) / rate
+    sent_s = shape.stored_bytes(length, prefix=prefix) / machine.host
+    compile_s = sent_s if prefix else sent_s + max(shape.pass_flops(length) / rate, read_s)
     return Load(
         answers=1 / answer_s,
         room=room,
@@ -259,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(_table(("backbone", "GPUs", "prompt", "prefix", "compiled"), _sizes(machine, given.length)))
     print(_table(("backbone", "prompt and optimizer", "activations", "computing", "gathering", "GPU hours"),
                  _trainings(machine, given.length)))  # fmt: skip
-    print(_table(("backbone", "tasks", "answers/s", "room", "hits", "on disk", "disk's rate", "GPUs' time"),
+    print(_table(("backbone", "tasks", "answers/s", "room", "hits", "on disk", "disk's rate", "misses' time"),
                  _loads(machine, given.length)))  # fmt: skip
     if given.plot:
         plot(machine, given.length, given.plot)

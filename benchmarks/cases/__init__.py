@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks.cases import estimate, generation, loading, memory, reading, slopes, tasks, training
+from benchmarks.cases import estimate, evaluation, generation, loading, memory, reading, slopes, tasks, training
 from benchmarks.lines import Line, Plan
 
 __all__ = ["CASES"]
@@ -19,5 +19,6 @@ CASES: Mapping[str, Callable[[Plan], Iterator[Line]]] = {
     "memory": memory.memory,
     "estimate": estimate.estimate,
     "loading": loading.loading,
+    "evaluation": evaluation.evaluation,
     "slopes": slopes.slopes,
 }

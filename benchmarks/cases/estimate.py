@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import softprompt as sp
-from benchmarks.cases.memory import peak_bytes
 from benchmarks.lines import Line, Plan
-from benchmarks.shapes import build_shape
+from benchmarks.peaks import measure_peak
+from benchmarks.shapes import DECODERS, ENCODER_DECODERS, Weights, build_backbone
 from softprompt.prompts.registry import Method
 
 __all__ = ["SETTINGS", "estimate", "measured", "setting_bytes"]
@@ -42,9 +41,9 @@ class _Setting:
     task: str = "sentence_polarity"
     settings: Mapping[str, Any]
 
-    def backbone(self) -> sp.Backbone:
-        tokenizer = sp.Backbone.from_pretrained(f"bundled:{self.tokenizer}").tokenizer
-        return sp.Backbone.from_model(build_shape(self.shape), tokenizer, name=self.shape)
+    def backbone(self, weights: Weights) -> sp.Backbone:
+        tokenizer = sp.Backbone.from_pretrained(f"bundled:{self.tokenizer}", device="cpu").tokenizer
+        return build_backbone(self.shape, weights, tokenizer)
 
     def all_runs(self, *, rows: int, steps: int) -> list[sp.Run]:
         return [
@@ -86,44 +85,48 @@ ROWS, STEPS = 16, 2
 
 def estimate(plan: Plan) -> Iterator[Line]:
     """Trainings of several shapes, beside what the process holds that has trained a little."""
-    chosen = [name for name, setting in SETTINGS.items() if setting.shape in plan.only]
-    for name in chosen[:2] if plan.quick else chosen:
-        took = {TOOK: measured(name, gives_back=True)}
-        if not plan.quick:
-            took[KEPT] = measured(name, gives_back=False)
+    shapes = plan.shapes([*DECODERS, *ENCODER_DECODERS])
+    chosen = [name for name, setting in SETTINGS.items() if setting.shape in shapes and plan.wants(_described(name))]
+    for name in chosen[:1] if plan.quick else chosen:
+        took = {TOOK: measured(name, plan.weights, gives_back=True)}
+        if not plan.quick and plan.weights.device == "cpu":
+            took[KEPT] = measured(name, plan.weights, gives_back=False)
         yield Line(
             case="estimate",
             shape=SETTINGS[name].shape,
-            setting=f"{name}: batches of {ROWS}, beside the model",
+            setting=_described(name),
             base=TOOK,
-            memory={**took, ESTIMATED: setting_bytes(name)},
+            memory={**took, ESTIMATED: setting_bytes(name, plan.weights)},
         )
 
 
-def setting_bytes(name: str) -> int:
+def _described(name: str) -> str:
+    return f"{name}: batches of {ROWS}, beside the model"
+
+
+def setting_bytes(name: str, weights: Weights) -> int:
     """What a setting is estimated to take beside what is held."""
     setting = SETTINGS[name]
     runs = setting.all_runs(rows=ROWS, steps=STEPS)
-    return sp.estimate_memory(setting.backbone(), runs, setting.config()).added_bytes
+    return sp.estimate_memory(setting.backbone(weights), runs, setting.config()).added_bytes
 
 
-def measured(name: str, *, gives_back: bool) -> int:
+def measured(name: str, weights: Weights, *, gives_back: bool) -> int:
     """What it takes, in a new process.
 
     Args:
         name: Of the setting.
+        weights: Where they lie, and in how many bits.
         gives_back: Whether glibc is told to give freed memory back.
     """
     with _environment(_GIVES_BACK if gives_back else {}):
-        return peak_bytes(_training, name)[0]
+        return measure_peak(_training, name, weights).added
 
 
-def _training(name: str) -> Callable[[], object]:
+def _training(name: str, weights: Weights) -> Callable[[], object]:
     setting = SETTINGS[name]
-    backbone = setting.backbone()
+    backbone = setting.backbone(weights)
     sp.train(backbone, setting.all_runs(rows=2, steps=1), setting.config())
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
     runs = setting.all_runs(rows=ROWS, steps=STEPS)
     return lambda: sp.train(backbone, runs, setting.config())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from benchmarks.cases.tasks import mixed_batch
-from benchmarks.cases.training import DEFAULT, METHODS, runs_at_once
-from benchmarks.lines import OURS, Line, Plan, compare
+from benchmarks.cases.training import METHODS, runs_at_once
+from benchmarks.lines import DEFAULT, OURS, Line, Plan, compare
 from benchmarks.peers import TASK, Ours, Peft
 from benchmarks.rows import Length, draw_lengths, make_rows
 from benchmarks.shapes import DECODERS, ENCODER_DECODERS
@@ -41,11 +41,11 @@ def slopes(plan: Plan) -> Iterator[Line]:
 
 
 def _step(plan: Plan, shape: str, axis: str, x: float, *, length: int, lengths: list[Length]) -> Line:
-    ours = Ours(shape, [METHODS["prompt tuning"](length)])
+    ours = Ours(shape, [METHODS["prompt tuning"](length)], plan.weights)
     rows = make_rows(lengths, ours.backbone.spec, prompt=TASK)
     ways: dict[str, Callable[[], object]] = {OURS: lambda: ours.step({TASK: rows})}
     if plan.peers and not plan.quick:
-        theirs = Peft(shape, ours.model.prompts[TASK])
+        theirs = Peft(shape, ours.model.prompts[TASK], plan.weights)
         ways[DEFAULT] = lambda: theirs.step(rows, best=False)
     setting = f"a training step of {len(rows)} sentences, {x:.0f} {AXES[axis]}"
     return compare(ways, plan, case=f"slopes: {axis}", shape=shape, setting=setting, x=x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,7 +29,9 @@ _PLAIN: dict[Any, tuple[str, type]] = {
     NoneType: ("nothing", NoneType),
 }
 
-__all__ = ["check_types", "choose", "from_mapping", "plain_values", "to_mapping", "write_yaml"]
+_SEVERAL: dict[Any, str] = {int: "whole numbers", str: "texts"}
+
+__all__ = ["check_lists", "check_types", "choose", "from_mapping", "plain_values", "to_mapping", "write_yaml"]
 
 
 def choose(what: str, name: str, known: Iterable[str]) -> ConfigError:
@@ -107,6 +109,27 @@ def check_types(kind: type[Any], values: Mapping[str, Any]) -> None:
         if name in values and all(one in _PLAIN for one in wanted) and not any(_fits(values[name], w) for w in wanted):
             words = " or ".join(_PLAIN[one][0] for one in wanted)
             raise ConfigError(f"{name}={values[name]!r}: expected {words}, but got {type(values[name]).__name__}.")
+
+
+def check_lists(kind: type[Any], values: Mapping[str, Any]) -> None:
+    """Refuse what is no list of whole numbers or texts, for the fields of a settings class that hold such a list.
+
+    Args:
+        kind: A dataclass.
+        values: Values by field name.
+
+    Raises:
+        ConfigError: If a value is something else; the message names its field.
+    """
+    for name, hint in get_type_hints(kind).items():
+        wanted = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        inner = [get_args(one)[0] for one in wanted if get_origin(one) is Sequence]
+        if name not in values or not inner or any(one in _PLAIN and _fits(values[name], one) for one in wanted):
+            continue
+        value = values[name]
+        if isinstance(value, str) or not isinstance(value, Sequence) or not all(_fits(one, inner[0]) for one in value):
+            besides = "".join(f", or {_PLAIN[one][0]}" for one in wanted if one in _PLAIN)
+            raise ConfigError(f"{name}={value!r}: expected a list of {_SEVERAL[inner[0]]}{besides}.")
 
 
 def _fits(value: Any, wanted: type) -> bool:

@@ -65,7 +65,28 @@ def test_more_tasks_cost_hits_and_the_disk():
     assert few.hits == 1
     assert few.read_share == 0
     assert 0 < many.hits < 1
-    assert many.read_share > many.compile_share > 0
+    assert many.compile_share == pytest.approx(many.read_share * H200.disk / H200.host)
+
+
+def test_a_miss_of_rows_reads_the_weights_at_least():
+    """Few rows are bound by that, and not by their operations."""
+    shape, tasks = BACKBONES[2], 1_000_000
+    short, long = (serving(shape, H200, tasks, length=length) for length in (1, 2000))
+    missed = [(1 - one.hits) * one.answers for one in (short, long)]
+    reading_s, computing_s = 2 * shape.parameters / H200.bandwidth, 2 * shape.parameters * 2000 * 1.4 / H200.flops
+    assert short.compile_share == pytest.approx(missed[0] * reading_s, rel=0.01)
+    assert long.compile_share == pytest.approx(missed[1] * computing_s, rel=0.01)
+
+
+def test_gpus_that_compute_one_after_the_other_are_no_faster_than_one():
+    """Twice the GPUs answered twice as much, which needs layers that are divided; there are none such."""
+    smaller = replace(H200, memory=H200.memory / 2)
+    one, two = (serving(BACKBONES[1], machine, 10).answers for machine in (H200, smaller))
+    assert (H200.gpus(BACKBONES[1]), smaller.gpus(BACKBONES[1])) == (1, 1)
+    assert one == two
+    half = replace(H200, memory=H200.memory / 8)
+    assert half.gpus(BACKBONES[1]) == 2
+    assert serving(BACKBONES[1], half, 10).answers == one
 
 
 def test_a_backbone_on_many_gpus_waits_for_its_parts():
@@ -73,6 +94,8 @@ def test_a_backbone_on_many_gpus_waits_for_its_parts():
     assert small.gpus == 1
     assert small.gather_s == 0
     assert large.gather_s > large.step_s
+    assert large.gather_s == pytest.approx(4 * 2 * BACKBONES[-1].parameters * 15 / 16 / H200.network)
+    assert large.activation_bytes == (32 * 130 + 16 * 100) * 126 * 16384 * 2
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_recipes_list_members_and_text(run):
     assert code == 0, err
     rows = [line.split() for line in shown.splitlines()]
     assert ["t5-mini", "t5-mini-span", "prefix_lm", "2,600", "24", "128", "0.003", "8"] in rows
-    assert all(entry.sha256 in shown for entry in recipes.text_files())
+    assert all(entry.sha256 in shown and entry.origin in shown for entry in recipes.text_files())
 
 
 def test_a_bundled_backbone_goes_by_either_name(run):

@@ -21,6 +21,7 @@ def estimate(**settings) -> Estimate:
         "process_bytes": 400 * MIB,
         "trained_bytes": MIB,
         "optimizer_bytes": 2 * MIB,
+        "cached_bytes": 0,
         "update_bytes": 4 * MIB,
         "passes": (Pass(longest=32, rows=16, tokens=4512, peak_bytes=47 * MIB),),
         "evaluation_bytes": 20 * MIB,

@@ -247,6 +247,63 @@ def test_two_are_compared_on_the_same_rows(run, scored, trained, tmp_path):
     assert "--against nowhere: there is no such folder or file; give a prompt's folder" in err
 
 
+def test_what_is_known_to_differ_is_told(run, backbone, reviews, tmp_path):
+    """Against a file in which all is right, of six rows with three of each label."""
+    common = (
+        "evaluate", "--backbone", "nowhere", "--task", TASKS[0], "--data_dir", reviews, "--majority", "true",
+        "--metrics", "[accuracy, nist]",
+    )  # fmt: skip
+    ours, theirs = tmp_path / "ours.jsonl", tmp_path / "theirs.jsonl"
+    assert run(*common, "--output", str(ours))[0] == 0
+    rows = [json.loads(line) for line in ours.read_text().splitlines()]
+    theirs.write_text("".join(json.dumps({**row, "prediction": row["targets"][0]}) + "\n" for row in rows))
+    Path(f"{theirs}.settings.json").write_text(Path(f"{ours}.settings.json").read_text())
+    code, table, err = run(*common, "--against", str(theirs))
+    assert code == 0, err
+    accuracy, nist = cells(table)
+    assert accuracy[3] == "50.00"
+    assert (accuracy[6], accuracy[7], accuracy[10:]) == ("100.00", "-50.00", ["0.25", "McNemar"])  # 2 * (1/2)**3
+    assert -100 <= float(accuracy[8]) < -50 < float(accuracy[9]) <= 0
+    assert float(nist[7]) < 0
+    assert nist[11:] == ["paired", "bootstrap", "of", "1,000", "draws"]
+    told = [line.split("  ")[:2] for line in err.splitlines() if line.startswith(f"{TASKS[0]} validation ")]
+    whole = [["intervals", "1000/1000"], ["accuracy against", "10000/10000"], ["nist against", "1000/1000"]]
+    for what, count in whole:
+        assert [f"{TASKS[0]} validation {what}", count] in told
+
+
+def test_a_wrong_metric_is_refused_before_a_backbone_is_loaded(run, monkeypatch):
+    """It was refused after everything had been predicted."""
+
+    def loaded(*_, **__):
+        raise AssertionError("The backbone was loaded.")
+
+    monkeypatch.setattr(sp.Backbone, "from_pretrained", loaded)
+    common = ("evaluate", "--backbone", "nowhere", "--task", "subj")
+    for metrics, message in (("acuracy", "Did you mean 'accuracy'"), ("multirc", "scores groups of rows")):
+        code, table, err = run(*common, "--metrics+", metrics)
+        assert (code, table) == (2, "")
+        assert message in err
+    code, _, err = run(*common, "--num_beams", "4")
+    assert code == 2
+    assert err.endswith("--num_beams is for text that is generated, but labels are ranked; say --by generate.\n")
+
+
+def test_another_format_than_the_prompts_is_told(run, trained, backbone, reviews):
+    """A prompt that was trained with a template of its own was scored in the task's, and nothing said so."""
+    common = (
+        "evaluate", "--backbone", backbone, "--prompt", str(trained / "prompts" / "film"), "--task", TASKS[0],
+        "--data_dir", reviews,
+    )  # fmt: skip
+    code, _, err = run(*common)
+    assert code == 0, err
+    told = f"{TASKS[0]} is scored in its own format, not in that of the prompt, which was trained with the input"
+    assert told in err
+    code, _, err = run(*common, "--input", "{Text}")
+    assert code == 0, err
+    assert told not in err
+
+
 def test_the_predictions_of_another_evaluation_have_all_rows(run, scored, backbone, reviews, tmp_path):
     output = tmp_path / "ours.jsonl"
     scored("--task", TASKS[0], "--output", str(output))

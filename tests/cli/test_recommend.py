@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 from tests.cli.films import TEMPLATES
 from tests.models import tiny_backbone
+
+from softprompt.errors import ConfigError
 
 
 @pytest.fixture
@@ -25,6 +28,23 @@ def test_settings_come_with_reason_and_source(run, asked):
     assert "Liu et al. 2022" in advised
     assert "the budget" in advised
     assert "in no paper" in beside
+
+
+def test_without_steps_advice_and_training_agree(run, asked, tmp_path, monkeypatch):
+    """A training took the flag's own 3000 for a budget."""
+    monkeypatch.setattr("softprompt.train", lambda backbone, runs, config: stop(runs))
+
+    def stop(runs):
+        raise ConfigError(f"{runs[0].steps} steps, evaluated every {runs[0].evaluate_every}")
+
+    advised = run("recommend", *asked)[1].split("Beside it")[0]
+    steps, often = (re.search(rf"^{name} +(\d+)", advised, re.MULTILINE)[1] for name in ("steps", "evaluate_every"))
+    train = ("train", *asked, "--output_dir", str(tmp_path / "out"))
+    assert f"{steps} steps, evaluated every {often}" in run(*train, "--settings", "auto")[2]
+    assert "3000 steps, evaluated every None" in run(*train)[2]
+    code, _, err = run(*train, "--settings", "search")
+    assert code == 2
+    assert "A search needs a budget: give --steps" in err
 
 
 def test_a_search_needs_a_budget_and_goes_on(run, asked, tmp_path):
@@ -140,7 +160,7 @@ def test_methods_are_compared_by_one_command(run, asked, tmp_path):
     code, out, err = run(*compare)
     assert code == 0, err
     head, _, *lines = out.splitlines()
-    for column in ("method", "trained", "stored KiB", "ms/step", "peak MiB", "mean"):
+    for column in ("method", "trained", "stored KiB", "ms/step", "session MiB", "peak MiB", "mean"):
         assert column in head
     assert len(lines) == 4
     assert "no head of its own" in lines[-1]

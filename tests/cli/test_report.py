@@ -53,7 +53,7 @@ def test_what_does_not_go_together_is_a_usage_error(run, study, tmp_path):
     assert (code, "has no results.jsonl" in err) == (1, True)
 
 
-COMMANDS = [claim.command for claim in registered_claims()] + [
+COMMANDS = [line for claim in registered_claims() for line in claim.commands.values()] + [
     claim.larger.get("command", "") for claim in registered_claims()
 ]
 

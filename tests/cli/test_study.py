@@ -53,7 +53,7 @@ def test_a_grid_is_run_and_summarised(run, grid, tmp_path):
 
 def test_without_a_grid_the_folder_says_what_was_run(run, grid, tmp_path):
     asked = ("study", "--output_dir", str(tmp_path / "out"), "--device", "cpu")
-    code, out, err = run(*asked, "--grid", str(grid), "--seeds", "[4]")
+    code, out, err = run("study", str(grid), *asked[1:], "--seeds", "[4]")  # what to run needs no option
     assert code == 0, err
     grid.unlink()
     assert run(*asked, "--summary", "true") == (0, out, "")
@@ -95,6 +95,15 @@ def test_a_quick_study_says_that_its_scores_mean_nothing(run, grid, tmp_path):
     assert run(*asked, "--summary", "true", "--quick", "true")[:2] == (0, out), "and is not made quick twice"
 
 
+def test_a_quick_study_says_what_stands_in(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("study", "adaptation", "--quick", "true", "--summary", "true", "--output_dir", "out")
+    assert code == 0, err
+    assert "bundled:t5-tiny stands in for models/t5-small-span, models/t5-small/snapshots/step-650, " in err
+    assert "models/t5-small, not there: `softprompt backbones make` makes them.\n" in err
+    assert {line.split()[0] for line in out.splitlines()[2:4]} == {"bundled:t5-tiny"}
+
+
 @pytest.mark.slow
 def test_two_workers_make_the_rows_of_one(run, grid, tmp_path):
     def rows(folder, *options):
@@ -111,9 +120,10 @@ def test_two_workers_make_the_rows_of_one(run, grid, tmp_path):
 
 
 def test_what_is_unknown_is_a_usage_error(run, tmp_path):
-    code, _, err = run("study", "--grid", "backbone", "--output_dir", str(tmp_path))
-    assert code == 2
-    assert "Known: adaptation, backbones" in err
+    for asked in (("--grid", "backbone"), ("backbone",)):
+        code, _, err = run("study", *asked, "--output_dir", str(tmp_path))
+        assert code == 2
+        assert "Known: adaptation, backbones" in err
     code, _, err = run("study", "--grid", "backbones", "--output_dir", str(tmp_path))
     assert code == 2
     assert "data_dir" in err

@@ -32,13 +32,13 @@ def test_training_leaves_a_prompt_and_its_settings(run, trained, backbone):
 
 
 def test_every_setting_of_a_run_and_of_a_session_is_an_option():
-    """With the same default; some could be set from Python only. A loss may be asked for that is the default."""
+    """With the same default; some could be set from Python only. Loss and steps may be asked for by their default."""
     options = inspect.signature(train_prompts).parameters
     for kind, others in ((Run, {"name", "method", "task"}), (TrainConfig, {"output_dir", "resume", "progress"})):
         for field in dataclasses.fields(kind):
             if field.name not in others:
                 assert options[field.name].default == (
-                    None if field.name in ("trackers", "halve_at", "loss") else field.default
+                    None if field.name in ("trackers", "halve_at", "loss", "steps") else field.default
                 )
 
 

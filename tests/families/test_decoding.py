@@ -10,7 +10,8 @@ from tests.families import zoo
 from tests.families.test_generation import GENERATORS, NEW, model, reference
 from tests.families.zoo import Family
 
-from softprompt.conditioning.decoding import Decoding, JoiningDecoding, TurnDecoding
+from softprompt.conditioning.decoding import Decoding, JoiningDecoding
+from softprompt.conditioning.turns import TurnDecoding
 from softprompt.errors import ConfigError, UnsupportedError
 
 SEVERAL_TURNS = 3

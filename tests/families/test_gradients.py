@@ -200,6 +200,12 @@ def test_inputs_that_stand_before_their_prompts_are_read_once(family, monkeypatc
         assert largest_error(gradient, want_gradient) <= EXACT
     small = Prompted(backbone, prompts, input_cache_bytes=1)
     assert [learn(small, [0])[2] for _ in range(2)] == [2, 2] or not apart(family)
+    half = Prompted(backbone, prompts, input_cache_bytes=kept._inputs.held_bytes // 2 or 1)  # enough for the first
+    for rows in ([0], [0, 1, 2], [2, 0, 0, 1], [1, 2]):
+        (loss, gradient, _), (want, want_gradient, _) = learn(half, rows), learn(plain, rows)
+        assert relative_error(loss, want) <= EXACT
+        assert largest_error(gradient, want_gradient) <= EXACT
+    assert len(half._inputs._known) == (apart(family) and not family.window)
 
 
 @every_family

@@ -27,24 +27,46 @@ def prompts(family: zoo.Family) -> dict[str, SoftPrompt]:
     return made
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_only_the_chosen_layers_read_a_prefix(family):
-    made = prompts(family)
+def both(
+    family: zoo.Family, made: dict[str, SoftPrompt]
+) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Logits of a mixed batch; and each row's, with those of the reference."""
     batch = batches.batch(list(made))
     ids, mask = batch.padded()
     reads = {}
     if family.kind == "encoder-decoder":
         reads["decoder_input_ids"] = batches.pad(batch.reads(), "right", fill=zoo.PAD)[0]
-    with torch.no_grad():
-        got = Prompted(zoo.backbone(family.name), made)(
-            input_ids=ids, attention_mask=mask, prompts=batch.names, **reads
-        ).logits
+    got = Prompted(zoo.backbone(family.name), made)(
+        input_ids=ids, attention_mask=mask, prompts=batch.names, **reads
+    ).logits
+    pairs = []
     for i, name in enumerate(batch.names):
-        prompt = made.get(name)
         target = batch.reads()[i] if family.kind == "encoder-decoder" else None
-        want = naive.with_layers(family, batch.rows[i], prompt, target=target).detach()
-        mine = got[i] if family.kind == "encoder-only" else got[i, : len(want)]
-        assert relative_error(mine, want, got) <= 1e-5, name
+        want = naive.with_layers(family, batch.rows[i], made.get(name), target=target)
+        pairs.append((got[i] if family.kind == "encoder-only" else got[i, : len(want)], want))
+    return got, pairs
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_only_the_chosen_layers_read_a_prefix(family):
+    with torch.no_grad():
+        got, pairs = both(family, prompts(family))
+    for mine, want in pairs:
+        assert relative_error(mine, want, got) <= 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_gradients_of_the_chosen_layers_are_the_references(family):
+    made = prompts(family)
+    parameters = {f"{prompt} {name}": p for prompt, one in made.items() for name, p in one.named_parameters()}
+    sums = [torch.zeros(()), torch.zeros(())]
+    for number, pair in enumerate(both(family, made)[1]):
+        weights = torch.randn(pair[0].shape, generator=torch.Generator().manual_seed(number))
+        sums = [total + (one * weights).sum() for total, one in zip(sums, pair, strict=True)]
+    ours, theirs = (torch.autograd.grad(total, list(parameters.values())) for total in sums)
+    for name, mine, want in zip(parameters, ours, theirs, strict=True):
+        assert want.abs().max() > 0, name
+        assert relative_error(mine, want) <= 1e-4, name
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)

@@ -83,7 +83,9 @@ ROWS = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=3)), min_s
     ],
 )
 def test_squad(said, true, exact, f1):
-    """By hand from the rules of SQuAD's script (evaluate-v1.1.py: lower, remove_punc, remove_articles, split).
+    """Printed by SQuAD's script, evaluate-v1.1.py, for these answers as the second of two references.
+
+    Called as `max(f1_score(said, true) for true in references)` and likewise `exact_match_score`, in Python 3.11.
 
     F1 of two answers without a word was once that of version 2.0, but without its dropping of such references.
     """
@@ -155,6 +157,54 @@ def test_multi_bleu(rows):
 def test_multi_bleu_by_hand(said, true, score):
     """By hand from multi-bleu.perl: clipped by the largest count in a reference, the closest length, no smoothing."""
     assert compute_metrics(["bleu_multi"], [said], [true])["bleu_multi"] == pytest.approx(score)
+
+
+MULTI_SAID = [
+    "The Eagle is a cheap pub near the river , not for children .",
+    "Cotto serves Italian food for £20-25 in the city centre .",
+    "the pub the pub the pub by the riverside",
+    "The Mill ( a coffee shop ) has a high customer rating .",
+]
+MULTI_TRUE = [
+    [
+        "The Eagle is a cheap pub near the river that doesn't welcome kids .",
+        "Near the river there is a cheap pub , The Eagle ; it isn't child friendly .",
+    ],
+    ["In the city centre , Cotto serves Italian food for £20-25 .", "Cotto serves Italian food in the city centre"],
+    ["The Mill is a pub by the riverside .", "There is the pub by the riverside"],
+    ["The Mill ( a coffee shop ) is highly rated .", "The Mill , a coffee shop , has a high customer rating ."],
+]
+
+
+@pytest.mark.parametrize(("rows", "printed"), [(4, 66.54), (2, 64.21)])
+def test_multi_bleu_recorded(rows, printed):
+    """Printed by `perl multi-bleu.perl ref < said` of Moses (commit 31473d8, Perl 5) for these lines, ref0 and ref1.
+
+    BLEU = 66.54, 85.1/72.1/64.1/54.3 (BP=0.979, ratio=0.979, hyp_len=47, ref_len=48)
+    BLEU = 64.21, 88.0/69.6/61.9/52.6 (BP=0.961, ratio=0.962, hyp_len=25, ref_len=26)
+    """
+    found = compute_metrics(["bleu_multi"], MULTI_SAID[:rows], MULTI_TRUE[:rows])
+    assert found["bleu_multi"] == pytest.approx(printed, abs=0.005)
+
+
+def test_webnlg_spelling_recorded():
+    """Printed by `" ".join(re.split(r"(\\W)", unidecode(text.lower())))`, as WebNLG's scripts have it, blanks joined.
+
+    Of Unidecode 1.4.0. Dashes and quotes once stayed as they were.
+    """
+    text = "“Adolf Schärf’s” Ærø–Łódź—straße… costs £5 × 2, ‘İzmir’ ıtır Đà Nẵng œuvre þing ð ‐ ‑ ″x″ ′y′ «z» 20°C"
+    assert webnlg_text(text) == (
+        "\" adolf scharf ' s \" aero - lodz - - strasse . . . costs PS5 x 2 , ' izmir ' itir da nang oeuvre thing d "
+        "- - ' ' x ' ' ' y ' < < z > > 20degc"
+    )
+
+
+def test_sentences_of_a_summary_end_as_for_t5():
+    """T5's own scorer puts a line end behind " . " before rouge-score looks (metrics.py, `_prepare_summary`)."""
+    said, true = "a pub . the river is near . food", "the river is near .\na pub .\ncheap food"
+    lines = compute_metrics(["rougeLsum"], [said.replace(" . ", " .\n")], [[true]])
+    assert compute_metrics(["rougeLsum"], [said], [[true]]) == lines
+    assert lines["rougeLsum"] > compute_metrics(["rougeL"], [said], [[true]])["rougeL"] + 10
 
 
 def test_mteval_ignores_case():

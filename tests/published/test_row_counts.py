@@ -24,6 +24,11 @@ COUNTS = {
     # 32 rows train and 32 validate; the official validation file, where it is complete, is the test split.
     "cb": (FEW_SHOT, {"train": 32, "validation": 32, "test": 56}),
     "copa": (FEW_SHOT, {"train": 32, "validation": 32, "test": 100}),
+    "boolq, 32 rows": (FEW_SHOT, {"train": 32, "validation": 32}),
+    "wic, 32 rows": (FEW_SHOT, {"train": 32, "validation": 32}),
+    "wsc, 32 rows": (FEW_SHOT, {"train": 32, "validation": 32, "test": 104}),
+    # A row per right answer: 32 queries have 44 to train on; those that validate have one row each.
+    "record, 32 rows": (FEW_SHOT, {"train": 44, "validation": 32}),
     "rte, 32 rows": (FEW_SHOT, {"train": 32, "validation": 32}),
     # A row per answer: 32 questions have 154 and 167, the 953 of the official validation file 4,848.
     "multirc": (FEW_SHOT, {"train": 154, "validation": 167, "test": 4_848}),

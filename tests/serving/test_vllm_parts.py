@@ -12,11 +12,12 @@ from tests.models import tiny_backbone, tiny_prompted
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError, NonFiniteError, ServerError, UnsupportedError
+from softprompt.inference import Sampling
 from softprompt.prompts import PromptTuning
 from softprompt.serving.vllm import VllmServer
 from softprompt.serving.vllm.beginnings import beginnings, summed, tokens_sent
 from softprompt.serving.vllm.bodies import asked_at, chosen_in
-from softprompt.serving.vllm.fitting import check_finite, unfit
+from softprompt.serving.vllm.fitting import check_finite, check_settings, unfit
 
 BACKBONE = tiny_backbone("decoder-only")
 
@@ -110,6 +111,15 @@ def test_rows_alone_fit():
     assert "a prefix" in (unfit({"keys_values.decoder": rows}, torch.float32) or "")
     assert "a head" in (unfit({"rows": rows, "head.weight": rows}, torch.float32) or "")
     assert "an ensemble" in (unfit({"0.rows": rows, "1.rows": rows}, torch.float32) or "")
+
+
+def test_temperatures_that_vllm_would_lift_are_refused():
+    """It computes whatever lies between 0 and 0.01 as 0.01."""
+    for temperature in (0, 0.01, 1):
+        check_settings(BACKBONE, Sampling(temperature=temperature), [5])
+    for temperature in (1e-6, 0.0099):
+        with pytest.raises(UnsupportedError, match=r"which vLLM computes as 0\.01; send 0"):
+            check_settings(BACKBONE, Sampling(temperature=temperature), [5])
 
 
 @pytest.mark.parametrize(

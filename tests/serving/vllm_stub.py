@@ -109,7 +109,8 @@ class Stub:
         """Tokens, and of each place the log-probabilities `[places, vocab]`."""
         ends = body.get("stop_token_ids") or None
         least = {"min_new_tokens": body["min_tokens"]} if body.get("min_tokens") else {}
-        draw = {"do_sample": True, "temperature": body["temperature"]} if body["temperature"] else {"do_sample": False}
+        heat = body["temperature"] and max(body["temperature"], 0.01)  # as vLLM lifts it
+        draw = {"do_sample": True, "temperature": heat} if heat else {"do_sample": False}
         with self.lock, torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(body.get("seed") or 0)
             made = self.model.generate(

@@ -12,6 +12,8 @@ __all__ = ["write_data"]
 
 _WORDS = {"0": ("dull", "slow", "weak", "cold"), "1": ("warm", "funny", "fresh", "bright")}
 _TRAIN, _REST = 240, 24
+_REFERENCES = 4
+"""Of a table of E2E."""
 
 
 def write_data(folder: Path) -> Path:
@@ -41,9 +43,10 @@ def _write_e2e(folder: Path, draw: random.Random) -> None:
         with (folder / file).open("w", encoding="utf-8", newline="") as out:
             table = csv.writer(out)
             table.writerow(["mr", "ref"])
-            for number in range(rows):
-                name, food = f"{file[0]}{number}", draw.choice(["French", "Thai"])
-                table.writerow([f"name[{name}], food[{food}]", f"{name} has {food} food."])
+            for number in range(rows * _REFERENCES):
+                name, food = f"{file[0]}{number // _REFERENCES}", ("French", "Thai")[number // _REFERENCES % 2]
+                said = f"{name} has {draw.choice(['good', 'fine', 'fair'])} {food} food."
+                table.writerow([f"name[{name}], food[{food}]", said])
 
 
 def _write_amazon(folder: Path, category: str, draw: random.Random) -> None:

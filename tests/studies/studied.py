@@ -39,7 +39,7 @@ def claiming(*claims: Mapping[str, Any], **changes: Any) -> Grid:
 
 
 def scored(grid: Grid, score: Callable[[Cell], float | None], **elsewhere: Callable[[Cell], float]) -> list[dict]:
-    """A row for each cell of a grid that has a score.
+    """A row for each cell of a grid that has a score, on rows that leave no doubt of it.
 
     Args:
         grid: Whose cells.
@@ -53,6 +53,7 @@ def scored(grid: Grid, score: Callable[[Cell], float | None], **elsewhere: Calla
         further = elsewhere if cell.task == "films" else {}
         rows.append(
             {
+                "key": cell.identity,
                 "cell": cell.identity,
                 "backbone": cell.backbone,
                 "backbone_parameters": SIZES.get(cell.backbone, 1),
@@ -65,9 +66,18 @@ def scored(grid: Grid, score: Callable[[Cell], float | None], **elsewhere: Calla
                 "reason": "",
                 "parameters": 1,
                 "validation_accuracy": -cell.settings["learning_rate"],  # so the first rate is chosen
-                "test_accuracy": found,
+                **with_interval("test_accuracy", found),
                 "test_majority": 50.0,
-                **{f"on {label}_accuracy": other(cell) for label, other in further.items()},
+                **{
+                    name: value
+                    for label, other in further.items()
+                    for name, value in with_interval(f"on {label}_accuracy", other(cell)).items()
+                },
             }
         )
     return rows
+
+
+def with_interval(name: str, score: float, reach: float = 0.0) -> dict[str, float]:
+    """A score's columns, with an interval so far to each side."""
+    return {name: score, f"{name}_low": score - reach, f"{name}_high": score + reach}

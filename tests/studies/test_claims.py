@@ -156,6 +156,27 @@ def test_a_bad_claim_is_met_when_its_file_is_read(tmp_path):
     assert load_grid(file).claims[0]["worse"] == WORSE
 
 
+def test_families_are_compared_size_by_size():
+    names = [
+        "bundled:t5-tiny",
+        "bundled:t5-mini",
+        "models/t5-tiny-span",
+        "models/t5-mini-span",
+        "google/t5-xl-lm-adapt",
+    ]
+    lines = [facts(name, "films", "rows", {}) for name in names]
+    sides = {"better": {"family": ["bundled:t5", "google/t5-lm-adapt"]}, "worse": {"family": "models/t5-span"}}
+    assert pair_up(Claim(says="adaptation helps", **sides), lines) == [(0, 2), (1, 3)]
+    among = {"better": {"method": "rows"}, "reference": 50, "among": {"family": ["bundled:t5", "google/t5-lm-adapt"]}}
+    found = pair_up(Claim(says="they learn", **among), lines)
+    assert [one for one, _ in found] == [0, 1, 4]
+    tiny = Claim(says="size helps", better={"size": "mini"}, worse={"size": "tiny"})
+    assert pair_up(tiny, lines) == [(1, 0), (3, 2)], "within a family"
+    check_claims(claiming({"says": "of other backbones", **sides}, claim(among={"family": ["bundled:t5"]})))
+    with pytest.raises(ConfigError, match="compares no two lines"):
+        check_claims(claiming(claim(among={"family": ["bundled:gpt"]})))
+
+
 @pytest.mark.parametrize("name", named_grids())
 def test_every_named_grid_has_a_question_and_claims_about_its_own_lines(name):
     grid = load_grid(name)

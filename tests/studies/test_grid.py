@@ -131,6 +131,8 @@ def test_settings_of_a_task_are_checked():
     assert str(refusal.value) == (
         "The task 'a': group is for files of your own; the task subj says itself what is scored together. Drop it."
     )
+    with pytest.raises(ConfigError, match="scores groups of rows"):
+        read_task("a", {"task": "subj", "metrics": ["multirc"]})
     task = read_task("a", {"task": "subj", "input": "{text} It is", "train_rows": 20, "seed": 1})
     assert len(task.examples("train")) == 20
     assert task.examples("train")[0].input.endswith("It is")

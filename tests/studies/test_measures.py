@@ -147,7 +147,7 @@ HALF = {"method": "rows", "init": "labels"}
 
 def judged(asked, **values):
     """Verdicts on rows with made-up values, by the names of what was measured."""
-    rows = scored(asked, lambda cell: 60.0)
+    rows = scored(asked, lambda cell: 60.0 + NOISE[cell.seed])
     for cell, row in zip(asked.cells(), rows, strict=True):
         if cell.method == "rows":
             row |= {f"measured_{name}": float(value(cell)) for name, value in values.items()}
@@ -155,7 +155,7 @@ def judged(asked, **values):
 
 
 def kept(cell):
-    return 50 + NOISE[cell.seed] + (20 if cell.settings["init"] == "labels" else 0)
+    return 50 + (20 + NOISE[cell.seed] if cell.settings["init"] == "labels" else 0)
 
 
 def test_measures_are_compared_as_scores_are():
@@ -167,26 +167,34 @@ def test_measures_are_compared_as_scores_are():
         **LOOKED,
     )
     sides, own, below, above = judged(asked, labels_kept=kept, labels_kept_before=lambda cell: 60)
-    assert (sides.outcome, sides.effect, sides.cells, sides.unit) == ("supported", pytest.approx(20), 8, "points")
-    assert (own.outcome, own.effect, own.cells) == ("supported", pytest.approx(10), 8)
-    assert (below.outcome, below.effect) == ("supported", pytest.approx(5)), "above zero is the claimed side"
-    assert (above.outcome, above.effect) == ("not supported", pytest.approx(-5))
+    assert effects(sides) == ("supported", pytest.approx([20, 20]))
+    assert [(one.metric, one.cells, one.unit) for one in sides.findings] == [("labels_kept", 4, "points")] * 2
+    assert effects(own) == ("supported", pytest.approx([10, 10]))
+    assert effects(below) == ("supported", pytest.approx([5, 5])), "above zero is the claimed side"
+    assert effects(above) == ("not supported", pytest.approx([-5, -5]))
 
 
-def test_a_measure_goes_with_size_in_its_own_unit():
+def effects(verdict):
+    return verdict.outcome, [finding.effect for finding in verdict.findings]
+
+
+def test_a_count_goes_with_size_in_its_own_unit_and_is_sure():
+    """Seeds do not differ in it, and need not."""
     share = {"bundled:t5-tiny": 4.0, "bundled:t5-mini": 0.5}
     trend = {"better": HALF, "measure": "stored_share", "reference": 0, "falls_with": "backbone_parameters"}
     (found,) = judged(
-        claiming({"says": "it shrinks", **trend}, **LOOKED),
-        stored_share=lambda cell: share[cell.backbone] + NOISE[cell.seed] / 10,
+        claiming({"says": "it shrinks", **trend}, **LOOKED), stored_share=lambda cell: share[cell.backbone]
     )
-    assert (found.outcome, found.effect) == ("supported", pytest.approx(-3.5))
-    assert found.unit == "per thousand per tenfold of backbone_parameters"
+    assert effects(found) == ("supported", pytest.approx([-3.5, -3.5]))
+    for finding in found.findings:
+        assert finding.unit == "per thousand per tenfold of backbone_parameters"
+        assert (finding.low, finding.p, finding.reason) == (None, None, "It is counted, and sure.")
 
 
 def test_a_score_may_be_held_against_a_number():
     (found,) = judged(claiming({"says": "sixty is much", "better": HALF, "reference": 50}))
-    assert (found.outcome, found.effect, found.unit) == ("supported", pytest.approx(10), "points")
+    assert effects(found) == ("supported", pytest.approx([10, 10]))
+    assert {finding.unit for finding in found.findings} == {"points"}
 
 
 def test_what_was_not_measured_is_not_tested():

@@ -6,9 +6,10 @@ done, and comes to a table, verdicts and a report.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from tests.studies.published import write_data
@@ -16,9 +17,21 @@ from tests.studies.tables import lasting
 
 from softprompt.cli import main
 from softprompt.evaluation import evaluate_many
-from softprompt.studies import Grid, ResultsTable, judge, load_grid, named_grids, quickened, run_grid, summarise
+from softprompt.studies import (
+    Claim,
+    Grid,
+    Line,
+    ResultsTable,
+    judge,
+    load_grid,
+    named_grids,
+    quickened,
+    run_grid,
+    summarise,
+)
 from softprompt.studies import sessions as sessions_module
-from softprompt.studies.verdicts import Outcome
+from softprompt.studies.claims import PARAMETERS
+from softprompt.studies.pairing import facts, pair_up
 
 BACKBONES = {"infix": ["bundled:gpt-mini"]}
 """By grid; elsewhere the smallest there is, which is enough to prove a grid."""
@@ -77,7 +90,9 @@ def test_a_named_grid_runs_at_quick_size(name, data, tmp_path, monkeypatch, caps
     assert load_grid(folder / "study.yaml") == grid
     verdicts = judge(grid, lines)
     assert [verdict.claim.says for verdict in verdicts] == [claim["says"] for claim in grid.claims]
-    assert {verdict.outcome for verdict in verdicts} <= set(get_args(Outcome))
+    for verdict in verdicts:
+        assert (verdict.outcome != "not tested") == is_answered(verdict.claim, lines), verdict.reason
+        assert all(math.isfinite(finding.effect) for finding in verdict.findings)
     assert all(claim["says"][1:] in printed for claim in grid.claims)
 
     if name in READ_AGAIN:
@@ -93,6 +108,19 @@ def test_a_named_grid_runs_at_quick_size(name, data, tmp_path, monkeypatch, caps
     assert grid.question in markdown
     assert all(label in markdown for label in (*grid.tasks, *grid.methods))
     assert page.rstrip().endswith("</html>")
+
+
+def is_answered(claim: Claim, lines: Sequence[Line]) -> bool:
+    """Whether some pair has what a claim compares; of one backbone there is no trend with size."""
+
+    def has(line: Line) -> bool:
+        measured = [name for name in (claim.measure, claim.reference) if isinstance(name, str)]
+        scores = [line.elsewhere.get(label) for label in claim.others] if claim.others else [line.scores]
+        return any(scores) and all(line.measured.get(name) for name in measured)
+
+    told = [facts(line.backbone, line.task, line.method, line.axes) for line in lines]
+    compared = [pair for pair in pair_up(claim, told) if all(has(lines[place]) for place in pair)]
+    return bool(compared) and claim.trend != PARAMETERS
 
 
 def stopped_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:

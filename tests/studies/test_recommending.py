@@ -9,8 +9,10 @@ from tests.families.test_token_heads import asked, tagged
 from tests.training.sessions import calm_backbone, describing, sentiment
 
 from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.prompts import PromptTuning
 from softprompt.studies import recommend, search_settings
 from softprompt.studies.recommending import alternative
+from softprompt.tasks import Task
 from softprompt.training import Run, TrainConfig, find_method
 
 BILLION = 10**9
@@ -141,16 +143,88 @@ def test_the_rule_of_no_paper_stands_beside(monkeypatch):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("parameters", [10**6, BILLION, 20 * BILLION])
-@pytest.mark.parametrize("task", [sentiment, describing])
-def test_what_is_recommended_is_a_run(task, parameters, monkeypatch):
-    found = recommend(sized(monkeypatch, parameters), task())
+def as_run(settings, task):
+    """The run that settings stand for."""
     known = {field.name for field in dataclasses.fields(Run)}
-    own = {name: value for name, value in found.settings.items() if name in known - {"method"}}
-    rest = {name: value for name, value in found.settings.items() if name not in known}
-    run = Run(name="a", task=task(), method=find_method(found.settings["method"], rest), **own)
-    assert run.steps >= 1000
+    own = {name: value for name, value in settings.items() if name in known - {"method"}}
+    rest = {name: value for name, value in settings.items() if name not in known}
+    return Run(name="a", task=task, method=find_method(settings["method"], rest), **own)
+
+
+def many_labels(count=30, **settings):
+    """A task of more label words than a short prompt has rows."""
+    rows = [{"text": "good", "label": str(number)} for number in range(count)]
+    words = {str(number): f"good {' '.join(str(number))}" for number in range(count)}
+    given = {"input": "{text}", "target": "{label}", "label_words": words, "name": "many", **settings}
+    return Task.from_rows({"train": rows, "validation": rows[:4]}, **given)
+
+
+@pytest.mark.parametrize("parameters", [10**6, BILLION, 20 * BILLION])
+@pytest.mark.parametrize(
+    "task", [sentiment, describing, many_labels, lambda: many_labels(4, input="{soft:1} {text} {soft:2}")]
+)
+def test_what_is_recommended_is_a_run(task, parameters, monkeypatch):
+    """Label words were the start of prompts with fewer rows than labels, which no training takes."""
+    backbone, made = sized(monkeypatch, parameters), task()
+    found = recommend(backbone, made)
+    assert as_run(found.settings, made).steps >= 1000
     assert all(one.reason and one.source for one in found.advice)
+    for settings in (
+        found.settings,
+        recommend(backbone, made, steps=50).settings,
+        alternative(backbone, made, steps=50),
+    ):
+        if settings is not None:
+            as_run({**settings, "hidden": None} if "hidden" in settings else settings, made).method.build(
+                backbone, made
+            )
+
+
+@pytest.mark.parametrize(("length", "init"), [(1, "vocab"), (2, "class_labels")])
+def test_a_length_that_is_given_decides_whether_label_words_fit(length, init, monkeypatch):
+    backbone = sized(monkeypatch, BILLION)
+    found = recommend(backbone, sentiment(), length=length).settings
+    assert (found["length"], found["init"]) == (length, init)
+    assert alternative(backbone, sentiment(), steps=50, length=length)["init"] == init
+
+
+def test_small_encoders_get_the_settings_of_their_own_paper():
+    """They were advised the rate and the start of a GPT of five million parameters."""
+    found = {one.setting: one for one in recommend(calm_backbone("encoder-only"), sentiment()).advice}
+    assert (found["method"].value, found["learning_rate"].value, found["init"].value) == (
+        "p_tuning_v2", 0.007, "class_labels",
+    )  # fmt: skip
+    assert "Liu et al. 2022" in found["learning_rate"].source
+
+
+def test_an_encoder_is_advised_only_what_it_can_answer():
+    """Another number of classes than the head's was met by the training alone, and free text not at all."""
+    backbone = calm_backbone("encoder-only")  # with a head of two classes
+    assert "head" not in recommend(backbone, sentiment()).settings
+    assert recommend(backbone, many_labels(5)).settings["head"]
+    with pytest.raises(UnsupportedError, match="are free text"):
+        recommend(backbone, describing())
+
+
+def test_a_search_takes_a_list_that_is_fixed_as_one_value(tmp_path):
+    """Each prompt of a mean became a candidate of its own."""
+    backbone, task = calm_backbone("encoder-decoder"), sentiment()
+    sources = [
+        str(PromptTuning(length=2, init="random").build(backbone, seed=seed).save(tmp_path / str(seed)))
+        for seed in range(2)
+    ]
+    with pytest.raises(ConfigError, match="among 6 candidates"):
+        search_settings(backbone, task, steps=4, fixed={"init": "prompt", "source": sources})
+
+
+def test_a_search_goes_on_where_label_words_do_not_fit():
+    """One candidate that could not be built ended the search of all."""
+    backbone = calm_backbone("encoder-decoder")
+    for fixed, count in ({}, 6), ({"length": 3}, 6), ({"towards": "good"}, 3):
+        with pytest.raises(ConfigError, match=f"among {count} candidates"):
+            search_settings(backbone, many_labels(), steps=2, fixed=fixed)
+    with pytest.raises(ConfigError, match="a row for each of 30 labels or start words"):
+        search_settings(backbone, many_labels(), steps=8, fixed={"init": "class_labels", "length": 6})
 
 
 def test_a_search_recommends_the_best_on_validation(tmp_path):

@@ -16,7 +16,9 @@ from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError, LengthError, MissingDependencyError, TrainingInterrupted
 from softprompt.evaluation import TextPrompt, evaluate
 from softprompt.studies import ResultsTable, summarise
+from softprompt.studies.cases import CaseFile
 from softprompt.studies.reading import read_others, read_task
+from softprompt.studies.traces import adapted_steps
 from softprompt.tasks.metrics import registry
 from softprompt.training import TrainConfig, train
 from softprompt.training.member import Member
@@ -29,7 +31,9 @@ def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
     assert not list((tmp_path / "out" / "sessions").iterdir())
     task = read_task("reviews", grid.tasks["reviews"])
     rows = {row["cell"]: row for row in table}
-    for cell in (grid.cells()[2], grid.cells()[5]):
+    cases = CaseFile(tmp_path / "out" / "cases.jsonl").by_key()
+    assert list(cases) == [row["key"] for row in table if row["seed"] == 0]
+    for cell in (grid.cells()[2], grid.cells()[4], grid.cells()[5]):
         learned = train(calm_backbone("decoder-only"), [cell.run("a", task)], TrainConfig(progress=False))["a"].learned
         prompt = cell.settings["method"] == "prompt_tuning"
         model, asked = (calm_backbone("decoder-only"), learned) if prompt else (learned, None)
@@ -39,6 +43,19 @@ def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
         assert (row["test_accuracy_low"], row["test_accuracy_high"]) == tuple(alone.intervals["accuracy"])
         assert row["test_rows"] == 10
         assert row["parameters"] == (3 * 24 if prompt else sum(p.numel() for p in learned.model.parameters()))
+        said = [(one.input, one.prediction) for one in alone.predictions]
+        assert "cases" not in row
+        if cell.seed == 0:
+            kept = cases[row["key"]]
+            assert (kept["split"], kept["answers"], len(kept["cases"])) == ("test", 10, min(5, 10 - kept["right"]) + 2)
+            assert kept["right"] == sum(one.label in one.targets for one in alone.predictions)
+            assert all((one["input"], one["prediction"]) in said for one in kept["cases"])
+
+
+def test_a_card_tells_how_long_a_backbone_was_adapted(tmp_path):
+    assert adapted_steps("bundled:t5-tiny") == 2600
+    assert adapted_steps("bundled:gpt-mini") == 0
+    assert adapted_steps(str(tmp_path)) is None
 
 
 def test_rows_name_metrics_that_cannot_be_computed(tmp_path, monkeypatch):
@@ -75,6 +92,7 @@ def test_prompt_design_is_scored_and_not_trained(tmp_path):
         assert row["stored_bytes"] == (0 if text is None else len(text.text))
         assert row["evaluation_seconds"] >= 0
         assert {"finished", "machine", "version_torch", "commit", "peak_memory_bytes"} <= row.keys()
+        assert row["session_memory_bytes"] is None or 0 <= row["session_memory_bytes"] < row["peak_memory_bytes"]
     with pytest.raises(ConfigError, match=r"Unknown setting of 'shots' 'shot'.*Did you mean 'shots'"):
         ran(small_grid(tmp_path, methods={"shots": {"method": "text_prompt", "shot": 2}}), tmp_path / "other")
 
@@ -106,7 +124,7 @@ def test_what_a_backbone_cannot_have_is_named_and_the_rest_runs(tmp_path):
     assert lines["infix", "append"].scores == ()
     assert lines["infix", "prepend"].unsupported == ""
     assert lines["rows", None].stored_bytes > 0
-    assert lines["rows", None].seconds_per_step > 0
+    assert lines["rows", None].seconds_per_step > lines["rows", None].step_seconds > 0
 
 
 def test_an_encoder_without_a_head_ends_no_study(tmp_path):
@@ -298,7 +316,7 @@ def test_the_summary_chooses_on_validation(tmp_path):
         row = {"metric": "accuracy", "status": "finished", "backbone_parameters": 9, "parameters": 3}
         row |= {"validation_accuracy": validation, "test_accuracy": test + 2 * cell.seed, "test_majority": 50.0}
         row |= {"backbone": cell.backbone, "task": cell.task, "backbone_digest": "a", "task_digest": "a"}
-        rows.append({**row, "cell": cell.identity, "seed": cell.seed})
+        rows.append({**row, "key": cell.identity, "cell": cell.identity, "seed": cell.seed})
     prompts, model = summarise(grid, rows)
     assert (prompts.chosen, prompts.scores, prompts.mean) == ({"learning_rate": 0.1}, (70.0, 72.0), 71.0)
     assert prompts.deviation == pytest.approx(2**0.5)

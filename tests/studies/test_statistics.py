@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from softprompt.studies.statistics import contrast, mean_weights, sign_flip_p, slope_weights, t_p, within_p
+from softprompt.studies.statistics import contrast, distance_p, mean_weights, slope_weights
 
 POINTS = st.floats(-20, 20).map(lambda value: round(value, 2))
 CELLS = st.lists(st.lists(POINTS, min_size=2, max_size=4).map(np.array), min_size=1, max_size=4)
@@ -42,7 +41,7 @@ def test_of_one_cell_it_is_the_paired_t_test(cell):
         return
     found = contrast([cell], mean_weights(1))
     known = stats.ttest_1samp(cell, 0.0)
-    assert t_p(found) == pytest.approx(known.pvalue, abs=1e-9)
+    assert distance_p(found, found.value) == pytest.approx(known.pvalue, abs=1e-9)
     assert found.interval == pytest.approx(tuple(known.confidence_interval(0.95)), abs=1e-6)
 
 
@@ -63,55 +62,45 @@ def test_a_slope_is_that_of_least_squares_with_an_intercept_for_each_group(cells
     assert weights @ np.array(means) == pytest.approx(slope, abs=1e-6)
 
 
-@given(CELLS.filter(lambda cells: sum(map(len, cells)) <= 8), st.sampled_from([0.0, 1.5]))
-def test_flips_of_signs_are_all_tried(cells, margin):
-    told = [[value - margin for value in cell] for cell in as_lists(cells)]
-
-    def far(signed):
-        return abs(statistics.fmean(statistics.fmean(cell) for cell in signed))
-
-    places = [(row, column) for row, cell in enumerate(told) for column in range(len(cell))]
-    worlds = []
-    for signs in itertools.product((-1, 1), repeat=len(places)):
-        flipped = [list(cell) for cell in told]
-        for (row, column), sign in zip(places, signs, strict=True):
-            flipped[row][column] *= sign
-        worlds.append(far(flipped))
-    known = statistics.fmean(world >= far(told) - 1e-9 for world in worlds)
-    assert sign_flip_p(cells, margin=margin) == pytest.approx(known)
+ERRORS = st.lists(st.floats(0, 5), min_size=4, max_size=4).map(np.array)
 
 
-def test_many_flips_are_drawn_and_come_near_to_all():
-    cells = [np.array([1.0, 2.0, -0.5, 1.5, 0.7]), np.array([0.2, 1.2, -1.0, 0.9, 2.0])]
-    exact = sign_flip_p(cells)
-    more = [np.repeat(cell, 2) for cell in cells]  # twice the differences: 20, too many for all patterns
-    assert sign_flip_p(more) == sign_flip_p(more)
-    assert 0 < sign_flip_p(more) < exact
-    assert sign_flip_p(more) == pytest.approx(t_p(contrast(more, mean_weights(2))), abs=0.02), (
-        "with many differences both tests say about the same"
-    )
+@given(CELLS, ERRORS)
+def test_rows_add_to_what_seeds_leave_open(cells, errors):
+    """All cells are scored on the same rows, so a mean over them errs as they do."""
+    weights, errors = mean_weights(len(cells)), errors[: len(cells)]
+    seeds, both = contrast(cells, weights), contrast(cells, weights, rows_errors=errors)
+    reach = seeds.interval.high - seeds.value
+    rows = stats.norm.interval(0.95)[1] * statistics.fmean(errors.tolist())
+    assert both.interval.high - both.value == pytest.approx((reach**2 + rows**2) ** 0.5, abs=1e-6)
+    assert (both.value, both.error, both.bootstrap) == (seeds.value, seeds.error, seeds.bootstrap)
 
 
-def test_the_least_p_of_three_seeds_is_a_quarter():
-    assert sign_flip_p([np.array([5.0, 6.0, 7.0])]) == 0.25
-    assert sign_flip_p([np.array([5.0, 6.0, 7.0])] * 2) == 2 / 64
+def test_a_slope_errs_at_both_of_its_ends():
+    sizes = np.array([1.0, 10.0, 100.0, 1000.0])
+    weights = slope_weights(sizes, "aaaa")
+    found = contrast([np.array([1.0, 2.0])] * 4, weights, rows_errors=np.full(4, 2.0))
+    end = 2.0 * weights[weights > 0].sum()
+    assert found.rows_error == pytest.approx(end * 2**0.5), "of one sign alike, of opposite signs apart"
 
 
-def test_equality_has_two_one_sided_tests():
-    found = contrast([np.array([0.1, -0.2, 0.3, 0.0])], mean_weights(1))
-    cell = np.array([0.1, -0.2, 0.3, 0.0])
-    known = max(
-        stats.ttest_1samp(cell, -1.0, alternative="greater").pvalue,
-        stats.ttest_1samp(cell, 1.0, alternative="less").pvalue,
-    )
-    assert within_p(found, 1.0) == pytest.approx(known)
-    assert within_p(found, 0.01) > 0.5
-    assert within_p(contrast([-cell], mean_weights(1)), 1.0) == pytest.approx(known), "whichever side is ahead"
+@given(CELLS, ERRORS, st.floats(0.5, 5))
+def test_p_is_the_share_that_the_interval_leaves_out_that_ends_at_the_margin(cells, errors, distance):
+    weights, errors = mean_weights(len(cells)), errors[: len(cells)]
+    found = contrast(cells, weights, rows_errors=errors)
+    if found.error < 0.05:
+        return
+    p = distance_p(found, distance)
+    assert p == distance_p(found, -distance)
+    if p > 1e-9:
+        ends = contrast(cells, weights, rows_errors=errors, level=1 - p).interval
+        assert ends.high - found.value == pytest.approx(distance, rel=1e-4)
+    assert distance_p(found, 0.0) == 1.0
 
 
-def test_seeds_that_do_not_differ_leave_no_doubt():
-    same = contrast([np.array([2.0, 2.0])], mean_weights(1))
-    assert (same.interval, same.bootstrap, t_p(same), t_p(same, 2.0)) == ((2.0, 2.0), (2.0, 2.0), 0.0, 1.0)
+def test_what_lies_far_beyond_all_doubt_has_no_p():
+    found = contrast([np.array([1000.0, 1000.1, 999.9, 1000.0] * 20)], mean_weights(1))
+    assert distance_p(found, found.value) == 0.0
 
 
 def coverage(draw, cells, seeds, truth, interval, times=2000):
@@ -155,3 +144,21 @@ def test_the_bootstrap_is_the_same_each_time_and_too_narrow_with_few_seeds():
     many = [generator.normal(1.0, 2.0, 400)]
     wide = contrast(many, mean_weights(1))
     assert wide.bootstrap == pytest.approx(wide.interval, abs=0.05)
+
+
+def test_an_interval_of_seeds_and_rows_holds_the_truth_often_enough(monkeypatch):
+    """Rows that all cells share err in one direction, which more seeds and cells do not mend."""
+    monkeypatch.setattr("softprompt.studies.statistics._RESAMPLES", 1)
+    generator = np.random.default_rng(0)
+
+    def held(rows_errors):
+        inside = 0
+        for _ in range(1000):
+            shared = generator.normal(0.0, 2.0)
+            cells = [generator.normal(1.0 + shared, 0.5, 3) for _ in range(3)]
+            low, high = contrast(cells, mean_weights(3), rows_errors=rows_errors).interval
+            inside += low <= 1.0 <= high
+        return inside / 1000
+
+    assert held(np.full(3, 2.0)) > 0.93
+    assert held(None) < 0.4

@@ -12,6 +12,7 @@ from tests.studies.grids import small_grid
 import softprompt as sp
 from softprompt.errors import ConfigError
 from softprompt.studies import StudyFolder, is_quick, load_grid, named_grids, quickened, run_grid, summarise
+from softprompt.studies.quick import STAND_IN, unmade
 from softprompt.studies.running import _told
 
 RECORDED = Path(__file__).parents[2] / "docs" / "results" / "backbones" / "results.jsonl"
@@ -56,13 +57,34 @@ def test_claims_without_their_lines_are_not_kept(tmp_path):
 
 def test_the_cost_is_told_from_the_table(tmp_path):
     grid = small_grid(tmp_path)
-    rows = [
-        {"cell": cell.identity, "session_runs": 4, "session_seconds": 8.0} for cell in grid.cells() if cell.seed == 0
-    ]
+    rows = [timed(cell) for cell in grid.cells() if cell.seed == 0]
     rows[-1] = {**rows[-1], "session_runs": 1, "session_seconds": None}
-    assert _told(grid, [*rows, {"cell": "of another grid"}]) == (
-        "small: 3 runs, 3 of them trained in 2 sessions that took 4 s, without 1 that were stopped on the way."
+    assert _told(grid, [*rows, {**rows[0], "cell": "of another grid"}]) == (
+        "small: 3 runs, 3 of them trained in 2 sessions, 2.0 runs in each, that took 4 s, without 1 that were"
+        " stopped on the way. What such sessions gain over one run at a time: `python -m benchmarks.packing` measures"
+        " it."
     )
+    assert _told(grid, []) == "small: 0 runs, 0 of them trained."
+
+
+def test_the_cost_of_a_grid_is_that_of_members_too(tmp_path):
+    """Runs whose seeds are an ensemble's alone were left out: four were told of where sixteen were trained."""
+    methods = {
+        "rows": {"method": "prompt_tuning", "length": 3, "init": "vocab", "learning_rate": 0.1},
+        "vote": {"method": "ensemble", "of": "rows", "members": 5},
+    }
+    grid = small_grid(tmp_path, methods=methods)
+    members = dataclasses.replace(grid, methods={"rows": methods["rows"]}, seeds=tuple(range(10)))
+    rows = [timed(cell) for cell in members.cells()]
+    assert _told(grid, rows).startswith("small: 10 runs, 10 of them trained in 2 sessions")
+
+
+def timed(cell):
+    """What the row of a run says of its cost."""
+    scores = {"metric": "accuracy", "validation_accuracy": 50.0, "test_accuracy": 50.0, "test_majority": 50.0}
+    digests = {"backbone_digest": "a", "task_digest": "a", "backbone_parameters": 9, "parameters": 3}
+    row = {"key": cell.identity, "cell": cell.identity, "seed": cell.seed, "status": "finished"}
+    return {**row, **scores, **digests, "backbone": cell.backbone, "session_runs": 4, "session_seconds": 8.0}
 
 
 def test_a_quick_grid_is_small_and_another_study(tmp_path):
@@ -85,6 +107,17 @@ def test_a_quick_grid_is_small_and_another_study(tmp_path):
     drawn = quickened(small_grid(tmp_path, run={**grid.run, "train_rows": [5, 6, 7]}))
     assert "train_rows" not in drawn.tasks["reviews"]
     assert {cell.settings["train_rows"] for cell in drawn.cells()} == {5, 6}
+
+
+def test_a_bundled_backbone_stands_in_for_what_is_still_to_be_made(tmp_path, monkeypatch):
+    """The quick size of a grid of adapted backbones ended with what cannot be loaded."""
+    monkeypatch.chdir(tmp_path)
+    grid = load_grid("adaptation")
+    assert unmade(grid) == tuple(grid.backbones)
+    assert quickened(grid).backbones == (STAND_IN,)
+    (tmp_path / "models" / "t5-small").mkdir(parents=True)
+    assert quickened(grid).backbones == (STAND_IN, "models/t5-small")
+    assert quickened(grid.narrowed(backbones=["google/t5-small"])).backbones == ("google/t5-small",)
 
 
 @pytest.mark.parametrize("name", named_grids())

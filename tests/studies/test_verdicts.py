@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
-from tests.studies.studied import BETTER, SIZES, WORSE, claim, claiming, scored
+from tests.studies.studied import BETTER, SIZES, WORSE, claim, claiming, scored, with_interval
 
 from softprompt.studies import judge, summarise
-from softprompt.studies.statistics import contrast, mean_weights, sign_flip_p
+from softprompt.studies.statistics import contrast, distance_p, mean_weights
 
 NOISE = {0: -0.5, 1: 0.0, 2: 0.5}
 
@@ -48,26 +49,108 @@ def ahead(points):
 def test_the_outcome_is_where_the_interval_lies(points, changes, outcome):
     (found,) = judged(claiming(claim(**changes)), ahead(points))
     assert found.outcome == outcome
-    assert found.effect == pytest.approx(points)
-    assert found.low < found.effect < found.high
-    assert (found.seeds, found.cells, found.unit, found.reason) == (3, 8, "points", "")
+    for finding in found.findings:
+        assert finding.outcome == outcome
+        assert finding.effect == pytest.approx(points)
+        assert finding.low < finding.effect < finding.high
+        assert (finding.seeds, finding.cells, finding.unit, finding.reason) == (3, 4, "points", "")
 
 
 def test_effect_interval_and_p_are_those_of_the_differences():
     grid = claiming(claim(among={"length": [1], "task": ["films"]}, margin=1))
     (found,) = judged(grid, ahead(2.0))
-    cells = [contrast_cell(2.0)] * 2
-    known = contrast(cells, mean_weights(2))
-    assert (found.low, found.high) == pytest.approx(known.interval)
-    assert found.bootstrap == pytest.approx(known.bootstrap)
-    assert found.p == sign_flip_p(cells, margin=1)
+    (finding,) = found.findings
+    known = contrast([contrast_cell(2.0)] * 2, mean_weights(2))
+    assert (found.level, finding.task, finding.metric) == (0.95, "films", "accuracy")
+    assert (finding.low, finding.high) == pytest.approx(known.interval)
+    assert finding.bootstrap == pytest.approx(known.bootstrap)
+    assert finding.p == distance_p(known, 1.0)
     (same,) = judged(claiming(claim(within=5)), ahead(2.0))
-    assert same.p < 1e-6
+    assert all(finding.p < 1e-6 for finding in same.findings)
+
+
+@pytest.mark.parametrize(
+    ("films", "topics", "outcome", "reason"),
+    [
+        (3.0, 3.0, "supported", "Decided on 2 of 2 tasks."),
+        (3.0, 0.1, "supported", "Decided on 1 of 2 tasks."),
+        (0.1, -3.0, "not supported", "Decided on 1 of 2 tasks."),
+        (0.1, -0.1, "undecided", "Decided on 0 of 2 tasks."),
+        (30.0, -3.0, "undecided", "Decided on 2 of 2 tasks, which disagree."),
+    ],
+)
+def test_each_task_is_judged_by_itself(films, topics, outcome, reason):
+    """BLEU that rose by 58 once outweighed an accuracy that fell by 17: both in one mean, of points."""
+    (found,) = judged(claiming(claim()), lambda cell: ahead({"films": films, "topics": topics}[cell.task])(cell))
+    assert found.outcome == outcome
+    assert [finding.effect for finding in found.findings] == pytest.approx([films, topics])
+    assert found.reason == f"{reason} Each interval is of 97.5 %, so that all 2 are of 95 % together."
+
+
+def test_a_task_has_its_own_variance_and_pays_for_the_others():
+    def score(cell):
+        noise = NOISE[cell.seed] * (10 if cell.task == "topics" else 1)
+        return 60.0 + (3.0 + noise if cell.settings.get("init") == "labels" else 0.0)
+
+    (both,) = judged(claiming(claim()), score)
+    films, topics = both.findings
+    assert (films.outcome, topics.outcome) == ("supported", "undecided")
+    (alone,) = judged(claiming(claim(among={"task": ["films"]})), score)
+    assert (both.level, alone.level) == (0.975, 0.95)
+    assert films.high - films.low > alone.findings[0].high - alone.findings[0].low, "two looks, so each is wider"
+    assert films.high - films.low < (topics.high - topics.low) / 9
+
+
+def test_rows_that_were_drawn_widen_the_interval():
+    grid = claiming(claim(among={"task": ["films"]}))
+    rows = scored(grid, ahead(3.0))
+    (sure,) = judge(grid, summarise(grid, rows))
+    (unsure,) = judge(
+        grid, summarise(grid, [{**row, **with_interval("test_accuracy", row["test_accuracy"], 4.0)} for row in rows])
+    )
+    assert (sure.outcome, unsure.outcome) == ("supported", "undecided")
+    (one,), (other,) = sure.findings, unsure.findings
+    both_sides = 4.0 * 2**0.5  # that more seeds and backbones do not lessen: their rows are the same
+    assert other.high - other.effect == pytest.approx(np.hypot(one.high - one.effect, both_sides))
+    assert other.p > 0.05 > one.p
+    lacking = [{name: value for name, value in row.items() if not name.endswith("_low")} for row in rows]
+    (told,) = judge(grid, summarise(grid, lacking))
+    assert told.reason == (
+        "Some scores lack their interval, so the interval of the effect leaves out that their rows were drawn."
+    )
+    assert (told.findings[0].low, told.findings[0].high) == (one.low, one.high)
+
+
+def test_lines_that_no_seed_changes_are_one_draw():
+    """Two text prompts once were 30 points apart, in all of three seeds, without any doubt."""
+    methods = {name: {"method": "text_prompt", "text": name} for name in ("plain", "told")}
+    methods["shown"] = {"method": "text_prompt", "shots": 2}
+    grid = claiming(
+        {"says": "words help", "better": {"method": "told"}, "worse": {"method": "plain"}},
+        {"says": "examples help", "better": {"method": "shown"}, "worse": {"method": "plain"}},
+        methods=methods,
+        tasks={"films": {"task": "sst2"}},
+        run={"learning_rate": 1},
+    )
+    told, shown = judged(
+        grid, lambda cell: 60.0 + 30 * (cell.method != "plain") + NOISE[cell.seed] * (cell.method == "shown")
+    )
+    assert (told.outcome, told.findings[0].seeds, told.findings[0].low) == ("undecided", 1, None)
+    assert told.findings[0].effect == pytest.approx(30.0)
+    assert told.reason == "A verdict needs two seeds of each comparison at least, and one has 1."
+    assert (shown.outcome, shown.findings[0].seeds) == ("supported", 3)
+
+
+def test_seeds_that_do_not_differ_decide_nothing():
+    (found,) = judged(
+        claiming(claim(among={"task": ["films"]})), lambda cell: 60.0 + 5 * (cell.settings.get("init") == "labels")
+    )
+    (finding,) = found.findings
+    assert (found.outcome, finding.effect, finding.low, finding.p) == ("undecided", 5.0, None, None)
+    assert found.reason == "The seeds do not differ at all, so nothing is known of how sure it is."
 
 
 def contrast_cell(points):
-    import numpy as np
-
     return np.array([points + noise for noise in NOISE.values()])
 
 
@@ -79,7 +162,7 @@ def test_scores_are_paired_by_seed():
 
     (found,) = judged(claiming(claim()), score)
     assert found.outcome == "supported"
-    assert found.high - found.low < 0.2
+    assert all(finding.high - finding.low < 0.2 for finding in found.findings)
 
 
 def test_a_seed_that_one_line_lacks_is_left_out_and_told():
@@ -88,25 +171,30 @@ def test_a_seed_that_one_line_lacks_is_left_out_and_told():
 
     grid = claiming(claim(), tune_seeds=[0])
     (found,) = judged(grid, score)
-    assert (found.outcome, found.seeds, found.cells) == ("supported", 2, 8)
-    assert found.reason == "4 of 8 comparisons lack some of the 3 seeds."
+    assert found.outcome == "supported"
+    assert [(finding.seeds, finding.cells) for finding in found.findings] == [(2, 4), (3, 4)]
+    assert found.reason.endswith("together. 4 of 8 comparisons lack some of the 3 seeds.")
 
 
 def test_one_seed_is_no_verdict():
     grid = claiming(claim(), seeds=[0])
     (found,) = judged(grid, ahead(3.0))
-    assert (found.outcome, found.low, found.high, found.p, found.seeds) == ("undecided", None, None, None, 1)
-    assert found.effect == pytest.approx(2.5)
-    assert found.reason == "A verdict needs two seeds of each comparison at least, and one has 1."
+    assert found.outcome == "undecided"
+    for finding in found.findings:
+        assert (finding.outcome, finding.low, finding.high, finding.p) == ("undecided", None, None, None)
+        assert (finding.effect, finding.seeds) == (pytest.approx(2.5), 1)
+        assert finding.reason == "A verdict needs two seeds of each comparison at least, and one has 1."
+    assert f"films: {finding.reason} topics: {finding.reason}" in found.reason
 
 
 def test_a_claim_without_scores_is_not_tested():
     grid = claiming(claim())
     (found,) = judged(grid, lambda cell: None)
-    assert (found.outcome, found.effect, found.seeds, found.cells) == ("not tested", None, 0, 0)
+    assert (found.outcome, found.findings) == ("not tested", ())
     assert found.reason == "8 of 8 comparisons have no scores yet."
     (part,) = judged(grid, lambda cell: ahead(3.0)(cell) if cell.task == "films" else None)
-    assert (part.outcome, part.cells, part.reason) == ("supported", 4, "4 of 8 comparisons have no scores yet.")
+    assert (part.outcome, part.findings[0].cells) == ("supported", 4)
+    assert part.reason == "4 of 8 comparisons have no scores yet."
     narrowed = grid.narrowed(methods=["weights"])
     (gone,) = judge(narrowed, summarise(narrowed, []))
     assert gone.outcome == "not tested"
@@ -122,7 +210,8 @@ def test_what_a_backbone_cannot_have_is_told():
         for line in summarise(grid, scored(grid, ahead(3.0)))
     ]
     (found,) = judge(grid, lines)
-    assert (found.outcome, found.cells) == ("supported", 4)
+    assert [(finding.task, finding.cells) for finding in found.findings] == [("films", 4)]
+    assert found.outcome == "supported"
     assert found.reason == "4 of 8 comparisons cannot be: it has no rows."
 
 
@@ -139,7 +228,7 @@ def test_a_comparison_at_one_rate_is_marked():
         methods=methods,
         tasks={"films": {"task": "sst2"}},
     )
-    weights, bare = judged(grid, lambda cell: 60.0 + NOISE[cell.seed] + (5 if cell.method == "rows" else 0))
+    weights, bare = judged(grid, lambda cell: 60.0 + (5 + NOISE[cell.seed] if cell.method == "rows" else 0))
     assert weights.reason == "weights on films has one learning_rate alone."
     assert bare.reason == ""
 
@@ -167,16 +256,43 @@ def test_a_gap_that_closes_with_scale():
 
     falls, rises = judged(grid, score)
     assert SIZES["bundled:t5-mini"] == 10 * SIZES["bundled:t5-tiny"]
-    assert (falls.outcome, falls.unit) == ("supported", "points per tenfold of backbone_parameters")
-    assert falls.effect == pytest.approx(-7.0), "each task has its own level"
-    assert falls.low < -7 < falls.high < 0
-    assert (rises.outcome, rises.effect) == ("supported", falls.effect), "it is no more than 9 points that it falls"
-    assert falls.p < 0.001
-    assert rises.p > falls.p
+    assert (falls.outcome, rises.outcome) == ("supported", "supported"), "it is no more than 9 points that it falls"
+    for one, other in zip(falls.findings, rises.findings, strict=True):
+        assert one.unit == "points per tenfold of backbone_parameters"
+        assert one.effect == other.effect == pytest.approx(-7.0), "each task has its own level"
+        assert one.low < -7 < one.high < 0
+        assert one.p < other.p
     one = grid.narrowed(backbones=["bundled:t5-mini"])
     (alone, _) = judged(one, score)
     assert alone.outcome == "not tested"
     assert alone.reason == "A trend needs two values of backbone_parameters at least."
+
+
+def test_what_has_one_size_alone_is_no_part_of_a_trend():
+    """One seed of the only size of a task once left a whole trend undecided, in which it had no weight."""
+    grid = claiming(
+        {
+            "says": "the gap closes",
+            "better": {"method": "weights"},
+            "worse": {"method": "rows", "init": "labels", "length": 10},
+            "falls_with": "backbone_parameters",
+        },
+        backbones=["bundled:t5-tiny", "bundled:t5-mini", "bundled:gpt-mini"],
+        tune_seeds=[0],
+    )
+
+    def score(cell):
+        if "gpt" in cell.backbone or (cell.task == "topics" and "mini" in cell.backbone):
+            return 50.0 if cell.seed == 0 else None
+        gap = {"bundled:t5-tiny": 12.0, "bundled:t5-mini": 5.0}[cell.backbone]
+        return 90.0 + NOISE[cell.seed] if cell.method == "weights" else 90.0 - gap
+
+    rows = [row for row in scored(grid, score) if (row["task"], row["backbone"]) != ("topics", "bundled:t5-mini")]
+    (found,) = judge(grid, summarise(grid, rows))
+    (finding,) = found.findings
+    assert (found.outcome, finding.task, finding.seeds, finding.cells) == ("supported", "films", 3, 2)
+    assert finding.effect == pytest.approx(-7.0), "another family has a level of its own"
+    assert "3 of 5 comparisons are left out, the only backbone_parameters of their kind." in found.reason
 
 
 def test_a_gap_that_goes_with_an_axis():
@@ -190,10 +306,11 @@ def test_a_gap_that_goes_with_an_axis():
 
     (found,) = judged(grid, score)
     assert found.outcome == "supported"
-    assert found.effect == pytest.approx(3.0)
+    assert [finding.effect for finding in found.findings] == pytest.approx([3.0, 3.0])
     against = {**sides, "worse": {"method": "weights"}}
     (other,) = judged(claiming({"says": "length helps", **against, "better": BETTER, "falls_with": "length"}), score)
-    assert (other.outcome, other.effect) == ("not supported", pytest.approx(3.0))
+    assert other.outcome == "not supported"
+    assert [finding.effect for finding in other.findings] == pytest.approx([3.0, 3.0])
 
 
 def test_scores_on_further_tasks():
@@ -204,13 +321,42 @@ def test_scores_on_further_tasks():
     )
 
     def books(cell):
-        return 50.0 + NOISE[cell.seed] + (4.0 if cell.settings.get("init") == "labels" else 0.0)
+        return 50.0 + (4.0 + NOISE[cell.seed] if cell.settings.get("init") == "labels" else 0.0)
 
     def shoes(cell):
-        return 40.0 + NOISE[cell.seed] + (2.0 if cell.settings.get("init") == "labels" else 0.0)
+        return 40.0 + (2.0 + 2 * NOISE[cell.seed] if cell.settings.get("init") == "labels" else 0.0)
 
     one, both, moved = judged(grid, ahead(5.0), books=books, shoes=shoes)
+    assert [verdict.outcome for verdict in (one, both, moved)] == ["supported", "supported", "not supported"]
+    (one,), (both,), (moved,) = one.findings, both.findings, moved.findings
     assert (one.effect, one.cells) == (pytest.approx(4.0), 4), "topics is tested on nothing else"
     assert (both.effect, both.cells) == (pytest.approx(3.0), 4), "one difference for each run, the mean of both"
     assert moved.effect == pytest.approx(3.0 - 5.0), "labels lose two points more on the way"
-    assert (one.outcome, both.outcome, moved.outcome) == ("supported", "supported", "not supported")
+
+
+def test_rows_of_several_further_tasks_are_drawn_apart():
+    grid = claiming(claim(tested_on=["books", "shoes"]), claim(moved_to=["books"]))
+
+    def further(cell):
+        return 2 * ahead(0.0)(cell)
+
+    rows = scored(grid, ahead(0.0), books=further, shoes=further)
+    names = ("test_accuracy", "on books_accuracy", "on shoes_accuracy")
+    wide = [
+        {
+            **row,
+            **{
+                key: value
+                for name in names
+                if name in row
+                for key, value in with_interval(name, row[name], 4.0).items()
+            },
+        }
+        for row in rows
+    ]
+    for plain, drawn, times in zip(
+        judge(grid, summarise(grid, rows)), judge(grid, summarise(grid, wide)), (4 / 2**2, 4), strict=True
+    ):
+        (sure,), (unsure,) = plain.findings, drawn.findings
+        reach = (times * 4.0**2) ** 0.5
+        assert unsure.high - unsure.effect == pytest.approx(np.hypot(sure.high - sure.effect, reach))

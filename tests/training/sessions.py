@@ -70,6 +70,24 @@ def describing(rows: int = 14, seed: int = 1) -> Task:
     return Task.from_rows({"train": made, "validation": made[:6]}, input="{table}", target="{said}", name="describing")
 
 
+def placed_runs(kind: str) -> list[Run]:
+    """Runs whose prompts stand at different places: in the middle, at those of a template, and inside."""
+    marked = sentiment(input="review : {prompt} {text}")
+    divided = sentiment(input="{soft:1} review : {soft:2} {text} {soft:1}", seed=3)
+    settings: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 0.03, "batch_size": 3, "steps": 8}
+    at = functools.partial(PromptTuning, init="vocab")
+    made = [
+        Run(name="in-the-middle", method=at(length=3, placement="middle"), task=marked, seed=1, **settings),
+        Run(name="half-way", method=at(length=2, placement="middle"), task=sentiment(), seed=2, **settings),
+        Run(name="divided", method=at(length=4, placement="template"), task=divided, seed=3, **settings),
+    ]
+    if kind == "decoder-only":
+        for name, where in (("infix", "append"), ("infix-half-way", "middle")):
+            method = PrefixTuning(length=3, hidden=None, placement=where)
+            made.append(Run(name=name, method=method, task=describing(), seed=4, **settings))
+    return made
+
+
 def varied_runs(kind: str) -> list[Run]:
     """Runs that differ in everything that runs may differ in, for 20 steps or fewer."""
     first, second = sentiment(), describing() if kind != "encoder-only" else sentiment(seed=5)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 from tests.training.sessions import calm_backbone, sentiment, short_run
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from softprompt.backbones import Backbone
 from softprompt.errors import BackboneError, MismatchError, UnsupportedError
@@ -158,3 +160,23 @@ def test_names_of_layers_that_a_model_lacks_are_answered_with_those_that_it_has(
         ):
             method.check(model)
     LoRA(targets=["attn.c_attn"]).check(model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_named_by_one_text_or_all_at_once(kind):
+    """A text was taken apart into its letters; peft's name for all layers was answered with the advice to name some."""
+    model = copy.deepcopy(calm_backbone(kind).model)
+    dense = {name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)}
+    head = {"lm_head", "classifier"}
+    name = sorted(dense - head)[0].rpartition(".")[2]
+    with pytest.raises(UnsupportedError, match=rf"has no layers called none; .* {name}"):
+        LoRA(targets="none").check(model)
+    for targets in name, "all-linear":
+        tuning = copy.deepcopy(model)
+        method = LoRA(rank=1, targets=targets)
+        assert method == LoRA(rank=1, targets=[targets])
+        method.check(tuning)
+        method.prepare(tuning)
+        found = {one.partition(".lora_")[0] for one, _ in tuning.named_parameters() if ".lora_A" in one}
+        wanted = dense - head if targets == "all-linear" else {one for one in dense if f".{one}".endswith(f".{name}")}
+        assert found == wanted

@@ -184,4 +184,4 @@ def test_a_killed_process_ends_all_and_the_last_checkpoint_is_good(tmp_path, cap
     assert main([*command, "--output_dir", str(output)]) == 0
     assert main([*command, "--output_dir", str(tmp_path / "whole")]) == 0
     prompts = [SoftPrompt.load(path / "prompts" / "a") for path in (output, tmp_path / "whole")]
-    assert difference(*prompts) < 1e-3
+    assert difference(*prompts) < 1e-3  # up to sixty steps of sums in another order, where `CLOSE` is for four

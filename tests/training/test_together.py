@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tests.training.sessions import calm_backbone, difference, moved, sentiment, short_run, trained, varied_runs
+from tests.training.sessions import (
+    calm_backbone,
+    difference,
+    moved,
+    placed_runs,
+    sentiment,
+    short_run,
+    trained,
+    varied_runs,
+)
 
 from softprompt.errors import ConfigError
 from softprompt.prompts import PromptTuning, SoftPrompt
@@ -16,10 +25,13 @@ KINDS = ("decoder-only", "encoder-decoder", "encoder-only")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_runs_together_end_as_alone(kind):
-    runs = [dataclasses.replace(run, evaluate_every=0) for run in varied_runs(kind)]
+@pytest.mark.parametrize(
+    ("several", "steps"), [(varied_runs, 20), pytest.param(placed_runs, 8, marks=pytest.mark.slow)]
+)
+def test_runs_together_end_as_alone(several, steps, kind):
+    runs = [dataclasses.replace(run, evaluate_every=0) for run in several(kind)]
     together = trained(kind, runs)
-    assert together.steps == 20
+    assert together.steps == steps
     for run in runs:
         alone = trained(kind, [run])[run.name]
         beside = together[run.name]

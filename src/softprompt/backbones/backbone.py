@@ -119,6 +119,7 @@ class Backbone:
             MismatchError: If it is an adapter that was trained on another model than the one that it names.
             UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged, or has no
                 layers that can be quantised, or keeps them outside of its devices.
+            LostProcessError: If it is sharded, and another process died or hangs before all have their parts.
             MissingDependencyError: If it is to be quantised, but torchao is not there.
             ConfigError: If a setting is unknown, or contradicts another or how processes were launched.
         """
@@ -133,21 +134,22 @@ class Backbone:
             raise ConfigError(f"attention={attention!r}: expected one of {', '.join(KERNELS)}, or None.")
         if quantize is not None:
             quantization.check_quantization(quantize)
-        model, tokenizer, untrained = loading.load(
-            str(name),
-            dtype=dtype,
-            attention=attention,
-            classes=classes,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            device_map=device_map,
-            sharded=spread,
-            offload=offload,
-        )
-        placed = model if spread or device_map is not None else model.to(loading.pick_device(device))
-        backbone = cls(placed, tokenizer, str(name), has_untrained_head=untrained)
-        if spread:
-            _ = backbone.fingerprint  # all processes have to look at the weights together
+        with launch.loading_together(str(name)) if spread else contextlib.nullcontext():
+            model, tokenizer, untrained = loading.load(
+                str(name),
+                dtype=dtype,
+                attention=attention,
+                classes=classes,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                device_map=device_map,
+                sharded=spread,
+                offload=offload,
+            )
+            placed = model if spread or device_map is not None else model.to(loading.pick_device(device))
+            backbone = cls(placed, tokenizer, str(name), has_untrained_head=untrained)
+            if spread:
+                _ = backbone.fingerprint  # all processes have to look at the weights together
         if quantize is not None:
             _ = backbone.fingerprint  # of the weights as they were, by which its prompts know it
             head = backbone.head.parts if backbone.classifies else ()

@@ -7,12 +7,14 @@ them together say that there are others to meet.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, LostProcessError
 
-__all__ = ["LAUNCHED", "check_alone", "check_launch", "process_count"]
+__all__ = ["LAUNCHED", "check_alone", "check_launch", "loading_together", "lost_one", "process_count"]
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 """The variables that a launcher sets in each of its processes."""
@@ -79,3 +81,29 @@ def check_launch(*, sharded: bool, offload: bool, spread: bool) -> None:
             "accelerate launch was told to shard models (distributed_type: FSDP), which softprompt does itself; launch"
             " with distributed_type: MULTI_GPU, and keep sharded=True."
         )
+
+
+def lost_one(error: BaseException) -> bool:
+    """Whether an error says that another process does not answer any more: it died, or hangs."""
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+@contextmanager
+def loading_together(name: str) -> Iterator[None]:
+    """A block in which all processes load one model together.
+
+    Args:
+        name: The model's.
+
+    Raises:
+        LostProcessError: If another of them died or hangs.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not lost_one(error):
+            raise
+        raise LostProcessError(
+            f"Another of {process_count()} processes died or hangs while they loaded {name}; see what it said, or its"
+            " memory, and run the same command again."
+        ) from error

@@ -21,6 +21,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file
 from softprompt.backbones import adapters, catalogue, sharding
 from softprompt.backbones.fingerprint import Fingerprint, fingerprint
 from softprompt.backbones.heads import start_linear
+from softprompt.backbones.launch import lost_one, process_count
 from softprompt.errors import BackboneError, ConfigError, MismatchError, SoftpromptError, UnsupportedError
 
 __all__ = ["TOLD", "load", "pick_device"]
@@ -89,7 +90,7 @@ def load(
         with _silent_on_untied_heads(), sharding.silent_on_plans():
             model, report = kind.from_pretrained(path, config=config, output_loading_info=True, **options, **source)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, SoftpromptError):
+        if isinstance(error, SoftpromptError) or (sharded and lost_one(error)):
             raise
         if classes is not None and isinstance(error, RuntimeError):  # sizes differ
             raise BackboneError(
@@ -294,8 +295,8 @@ def pick_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         if torch.cuda.is_available():
-            process = os.environ.get("LOCAL_RANK")
-            return torch.device("cuda" if process is None else f"cuda:{int(process) % torch.cuda.device_count()}")
+            process = os.environ.get("LOCAL_RANK") if process_count() > 1 else None
+            return torch.device(f"cuda:{int(process) % torch.cuda.device_count()}" if process else "cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         return torch.device(device)

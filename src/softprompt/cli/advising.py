@@ -51,12 +51,14 @@ def take_advice(
         changed: Those that were given another value than their default; they hold.
 
     Raises:
-        ConfigError: If runs are given, or a method whose settings are to be found.
+        ConfigError: If runs are given, or a method whose settings are to be found; or a search has no budget.
     """
     if unwanted := [name for name in ("method", "method_options", "hidden", "runs") if name in changed]:
         raise ConfigError(f"--settings {given['settings']} finds method and settings of one run; drop --{unwanted[0]}.")
     task = read_task(given)
     if given["settings"] == "search":
+        if given["steps"] is None:
+            raise ConfigError("A search needs a budget: give --steps, of the candidate that is trained to its end.")
         session = {name: given[name] for name in _SESSION}
         found = search_settings(
             backbone,
@@ -67,7 +69,7 @@ def take_advice(
             config=TrainConfig(output_dir=Path(given["output_dir"]) / "search", **session),
         )
     else:
-        found = recommend(backbone, task, steps=given["steps"])
+        found = recommend(backbone, task, steps=given["steps"], length=given["length"])
     taken = {one.setting: one for one in found.advice if one.setting not in changed}
     for one in taken.values():
         print(f"{one.setting}: {_spelled(one)} ({one.reason}; {one.source})", file=sys.stderr)

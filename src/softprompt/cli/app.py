@@ -70,8 +70,8 @@ would load the room behind that name."""
 DESCRIPTION = """Train, measure and use soft prompts on frozen language models.
 
 Every option can stand in a YAML file (--config FILE); options on the command line win. --on_bad_row may be spelled
---on-bad-row, and so on. What to show needs no option: softprompt tasks show sst2, softprompt inspect FOLDER. --debug,
-anywhere, shows where an error came from."""
+--on-bad-row, and so on. What to show needs no option: softprompt tasks show sst2, softprompt inspect FOLDER. Nor
+does what to run: softprompt study length. --debug, anywhere, shows where an error came from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +119,7 @@ def _with_underscores(argument: str) -> str:
 
 
 def _with_option(arguments: list[str]) -> list[str]:
-    """Arguments as the parser knows them: `tasks show sst2` is `tasks show --name=sst2`, and so is `inspect FOLDER`."""
+    """Arguments as the parser knows them: `tasks show sst2` is `tasks show --name=sst2`, and so are others."""
     match arguments:
         case ["prompts" | "tasks" | "backbones" as group, "show", what, *rest] if not what.startswith("-"):
             option = next(iter(inspect.signature(COMMANDS[group]["show"]).parameters))
@@ -128,6 +128,8 @@ def _with_option(arguments: list[str]) -> list[str]:
             return ["inspect", f"--prompt={what}", *rest]
         case ["report", what, *rest] if not what.startswith("-"):
             return ["report", f"--results={what}", *rest]
+        case ["study", what, *rest] if not what.startswith("-"):
+            return ["study", f"--grid={what}", *rest]
     return arguments
 
 

@@ -68,8 +68,8 @@ def recipes() -> None:
     )
     print()
     print_table(
-        ("file", "use", "licence", "SHA-256"),
-        [(entry.file, entry.use, entry.licence, entry.sha256) for entry in text_files()],
+        ("file", "use", "licence", "SHA-256", "derived from"),
+        [(entry.file, entry.use, entry.licence, entry.sha256, entry.origin) for entry in text_files()],
     )
 
 

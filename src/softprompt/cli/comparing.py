@@ -12,7 +12,7 @@ from softprompt.cli.data import FILE_FLAGS, TASK_FLAGS, read_task
 from softprompt.cli.lines import print_lines
 from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.prompts import registry
-from softprompt.studies import load_grid, run_grid, summarise
+from softprompt.studies import Study, load_grid
 from softprompt.studies.grid import TEXT_PROMPT
 from softprompt.tasks import FORMAT_SETTINGS, Task
 from softprompt.training import WEIGHT_METHODS, Run, TrainConfig
@@ -67,8 +67,8 @@ def compare_methods(settings: Mapping[str, Any], changed: Sequence[str]) -> None
         session={**grid.session, **{name: settings[name] for name in changed if name in _SESSION}},
         loading={**grid.loading, **loading},
     )
-    table = run_grid(grid, settings["output_dir"], device=settings["device"])
-    print_lines(summarise(grid, table), grid.tune, costs=True)
+    study = Study(grid, settings["output_dir"]).run(device=settings["device"])
+    print_lines(study.lines, grid.tune, costs=True)
 
 
 def _with_heads(

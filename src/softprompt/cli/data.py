@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import softprompt as sp
 from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.prompts import PromptInfo
-from softprompt.tasks import FORMAT_SETTINGS, Task, task_definition
+from softprompt.tasks import FORMAT_SETTINGS, Task, TextFormat, task_definition
 
-__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task", "read_tasks"]
+__all__ = ["FILE_FLAGS", "TASK_FLAGS", "read_task", "read_tasks", "tell_formats"]
 
 FILE_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 _DATASET = ("subset", "splits", "dataset_revision")
@@ -48,6 +47,28 @@ def read_tasks(settings: Mapping[str, Any], trained: PromptInfo | None = None) -
     else:
         folders = {name: folders for name in names if task_definition(name).folder is None}
     return [read_task({**settings, "task": name, "data_dir": folders.get(name)}, trained) for name in names]
+
+
+def tell_formats(tasks: Sequence[Task], prompts: Mapping[str, PromptInfo], settings: Mapping[str, Any]) -> None:
+    """Tell on standard error which tasks are scored in other words than their prompts were trained in.
+
+    A task by name is read in its own format, unless flags say another; data of one's own are in the prompt's.
+
+    Args:
+        tasks: What is scored.
+        prompts: What is known of the prompts, by task.
+        settings: As in `read_task`.
+    """
+    if any(settings[name] for name in FORMAT_SETTINGS):
+        return
+    for task in tasks:
+        stored = prompts[task.name].format if task.name in prompts else None
+        if stored is not None and TextFormat(**stored) != task.format:
+            print(
+                f"{task.name} is scored in its own format, not in that of the prompt, which was trained with the input "
+                f"{stored['input']!r}; --input, --target and --label_words say another.",
+                file=sys.stderr,
+            )
 
 
 def read_task(settings: Mapping[str, Any], trained: PromptInfo | None = None) -> Task:
@@ -89,7 +110,7 @@ def _read(settings: Mapping[str, Any], files: Mapping[str, str], trained: Prompt
         task = sp.load_task(settings["task"], settings["data_dir"], on_bad_row=settings["on_bad_row"])
         words = {key: settings[key] for key in FORMAT_SETTINGS if settings[key]}
         task = task.with_format(**words) if words else task
-        return replace(task, metrics=tuple(settings["metrics"])) if settings["metrics"] else task
+        return task.with_metrics(settings["metrics"]) if settings["metrics"] else task
     reading = {
         **_format(settings, trained.format if trained else None),
         "metrics": settings["metrics"],

@@ -57,8 +57,9 @@ def evaluate_prompt(
     """Score a prompt on tasks: metrics with 95 % intervals in one table, and every prediction in a file if asked.
 
     Without a prompt the bare backbone is scored. Files and data sets are read in the format that is stored with the
-    prompt, unless --input, --target, --label_words or --chat say another. Stopped, the same command goes on behind
-    the predictions in the output file; what they were made with stands in OUTPUT.settings.json.
+    prompt, tasks by name in their own, unless --input, --target, --label_words or --chat say another. Stopped, the same
+    command goes on behind the predictions in the output file; what they were made with stands in
+    OUTPUT.settings.json.
 
     Args:
         backbone: Hub id, folder, or bundled:NAME.
@@ -100,7 +101,7 @@ def evaluate_prompt(
         calibrate: Divide each label word's probability by what it is for inputs without content (Zhao et al. 2021).
         max_new_tokens: Longest text to generate, in tokens.
         max_input_tokens: Longest input, in tokens; give what the prompt was trained with.
-        num_beams: Beams of generated text; 1 is greedy.
+        num_beams: Beams of generated text; 1 is greedy. Refused where all labels are ranked.
         length_penalty: With beams, the power of a text's length by which its score is divided: more prefers longer
             ones; 1 if not given.
         truncate: Cut inputs that are too long, instead of failing.
@@ -117,16 +118,17 @@ def evaluate_prompt(
     settings = dict(locals())
     import softprompt as sp
     from softprompt.backbones.launch import check_alone
-    from softprompt.cli.data import read_tasks
+    from softprompt.cli.data import read_tasks, tell_formats
+    from softprompt.cli.score_table import score_table
     from softprompt.cli.scoring import (
         Scores,
         pick_splits,
-        print_evaluations,
         read_prompts,
         read_texts,
         scores_against,
     )
     from softprompt.errors import ConfigError
+    from softprompt.evaluation.ways import choose_way
     from softprompt.inference import BatchLimits
     from softprompt.loop.progress import Progress
 
@@ -140,6 +142,9 @@ def evaluate_prompt(
     beams = {"num_beams": num_beams, "length_penalty": length_penalty}
     prompts = read_prompts(prompt, task if isinstance(task, list) else [task or ""]) if prompt is not None else {}
     tasks = read_tasks(settings, next(iter(prompts.values())).info if prompts else None)
+    if num_beams > 1 and all(choose_way(by, one.labels) == "rank" for one in tasks):
+        raise ConfigError("--num_beams is for text that is generated, but labels are ranked; say --by generate.")
+    tell_formats(tasks, {name: one.info for name, one in prompts.items()}, settings)
     asked = [(one, part) for one in tasks for part in pick_splits(one, split)]
     with Progress() as progress:
         scores = Scores(
@@ -171,4 +176,5 @@ def evaluate_prompt(
             ours = scores.of_prompts(asked, prompts, output)
         else:
             ours = scores.of_texts(asked, read_texts(tasks, text_prompt, shots, seed=shots_seed), output)
-    print_evaluations(tasks, ours, theirs)
+        table = score_table(tasks, ours, theirs, progress)
+    table.print()

@@ -23,7 +23,7 @@ def print_lines(lines: Sequence[Line], tuned: Sequence[str], *, costs: bool) -> 
     """
     axes = list(dict.fromkeys(name for line in lines for name in line.axes))
     elsewhere = list(dict.fromkeys(label for line in lines for label in line.elsewhere))
-    spent = ("trained", "stored KiB", "ms/step", "peak MiB", "runs at once") if costs else ()
+    spent = ("trained", "stored KiB", "ms/step", "session MiB", "peak MiB", "runs at once") if costs else ()
     print_table(
         (
             "backbone", "parameters", "task", "method", *axes, *tuned, "learned", *spent, "metric", "mean", "sd",
@@ -57,7 +57,8 @@ def _costs(line: Line) -> tuple[int | float | None, ...]:
     return (
         line.trained,
         line.stored_bytes and round(line.stored_bytes / 1024),
-        line.seconds_per_step and 1000 * line.seconds_per_step,
+        line.step_seconds and 1000 * line.step_seconds,
+        line.session_memory_bytes and round(line.session_memory_bytes / _MEBIBYTE),
         line.peak_memory_bytes and round(line.peak_memory_bytes / _MEBIBYTE),
         line.session_runs,
     )

@@ -53,7 +53,7 @@ def pretrain(
         vocab_size: Pieces of a tokenizer that is trained here.
         preset: Architecture and size, such as t5-small or gpt-mini.
         objective: span_corruption, prefix_lm (LM adaptation) or causal_lm.
-        start_from: A pre-trained folder to go on from.
+        start_from: A pre-trained folder, or bundled:NAME, to go on from.
         steps: Optimizer steps.
         batch_size: Windows per step.
         window: Tokens per window.

@@ -21,7 +21,8 @@ def report_studies(
         grid: A YAML file, or the name of a grid that comes with softprompt, instead of study.yaml in the folder or the
             grid that its rows name.
         output: Folder for what is written; the results' own without one.
-        predictions: Files that softprompt evaluate --output wrote, of which some rows are shown.
+        predictions: Files that softprompt evaluate --output wrote, of which some rows are shown instead of those that
+            the study kept.
         evidence: Instead of reports, write the register of claims with the verdicts of all studies to this file.
     """
     from pathlib import Path
@@ -37,7 +38,7 @@ def report_studies(
         raise ConfigError("--evidence writes the register alone; leave --output and --predictions out.")
     studies = [open_study(folder, grid) for folder in folders]
     if evidence:
-        print(write_text(Path(evidence), make_register(studies)))
+        print(write_text(Path(evidence), make_register(studies, target=evidence)))
         return
     for study in studies:
         page, markdown = write_report(make_report(study, predictions=outputs), output or study.folder)

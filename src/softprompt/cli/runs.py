@@ -52,8 +52,9 @@ def _run(settings: dict[str, Any], tasks: dict[str, list[Task]]) -> Run:
         tasks[key] = read_tasks(settings)
     own = (*TASK_FLAGS, *_METHOD, *_MIXING, "method", "method_options", "name")
     rest = {k: v for k, v in settings.items() if k not in own}
-    if rest["loss"] is None:  # neither said nor advised
-        del rest["loss"]
+    for name in ("loss", "steps"):
+        if rest[name] is None:  # neither said nor advised
+            del rest[name]
     mixed = _mixed(tasks[key], settings)
     return sp.Run(name=settings["name"] or mixed.name, method=_method(settings), task=mixed, **rest)
 

@@ -1,4 +1,4 @@
-"""What `softprompt evaluate` scores, on every task and split that is asked for, and the table of it."""
+"""What `softprompt evaluate` scores, on every task and split that is asked for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, TypeAlias, final
 
 import softprompt as sp
-from softprompt.cli.tables import print_table
 from softprompt.errors import ConfigError
-from softprompt.evaluation import Evaluation, TextPrompt, compare, evaluate_majority, read_evaluation
+from softprompt.evaluation import Evaluation, TextPrompt, evaluate_majority, read_evaluation
 from softprompt.loop.progress import Progress
 from softprompt.prompts import Members
-from softprompt.tasks import Task, get_scorer
+from softprompt.tasks import Task
 
 __all__ = [
+    "Found",
     "Scores",
     "on_backbone",
     "pick_splits",
-    "print_evaluations",
     "read_prompt",
     "read_prompts",
     "read_texts",
@@ -180,45 +178,3 @@ def scores_against(scores: Scores, asked: Asked, against: str, output: str | Non
         f"--against {against}: there is no such folder or file; give a prompt's folder, the output file of another "
         "evaluation, bare or majority."
     )
-
-
-def print_evaluations(tasks: Sequence[Task], ours: Found, theirs: Found | None) -> None:
-    """Print one table; on standard error, why metrics are left out of it.
-
-    Args:
-        tasks: The tasks, of several of which the mean of their first scores is told for each split that all have.
-        ours: What is scored.
-        theirs: What it is compared with on the same rows, if with anything.
-    """
-    columns = ["task", "split", "metric", "score", "95 % from", "to"]
-    lines: list[tuple[object, ...]] = []
-    for place, found in ours.items():
-        for metric, score in found.items():
-            line = (*place, metric, float(score), *found.intervals[metric])
-            lines.append(line if theirs is None else (*line, *_compared(found, theirs[place], metric)))
-    if theirs is not None:
-        columns += ["against", "difference", "95 % from", "to", "p", "test"]
-    lines += [(*line, *[None] * (len(columns) - len(line))) for line in _means(tasks, ours)]
-    print_table(columns, lines)
-    reasons = {name: reason for found in ours.values() for name, reason in found.missing.items()}
-    for name, reason in reasons.items():
-        print(f"{name} is left out: {reason}", file=sys.stderr)
-
-
-def _compared(first: Evaluation, second: Evaluation, metric: str) -> tuple[object, ...]:
-    if metric not in second:  # the share of illegal labels is of generated ones alone
-        return (None,) * 6
-    found = compare(first, second, metric)
-    return found.second, found.difference, *found.interval, f"{found.p:.3g}", found.test
-
-
-def _means(tasks: Sequence[Task], ours: Found) -> list[tuple[object, ...]]:
-    """By split, the mean of what the tasks watch, where there are several and more of each score is better."""
-    means: list[tuple[object, ...]] = []
-    for split in dict.fromkeys(split for _, split in ours):
-        found = [(task, ours.get((task.name, split))) for task in tasks]
-        scores = [one[task.watched] for task, one in found if one is not None and task.watched in one]
-        less = any(get_scorer(task.metrics[0]).less_is_better for task in tasks)
-        if 1 < len(scores) == len(tasks) and not less:
-            means.append(("mean", split, "first scores", fmean(scores)))
-    return means

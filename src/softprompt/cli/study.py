@@ -30,9 +30,9 @@ def run_study(
 
     Args:
         output_dir: Folder of the results, of the grid, and of the sessions that are not finished.
-        grid: A YAML file, or the name of a grid that comes with softprompt: adaptation, backbones, domain_shift,
-            ensembles, infix, initialisation, inspection, length, low_data, methods, placement, prefix_length, settings,
-            transfer.
+        grid: A YAML file, or the name of a grid that comes with softprompt (needs no option): adaptation, backbones,
+            domain_shift, ensembles, infix, initialisation, inspection, length, low_data, methods, placement,
+            prefix_length, settings, transfer.
         data_dir: Folder that stands for {data} in the grid's paths.
         backbones: Backbones instead of the grid's.
         tasks: Those of the grid's tasks to run, instead of all.
@@ -49,13 +49,23 @@ def run_study(
         costs: Whether to print too what was trained and stored, the time of a run's step, and the memory that its
             session took at most.
     """
+    import sys
+
     from softprompt.cli.lines import print_lines
     from softprompt.cli.verdicts import print_verdicts
     from softprompt.studies import Study, StudyFolder, is_quick, judge, load_grid, quickened
+    from softprompt.studies.quick import STAND_IN, unmade
 
     asked = load_grid(grid or StudyFolder(output_dir).find_grid())
     asked = asked.narrowed(backbones=backbones, tasks=tasks, methods=methods, seeds=seeds)
-    study = Study(quickened(asked) if quick and not is_quick(asked) else asked, output_dir, data_dir)
+    if quick and not is_quick(asked):
+        if absent := unmade(asked):
+            print(
+                f"{STAND_IN} stands in for {', '.join(absent)}, not there: `softprompt backbones make` makes them.",
+                file=sys.stderr,
+            )
+        asked = quickened(asked)
+    study = Study(asked, output_dir, data_dir)
     if not summary:
         study.run(workers, device=device, ray=ray)
     lines = study.lines

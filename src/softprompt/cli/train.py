@@ -66,7 +66,7 @@ def train_prompts(
     batch_size: int = 32,
     batch_tokens: int | None = None,
     accumulate: int = 1,
-    steps: int = 3000,
+    steps: int | None = None,
     evaluate_every: int | None = None,
     evaluate_rows: int | None = None,
     by: Literal["generate", "rank"] | None = None,
@@ -165,7 +165,7 @@ def train_prompts(
         batch_size: Rows per batch.
         batch_tokens: Most tokens per batch, padding included.
         accumulate: Batches per optimizer step.
-        steps: Optimizer steps.
+        steps: Optimizer steps; if not given, 3000, or what --settings auto or --compare choose. A search needs them.
         evaluate_every: Steps between evaluations; at the end only if not given, never if 0.
         evaluate_rows: Most validation rows to evaluate on.
         by: Rank label words, or generate.
@@ -196,7 +196,7 @@ def train_prompts(
         trackers: tensorboard, wandb, mlflow, trackio.
         halve_at: Steps after which the worse half of the runs is stopped.
         compare: Instead of one run, all methods and baselines, or some by their names in the grid `methods`, under one
-            budget, each at its best of three rates; prints what each scored and cost.
+            budget, each at the better of two rates; prints what each scored and cost.
         compare_seeds: Seeds of the comparison; 0, 1 and 2 if not given.
         runs: Several runs: a list of settings for each, which win over those above.
         dry_run: Train and write nothing, but print the memory that a training would take, and whether it is free.
@@ -260,7 +260,7 @@ def train_prompts(
     _write_settings(given)
     steps_done = sum(len(run.history) for run in result.values())
     # what earlier calls took is not known
-    per_step = 1000 * result.seconds / steps_done if steps_done and not resumed else None
+    per_step = 1000 * result.step_seconds / steps_done if steps_done and not resumed else None
     print_results(result, per_step)
     for name, run in result.items():
         if run.shares:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softprompt.studies import Verdict
+from softprompt.studies import Finding, Verdict
 
 __all__ = ["print_verdicts"]
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """Print a claim's verdict, its effect and what is to be known about it; nothing without claims.
+    """Print a claim's verdict, its effect on each task and what is to be known about it; nothing without claims.
 
     Args:
         verdicts: Of `judge`.
@@ -20,18 +20,19 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
         number = "" if claim.number is None else f"{claim.number}. "
         source = f" ({claim.source})" if claim.source else ""
         print(f"\n{number}{claim.says[0].upper()}{claim.says[1:]}{source}: {verdict.outcome}")
-        if verdict.effect is not None:
-            print(f"   {_effect(verdict)}")
+        for finding in verdict.findings:
+            outcome = f"{finding.outcome}, " if len(verdict.findings) > 1 else ""
+            print(f"   {finding.task} ({finding.metric}): {outcome}{_effect(finding)}")
         if verdict.reason:
             print(f"   {verdict.reason}")
 
 
-def _effect(verdict: Verdict) -> str:
-    parts = [f"{verdict.effect:+.2f} {verdict.unit}"]
-    if verdict.low is not None and verdict.high is not None:
-        parts.append(f"[{verdict.low:+.2f}, {verdict.high:+.2f}]")
-    if verdict.bootstrap is not None:
-        parts.append(f"(bootstrap [{verdict.bootstrap.low:+.2f}, {verdict.bootstrap.high:+.2f}])")
-    if verdict.p is not None:
-        parts.append(f"p = {verdict.p:.3f}")
-    return f"{' '.join(parts)}; seeds {verdict.seeds}, comparisons {verdict.cells}"
+def _effect(finding: Finding) -> str:
+    parts = [f"{finding.effect:+.2f} {finding.unit}"]
+    if finding.low is not None and finding.high is not None:
+        parts.append(f"[{finding.low:+.2f}, {finding.high:+.2f}]")
+    if finding.bootstrap is not None:
+        parts.append(f"(bootstrap of seeds [{finding.bootstrap.low:+.2f}, {finding.bootstrap.high:+.2f}])")
+    if finding.p is not None:
+        parts.append(f"p = {finding.p:.3f}")
+    return f"{' '.join(parts)}; seeds {finding.seeds}, comparisons {finding.cells}"

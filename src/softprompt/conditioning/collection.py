@@ -24,6 +24,9 @@ __all__ = ["Conditioning", "PassTaken", "PromptCollection"]
 Conditioning = Literal["auto", "shared", "concatenation"]
 PassTaken = Literal["shared", "concatenation", "injection"]
 
+_MOST_COMPILED = 4096
+"""Virtual tokens, padding included, of prompts that are compiled in one pass; a single one may have more."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Compiled:
@@ -129,7 +132,8 @@ class PromptCollection(Mapping[str, SoftPrompt]):
     def applied(self, names: Sequence[str | None], *, checkpointing: bool) -> list[Applied]:
         """The distinct prompts of a batch, in order of appearance, in the backbone's dtype and device.
 
-        Without gradients a prompt is compiled once, and again only when its parameters have changed.
+        Without gradients a prompt is compiled once, and again only when its parameters have changed; many of them in
+        passes of a bounded size.
 
         Raises:
             ConfigError: If there is none of a name (any more).
@@ -147,15 +151,20 @@ class PromptCollection(Mapping[str, SoftPrompt]):
             for name, entry in chosen.items()
             if entry.compiled is not None and entry.compiled.is_of(entry.prompt)
         }
-        missing = [name for name in chosen if name not in known]
-        values = {
-            name: None if chosen[name].fixed else tuple(p.detach().clone() for p in chosen[name].prompt.parameters())
-            for name in missing
-        }
-        for name, made in zip(missing, self._apply([chosen[name] for name in missing]), strict=True):
-            known[name] = _owning(made)
-            self._keep(name, chosen[name], _Compiled(values[name], known[name]))
+        for few in _cut({name: entry.prompt.length for name, entry in chosen.items() if name not in known}):
+            known |= self._compile({name: chosen[name] for name in few})
         return [known[name] for name in chosen]
+
+    def _compile(self, entries: Mapping[str, _Entry]) -> dict[str, Applied]:
+        """Compute some prompts in one pass, of which nothing stays but what is theirs."""
+        values = {
+            name: None if entry.fixed else tuple(p.detach().clone() for p in entry.prompt.parameters())
+            for name, entry in entries.items()
+        }
+        made = dict(zip(entries, map(_owning, self._apply(list(entries.values()))), strict=True))
+        for name, applied in made.items():
+            self._keep(name, entries[name], _Compiled(values[name], applied))
+        return made
 
     def compile(self, names: Sequence[str]) -> int:
         """Compute prompts, and look at what comes out; see `Prompted.compile`."""
@@ -249,6 +258,18 @@ class PromptCollection(Mapping[str, SoftPrompt]):
                 "texts will not be to it what they were; load the tokenizer that it was made with.",
                 stacklevel=4,  # at whoever made or changed a `Prompted`
             )
+
+
+def _cut(lengths: Mapping[str, int]) -> Iterator[list[str]]:
+    """Cut prompts into passes of a bounded size, those of like length together."""
+    few: list[str] = []
+    for name in sorted(lengths, key=lengths.__getitem__):
+        if few and (len(few) + 1) * lengths[name] > _MOST_COMPILED:  # the longest comes last
+            yield few
+            few = []
+        few.append(name)
+    if few:
+        yield few
 
 
 def _owning(applied: Applied) -> Applied:

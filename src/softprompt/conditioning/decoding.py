@@ -6,28 +6,23 @@ tokens, and says after each step which rows go on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, final, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, final, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
-from transformers.modeling_outputs import BaseModelOutput
 
 from softprompt.backbones import Backbone
-from softprompt.backbones.carrying import Carried, Injection
+from softprompt.backbones.carrying import Carried
 from softprompt.backbones.prompt_cache import prompt_cache
-from softprompt.conditioning import generation
 from softprompt.conditioning.forward import only_kept
 from softprompt.conditioning.joining import Applied, Joined, Rows, join
 from softprompt.conditioning.probe import probe
-from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.conditioning.slots import Slots
 
-__all__ = ["Decoding", "JoiningDecoding", "TurnDecoding", "may_join"]
-
-_LEAST_COLUMNS, _LEAST_SLOTS = 64, 4
+__all__ = ["Decoding", "JoiningDecoding", "may_join"]
 
 
 @runtime_checkable
@@ -77,7 +72,7 @@ class JoiningDecoding:
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
-        self._slots = _Slots()
+        self._slots = Slots()
         self._slot_of: list[int] = []  # by row
         self._lengths: list[int] = []  # by slot, of its keys and values
         self._positions = torch.zeros(0, dtype=torch.long, device=backbone.device)  # by slot
@@ -136,112 +131,6 @@ class JoiningDecoding:
         self._positions = self._positions[[kept[row] for row in order]]
 
 
-@final
-class _Slots:
-    """The memory of a running batch: by layer, keys and values `[slots, kv_heads, columns, head_dim]`."""
-
-    def __init__(self) -> None:
-        self._rooms: list[tuple[Tensor, Tensor]] = []
-        self._rows = 0
-        self._end = 0  # the column behind the last one that is written
-
-    def make_room(self, length: int, rows: int, longest: int, past: DynamicCache) -> None:
-        """Room for so many rows, of which the longest new one and the longest old one are told.
-
-        The first ones that are read say what a layer keeps.
-        """
-        if not self._rooms:
-            shapes = [(layer.keys, layer.values) for layer in past.layers]
-            self._rooms = [tuple(x.new_zeros(0, x.shape[1], 0, x.shape[3]) for x in pair) for pair in shapes]
-            self._end = 0
-        slots, columns = self._rooms[0][0].shape[0], self._rooms[0][0].shape[2]
-        behind = max(length, self._end)  # where the last column comes to stand
-        if behind >= columns:
-            behind = max(length, longest)
-        if rows > slots or behind >= columns or behind != self._end:
-            self._move(slots if rows <= slots else max(rows, 2 * slots, _LEAST_SLOTS), behind, longest)
-
-    def _move(self, slots: int, behind: int, longest: int) -> None:
-        """Bring the last columns, so many, to stand before another one, in other memory where this is too small."""
-        there, columns = self._rooms[0][0].shape[0], self._rooms[0][0].shape[2]
-        wide = columns if behind < columns else behind + max(behind // 2, _LEAST_COLUMNS)
-        for place, pair in enumerate(self._rooms):
-            moved = []
-            for room in pair:
-                kept = room[: self._rows, :, self._end - longest : self._end].clone()
-                new = (
-                    room
-                    if (slots, wide) == (there, columns)
-                    else room.new_zeros(slots, room.shape[1], wide, room.shape[3])
-                )
-                new[: self._rows, :, behind - longest : behind] = kept
-                moved.append(new)
-            self._rooms[place] = (moved[0], moved[1])
-        self._end = behind
-
-    def put(self, slot: int, past: DynamicCache, row: int, seen: Bool[Tensor, " columns"], length: int) -> None:
-        """Copy a row that was just read to its slot; nothing of who had it before stays."""
-        for (keys, values), layer in zip(self._rooms, past.layers, strict=True):
-            for room, read in ((keys, layer.keys), (values, layer.values)):
-                room[slot, :, : self._end - length] = 0  # masked, but nothing times NaN is NaN
-                room[slot, :, self._end - length : self._end] = read[row][:, seen]
-        self._rows = slot + 1
-
-    def open(self, longest: int) -> _SlotCache:
-        """What the model reads and writes in a step: the columns that some row has."""
-        slots, columns = self._rooms[0][0].shape[0], self._rooms[0][0].shape[2]
-        if self._end == columns:  # rows that began earlier may have left
-            self._move(slots, longest if longest <= columns // 2 else columns, longest)
-        return _SlotCache(self._rooms, self._rows, self._end - longest, self._end)
-
-    def close(self) -> None:
-        """A column was written."""
-        self._end += 1
-
-    def keep(self, rows: int, moved: Mapping[int, int]) -> None:
-        """Go on with so many rows, some of which move to other slots; where none is left, give the memory back."""
-        for slot, free in moved.items():
-            for pair in self._rooms:
-                for room in pair:
-                    room[free] = room[slot]
-        self._rows = rows
-        if not rows:
-            self._rooms = []
-
-
-@final
-class _SlotCache(DynamicCache):
-    """The running rows' keys and values as transformers' cache for one step."""
-
-    def __init__(self, rooms: Sequence[tuple[Tensor, Tensor]], rows: int, first: int, end: int) -> None:
-        super().__init__()
-        self.columns = end - first
-        self.layers = [
-            _SlotLayer(keys[:rows, :, first:], values[:rows, :, first:], self.columns) for keys, values in rooms
-        ]
-
-
-@final
-class _SlotLayer(DynamicLayer):
-    """One layer of a step: what is there, and room for a column behind it."""
-
-    def __init__(self, keys: Tensor, values: Tensor, columns: int) -> None:
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        self.keys, self.values, self._columns = keys, values, columns
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write a column, and give all."""
-        end = self._columns + key_states.shape[2]
-        self.keys[:, :, self._columns : end] = key_states
-        self.values[:, :, self._columns : end] = value_states
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def get_seq_length(self) -> int:
-        """Columns before this step."""
-        return self._columns
-
-
 def _read(
     backbone: Backbone, prompts: Sequence[Applied], rows: Rows
 ) -> tuple[Joined, Float[Tensor, "batch vocab"], DynamicCache]:
@@ -260,109 +149,3 @@ def _read(
     )
     out = backbone.call(load, use_cache=True, past_key_values=past, **joined.model_inputs)
     return joined, only_kept(out.logits, last), past
-
-
-@final
-class TurnDecoding:
-    """A batch of any model that generates text; rows join it when it is empty.
-
-    The places of rows that left are given up when they are half of all.
-
-    Args:
-        backbone: The frozen model.
-
-    Raises:
-        UnsupportedError: If the model generates no text.
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        if backbone.spec.kind == "encoder-only":
-            raise UnsupportedError(f"{backbone.name} is encoder-only and generates no text.")
-        self._backbone = backbone
-        self._inputs: dict[str, Any] = {}
-        self._injection: Injection | None = None
-        self._alive: list[int] = []  # rows of the tensors that are still wanted
-        self._size = 0
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return len(self._alive)
-
-    @torch.no_grad()
-    def admit(self, prompts: Sequence[Applied], rows: Rows) -> Float[Tensor, "new vocab"]:
-        """Begin with these rows; see `Decoding`.
-
-        Raises:
-            ConfigError: If others have not left yet.
-        """
-        if self._alive:
-            raise ConfigError("Rows join this batch when all others have left; wait until then.")
-        self._size = len(rows.ids)
-        is_translation = self._backbone.spec.kind == "encoder-decoder"
-        logits = self._translate(prompts, rows) if is_translation else self._begin(prompts, rows)
-        self._alive = list(range(self._size))  # only now: where rows cannot be read, others still may
-        return logits
-
-    def _begin(self, prompts: Sequence[Applied], rows: Rows) -> Float[Tensor, "new vocab"]:
-        joined = join(self._backbone, prompts, rows, side="left")
-        self._injection = joined.injection
-        out = self._backbone.call(Carried(injection=joined.injection), use_cache=True, **joined.model_inputs)
-        self._inputs = {"attention_mask": joined.model_inputs["attention_mask"], "past_key_values": out.past_key_values}
-        if "position_ids" in joined.model_inputs:
-            self._inputs["position_ids"] = joined.model_inputs["position_ids"][:, -1:]
-        logits: Tensor = out.logits[:, -1]
-        return logits
-
-    def _translate(self, prompts: Sequence[Applied], rows: Rows) -> Float[Tensor, "new vocab"]:
-        backbone = self._backbone
-        joined = join(backbone, prompts, rows)
-        self._injection = joined.injection
-        encoded = generation.encode(backbone, joined).last_hidden_state
-        self._inputs = {"encoded": encoded, "attention_mask": joined.model_inputs["attention_mask"]}
-        start = torch.full((self._size, 1), generation.decoder_start_id(backbone), device=backbone.device)
-        return self._decode(start)
-
-    def _decode(self, ids: Int[Tensor, "batch 1"]) -> Float[Tensor, "batch vocab"]:
-        out = self._backbone.call(
-            Carried(injection=self._injection),
-            encoder_outputs=BaseModelOutput(last_hidden_state=self._inputs["encoded"]),
-            attention_mask=self._inputs["attention_mask"],
-            decoder_input_ids=ids,
-            past_key_values=self._inputs.get("past_key_values"),
-            use_cache=True,
-        )
-        self._inputs["past_key_values"] = out.past_key_values
-        logits: Tensor = out.logits[:, -1]
-        return logits
-
-    @torch.no_grad()
-    def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocab"]:
-        """Read each row's chosen token; see `Decoding`."""
-        ids = torch.zeros(self._size, 1, dtype=torch.long, device=self._backbone.device)
-        ids[self._alive, 0] = tokens
-        if self._backbone.spec.kind == "encoder-decoder":
-            return self._decode(ids)[self._alive]
-        inputs = self._inputs
-        mask = inputs["attention_mask"]
-        inputs["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        if "position_ids" in inputs:
-            inputs["position_ids"] = inputs["position_ids"] + 1
-        out = self._backbone.call(Carried(injection=self._injection), use_cache=True, input_ids=ids, **inputs)
-        inputs["past_key_values"] = out.past_key_values
-        logits: Tensor = out.logits[:, -1][self._alive]
-        return logits
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone; see `Decoding`."""
-        self._alive = [self._alive[row] for row in rows]
-        if not self._alive:
-            self._inputs, self._injection = {}, None
-        elif len(self._alive) <= self._size // 2:
-            index = torch.tensor(self._alive, device=self._backbone.device)
-            self._inputs["past_key_values"].batch_select_indices(index)
-            for name in self._inputs.keys() - {"past_key_values"}:
-                self._inputs[name] = self._inputs[name][index]
-            if self._injection is not None:
-                self._injection = self._injection.of(index)
-            self._alive, self._size = list(range(len(index))), len(index)

@@ -6,13 +6,14 @@ is drawn, by whichever run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard, final
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from softprompt.backbones import Backbone
 
@@ -23,10 +24,11 @@ _Layers = list[tuple[Tensor, Tensor]]
 """Keys and values `[kv_heads, tokens, head_dim]` of each layer."""
 
 
-def keeps_all(past: Any) -> bool:
+def keeps_all(past: object) -> TypeGuard[DynamicCache]:
     """Whether a model's cache keeps the keys and values of every token in every layer; windows forget the first."""
-    layers = getattr(past, "layers", None)
-    return layers is not None and not any(getattr(layer, "is_sliding", True) for layer in layers)
+    return isinstance(past, DynamicCache) and all(
+        type(layer) is DynamicLayer and layer.is_initialized for layer in past.layers
+    )
 
 
 @final
@@ -42,33 +44,41 @@ class InputCache:
         self._known: dict[Ids, _Layers] = {}
         self.held_bytes = 0
 
-    def read(self, backbone: Backbone, inputs: Sequence[Ids]) -> DynamicCache | None:
-        """The model's cache behind some inputs, padded on the left; None if one of them is not known."""
-        if any(ids not in self._known for ids in inputs):
-            return None
-        found = [self._known[ids] for ids in inputs]
+    def past(self, backbone: Backbone, inputs: Sequence[Ids], read: Callable[[list[int]], Any]) -> Any:
+        """The model's cache behind some inputs, padded on the left; only those that are not known are read.
+
+        Args:
+            backbone: The model.
+            inputs: Token ids of each row.
+            read: From the numbers of some rows to the model's cache behind them, padded on the left.
+        """
+        unknown = [row for row, ids in enumerate(inputs) if ids not in self._known]
+        fresh: dict[int, _Layers] = {}
+        if unknown:
+            made = read(unknown)
+            if keeps_all(made):
+                fresh = {row: _cut_out(made, place, len(inputs[row])) for place, row in enumerate(unknown)}
+            for row, layers in fresh.items():
+                self._keep(inputs[row], layers)
+            if len(unknown) == len(inputs):
+                return made
+        found = [fresh[row] if row in fresh else self._known[ids] for row, ids in enumerate(inputs)]
         past = DynamicCache(config=backbone.model.config)
         for layer in range(len(found[0])):
             keys, values = (_padded([one[layer][part] for one in found]) for part in (0, 1))
             past.update(keys, values, layer)
         return past
 
-    def keep(self, inputs: Sequence[Ids], past: Any) -> None:
-        """Note what a model's cache holds behind some inputs, padded on the left.
+    def _keep(self, ids: Ids, layers: _Layers) -> None:
+        size = sum(part.nbytes for pair in layers for part in pair)
+        if ids not in self._known and self.held_bytes + size <= self._limit_bytes:
+            self._known[ids] = [(keys.clone(), values.clone()) for keys, values in layers]
+            self.held_bytes += size
 
-        Args:
-            inputs: Token ids of each row.
-            past: The model's cache.
-        """
-        if not keeps_all(past) or any(layer.keys is None for layer in past.layers):
-            return
-        for row, ids in enumerate(inputs):
-            if ids not in self._known:
-                own = [(layer.keys[row, :, -len(ids) :], layer.values[row, :, -len(ids) :]) for layer in past.layers]
-                size = sum(part.numel() * part.element_size() for pair in own for part in pair)
-                if self.held_bytes + size <= self._limit_bytes:
-                    self._known[ids] = [(keys.clone(), values.clone()) for keys, values in own]
-                    self.held_bytes += size
+
+def _cut_out(past: DynamicCache, row: int, tokens: int) -> _Layers:
+    """One row's last columns, so many."""
+    return [(layer.keys[row, :, -tokens:], layer.values[row, :, -tokens:]) for layer in past.layers]
 
 
 def _padded(parts: Sequence[Tensor]) -> Tensor:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
+from jaxtyping import Float
 
 from softprompt.config import choose
 from softprompt.errors import DataError
-from softprompt.evaluation.resampling import bootstrap
+from softprompt.evaluation.resampling import Dear, Progress, bootstrap
 from softprompt.evaluation.result import Evaluation, Interval
 from softprompt.tasks.metrics.classes import label_hits
 
 __all__ = ["Comparison", "compare"]
+
+_DRAWS, _FEWER_DRAWS = 10_000, 1_000
 
 
 @final
@@ -27,9 +30,11 @@ class Comparison:
         first: The first evaluation's score, in percent.
         second: The second's.
         difference: First minus second, in points.
-        interval: 95 % interval of the difference.
-        p: How likely a difference as large would be, in either direction, if there were none.
-        test: Where `p` is from.
+        interval: 95 % interval of the difference; None if the metric cannot be computed for each draw of the rows (see
+            `Evaluation.intervals`).
+        p: How likely a difference as large would be, in either direction, if there were none; None without a test.
+        test: Where `p` is from; None where there is no interval, and so no test.
+        draws: How many draws of the rows were made.
         rows: How many rows both have.
     """
 
@@ -37,14 +42,21 @@ class Comparison:
     first: float
     second: float
     difference: float
-    interval: Interval
-    p: float
-    test: Literal["McNemar", "paired bootstrap"]
+    interval: Interval | None
+    p: float | None
+    test: Literal["McNemar", "paired bootstrap"] | None
+    draws: int
     rows: int
 
 
 def compare(
-    first: Evaluation, second: Evaluation, metric: str | None = None, *, resamples: int = 10_000, seed: int = 0
+    first: Evaluation,
+    second: Evaluation,
+    metric: str | None = None,
+    *,
+    resamples: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare two evaluations on the same rows.
 
@@ -56,8 +68,10 @@ def compare(
         first: An evaluation.
         second: Another, of the same rows in the same order.
         metric: Which metric; None takes the first that the first evaluation has.
-        resamples: How many draws.
+        resamples: How many draws; None makes 10,000, or 1,000 where each takes many milliseconds, as of NIST, CIDEr,
+            and metrics that are computed anew for each.
         seed: Of the draws.
+        progress: Told how many draws are made, and of how many.
 
     Raises:
         DataError: If the rows differ.
@@ -76,30 +90,50 @@ def compare(
     for evaluation in (first, second):
         if name not in evaluation:
             raise choose("metric of both evaluations", name, first.keys() & second.keys())
-    ours, theirs = (evaluation.resampled([name])[name] for evaluation in (first, second))
-    groups = first.answers.groups
-    drawn = bootstrap(
-        {"difference": lambda counts: ours(counts) - theirs(counts)},
-        rows,
-        groups=groups,
-        resamples=resamples,
-        seed=seed,
-    )
-    differences = drawn["difference"]
-    exact = name == "accuracy" and groups is None
+    differences = _differences(first, second, name, resamples, seed, progress)
+    drawn = len(differences) > 0 and not np.isnan(differences).any()
+    exact = drawn and name == "accuracy" and first.answers.groups is None
+    p = None
+    if drawn:
+        p = _mcnemar(first, second) if exact else _by_bootstrap(differences, first[name] - second[name])
     return Comparison(
         metric=name,
         first=first[name],
         second=second[name],
         difference=first[name] - second[name],
-        interval=Interval(*np.quantile(differences, (0.025, 0.975)).tolist()),
-        p=_mcnemar(first, second) if exact else _by_bootstrap(differences, first[name] - second[name]),
-        test="McNemar" if exact else "paired bootstrap",
+        interval=Interval(*np.quantile(differences, (0.025, 0.975)).tolist()) if drawn else None,
+        p=p,
+        test="McNemar" if exact else "paired bootstrap" if drawn else None,
+        draws=len(differences),
         rows=rows,
     )
 
 
-def _by_bootstrap(differences: np.ndarray, seen: float) -> float:
+def _differences(
+    first: Evaluation,
+    second: Evaluation,
+    name: str,
+    resamples: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> Float[np.ndarray, " draws"]:
+    """First minus second in each draw of the rows; none where the metric cannot be computed for each draw."""
+    both = [found[name] for found in (first.resampled([name]), second.resampled([name])) if name in found]
+    if len(both) < 2:
+        return np.empty(0)
+    ours, theirs = both
+    few = any(isinstance(score, Dear) for score in both)
+    return bootstrap(
+        {"difference": lambda counts: ours(counts) - theirs(counts)},
+        len(first.predictions),
+        groups=first.answers.groups,
+        resamples=resamples or (_FEWER_DRAWS if few else _DRAWS),
+        seed=seed,
+        progress=progress,
+    )["difference"]
+
+
+def _by_bootstrap(differences: Float[np.ndarray, " draws"], seen: float) -> float:
     """The share of draws, moved to mean zero, that are as far from zero as what was seen."""
     tolerance = 1e-9  # a draw that is as far does count, also after rounding
     as_far = int((np.abs(differences - seen) >= abs(seen) - tolerance).sum())

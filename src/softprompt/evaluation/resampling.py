@@ -2,13 +2,17 @@
 
 Most metrics are means over rows, or functions of sums over rows, so a draw costs one product of its counts with
 what was computed once per row. Whether that is so is found out by trying: such a shortcut is taken only if it
-gives what the metric itself gives on small draws. Any other metric is computed anew.
+gives what the metric itself gives on small draws. Any other metric is computed anew, unless it is a slow one, which
+then has no interval.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,7 +27,7 @@ from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
 from softprompt.tasks.metrics.nist import NistSums
 from softprompt.tasks.metrics.tags import entity_counts, right_tags, scores_of_entities
 
-__all__ = ["Counts", "Resampled", "bootstrap", "resampled_metric"]
+__all__ = ["Counts", "Dear", "Progress", "Resampled", "bootstrap", "resampled_metric"]
 
 Counts = Int[np.ndarray, " rows"]
 """How often each row was drawn."""
@@ -31,10 +35,30 @@ Counts = Int[np.ndarray, " rows"]
 Resampled = Callable[[Counts], float]
 """A score of the drawn rows."""
 
+Progress = Callable[[int, int], object]
+"""Told how many draws are made, and of how many."""
+
 Shortcut = Callable[[Answers], Mapping[str, Resampled]]
 
 _TRIALS, _TRIAL_UNITS = 3, 50
 _TOLERANCE = 1e-6
+_TOLD_EACH = 100
+
+
+@final
+@dataclass(frozen=True)
+class Dear:
+    """A score of drawn rows that takes many milliseconds, so that fewer draws are made where it is asked for.
+
+    Attributes:
+        score: The score; not a number where it cannot be had of the drawn rows.
+    """
+
+    score: Resampled
+
+    def __call__(self, counts: Counts) -> float:
+        """The score of the drawn rows."""
+        return self.score(counts)
 
 
 def bootstrap(
@@ -44,6 +68,7 @@ def bootstrap(
     groups: Sequence[str] | None = None,
     resamples: int,
     seed: int,
+    progress: Progress | None = None,
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
     """Scores of rows drawn with replacement; all scores see the same draws.
 
@@ -55,13 +80,18 @@ def bootstrap(
         groups: By row, the name of its group; None draws single rows.
         resamples: How many draws.
         seed: Of the draws.
+        progress: Told of each hundredth draw and the last.
 
     References:
         Efron and Tibshirani 1993, chapter 6; Davison and Hinkley 1997, chapter 3 (groups).
     """
     unit = _units(rows, groups)
-    drawn = [[score(counts) for score in scores.values()] for counts in _draws(unit, None, resamples, seed)]
-    table = np.array(drawn, dtype=float).reshape(resamples, len(scores))
+    table = np.empty((resamples, len(scores)))
+    for place, counts in enumerate(_draws(unit, None, resamples, seed)):
+        table[place] = [score(counts) for score in scores.values()]
+        done = place + 1
+        if progress is not None and (done % _TOLD_EACH == 0 or done == resamples):
+            progress(done, resamples)
     return {name: table[:, column] for column, name in enumerate(scores)}
 
 
@@ -71,21 +101,45 @@ def resampled_metric(name: str, answers: Answers) -> Mapping[str, Resampled]:
     Args:
         name: The metric's name.
         answers: The rows.
+
+    Returns:
+        The scores by name; none where the metric is slow and no sums over rows are known that give it.
     """
     if PLUS in name:
-        return {name: _mean_of_scores(name.split(PLUS), answers)}
+        return _mean_of_scores(name, answers)
+    scorer = get_scorer(name)
     anew = _computed_anew(name, answers)
-    for shortcut in (_SHORTCUTS.get(name, _row_means(name)), _row_means(name)):
+    shortcuts = [_SHORTCUTS[name]] if name in _SHORTCUTS else []
+    for shortcut in shortcuts if scorer.slow else [*shortcuts, _row_means(name)]:
+        found = _tried(shortcut, anew, answers)
+        if found:
+            return {key: Dear(score) for key, score in found.items()} if name in _DEAR else found
+    return {} if scorer.slow else {key: Dear(_one_of(anew, key)) for key in scorer.function(answers)}
+
+
+def _mean_of_scores(name: str, answers: Answers) -> Mapping[str, Resampled]:
+    """The mean of several scores, each resampled in its own way; none if one of them is not."""
+    parts = [part.strip() for part in name.split(PLUS)]
+    found = {key: score for part in parts for key, score in resampled_metric(metric_of_score(part), answers).items()}
+    if not found.keys() >= set(parts):
+        return {}
+    scores = [found[part] for part in parts]
+
+    def mean(counts: Counts) -> float:
+        return fmean(score(counts) for score in scores)
+
+    return {name: Dear(mean) if any(isinstance(score, Dear) for score in scores) else mean}
+
+
+def _tried(
+    shortcut: Shortcut, anew: Callable[[Counts], Mapping[str, float]], answers: Answers
+) -> Mapping[str, Resampled]:
+    """What a shortcut gives; nothing if it is wrong, or the metric scores no single row."""
+    try:
         found = shortcut(answers)
-        if _agree(found, anew, answers):
-            return found
-    return {key: _one_of(anew, key) for key in get_scorer(name).function(answers)}
-
-
-def _mean_of_scores(names: Sequence[str], answers: Answers) -> Resampled:
-    """The mean of several scores, each resampled in its own way."""
-    scores = [resampled_metric(metric_of_score(name.strip()), answers)[name.strip()] for name in names]
-    return lambda counts: fmean(score(counts) for score in scores)
+        return found if _agree(found, anew, answers) else {}
+    except Exception:  # metrics of other packages refuse rows in their own ways
+        return {}
 
 
 def _units(rows: int, groups: Sequence[str] | None) -> Int[np.ndarray, " rows"]:
@@ -121,7 +175,13 @@ def _computed_anew(name: str, answers: Answers) -> Callable[[Counts], Mapping[st
 
 
 def _one_of(scores: Callable[[Counts], Mapping[str, float]], key: str) -> Resampled:
-    return lambda counts: scores(counts)[key]
+    def score(counts: Counts) -> float:
+        try:
+            return scores(counts)[key]
+        except Exception:  # such as of one class alone; metrics of other packages say so in their own ways
+            return math.nan
+
+    return score
 
 
 def _row_means(name: str) -> Shortcut:
@@ -202,6 +262,9 @@ def _tag_accuracy(answers: Answers) -> Mapping[str, Resampled]:
     right, words = np.array(right_tags(answers.predictions, answers.references)).T  # [2, rows]
     return {"tag_accuracy": lambda counts: float(100 * (counts @ right) / max(1, counts @ words))}
 
+
+_DEAR = ("cider", "nist")
+"""Their sums are over all n-grams, once for each draw."""
 
 _SHORTCUTS: Mapping[str, Shortcut] = {
     "binary_f1": lambda answers: {"binary_f1": _f1_of_positives(answers)},

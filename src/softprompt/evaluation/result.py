@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,13 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from softprompt.config import choose
-from softprompt.evaluation.resampling import Resampled, bootstrap, mean_of, resampled_metric
+from softprompt.evaluation.resampling import Progress, Resampled, bootstrap, mean_of, resampled_metric
 from softprompt.evaluation.ways import By
 from softprompt.tasks import Answers, Example, Task, compute_available, match_label
 
 __all__ = ["Evaluation", "Interval", "Prediction", "draw_rows", "measure", "predicted"]
 
-_RESAMPLES = 1000
+_DRAWS = 1000
 _ILLEGAL, _EMPTY = "illegal", "empty"
 
 
@@ -103,16 +104,28 @@ class Evaluation(Mapping[str, float]):
     def intervals(self) -> Mapping[str, Interval]:
         """By score, the 95 % percentile interval under resampling of the rows; computed when first asked for.
 
-        Rows of one group are drawn together. These are the intervals of ROUGE's official script and rouge-score.
+        Rows of one group are drawn together. These are the intervals of ROUGE's official script and rouge-score. A
+        score that cannot be computed for each draw has none: one of a slow metric that is no sum over rows, or one that
+        fails on some draws.
+        """
+        return self.drawn_intervals()
+
+    def drawn_intervals(self, progress: Progress | None = None) -> dict[str, Interval]:
+        """The same, drawn anew.
+
+        Args:
+            progress: Told how many draws are made, and of how many.
         """
         drawn = bootstrap(
             self.resampled(list(self)),
             len(self.predictions),
             groups=self.answers.groups,
-            resamples=_RESAMPLES,
+            resamples=_DRAWS,
             seed=self.seed,
+            progress=progress,
         )
-        return {name: Interval(*np.quantile(scores, (0.025, 0.975)).tolist()) for name, scores in drawn.items()}
+        ends = {name: np.quantile(scores, (0.025, 0.975)).tolist() for name, scores in drawn.items()}
+        return {name: Interval(*both) for name, both in ends.items() if not math.isnan(both[0])}
 
     @property
     def answers(self) -> Answers:
@@ -129,14 +142,14 @@ class Evaluation(Mapping[str, float]):
         """Some scores as functions of how often each row counts.
 
         Args:
-            names: Names of scores, as `metrics` has them.
+            names: Names of scores, as `metrics` has them. Those that cannot be computed for each draw are left out.
         """
         scores = {key: mean_of(shares) for key, shares in _shares(self.predictions).items() if key in self.metrics}
         # a metric mostly names its only score: those that are asked for come first, and others only if need be
         for metric in sorted(self.metric_names, key=lambda metric: metric not in names):
             if not scores.keys() >= set(names):
                 scores |= resampled_metric(metric, self.answers)
-        return {name: scores[name] for name in names}
+        return {name: scores[name] for name in names if name in scores}
 
     def summary(self) -> dict[str, Any]:
         """All but the predictions as plain values, for JSON and tables."""

@@ -11,7 +11,8 @@ from typing import Literal, final
 from accelerate.utils.memory import should_reduce_batch_size
 
 from softprompt.conditioning import Prompted
-from softprompt.conditioning.decoding import Decoding, JoiningDecoding, TurnDecoding
+from softprompt.conditioning.decoding import Decoding, JoiningDecoding
+from softprompt.conditioning.turns import TurnDecoding
 from softprompt.inference.backlog import Backlog
 from softprompt.inference.batching import BatchLimits
 from softprompt.inference.jobs import Job, elected

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from softprompt.backbones import Backbone
 from softprompt.errors import SoftpromptError, UnsupportedError
-from softprompt.prompts import MultitaskPrompt, SoftPrompt
+from softprompt.prompts import SoftPrompt
+from softprompt.prompts.registry import SharingMethod
 from softprompt.tasks import TextFormat
 
 __all__ = ["prompt_at_start"]
@@ -26,7 +27,7 @@ def prompt_at_start(backbone: Backbone, prompt: SoftPrompt) -> SoftPrompt:
     seed = run.get("seed")
     if not isinstance(seed, int):
         raise UnsupportedError("The prompt says no seed of a training, so what it began with is not known.")
-    if isinstance(prompt.method, MultitaskPrompt) and "tasks" in run:
+    if isinstance(prompt.method, SharingMethod) and "tasks" in run:
         raise UnsupportedError("The prompt shared rows with those of other tasks, which are not stored beside it.")
     form = None if prompt.info.format is None else TextFormat.from_mapping(prompt.info.format)
     try:

@@ -191,7 +191,7 @@ def _labels(
         form = TextFormat.from_mapping(prompt.info.format)
     if form is None or not form.labels or prompt().rows is None:
         return {}
-    as_labels = getattr(prompt.method, "init", None) == "class_labels"
+    as_labels = to_mapping(prompt.method).get("init") == "class_labels"
     return {
         key.partition(" ")[0]: label_traces(backbone, found[0], form.labels, started_as_labels=as_labels)
         for key, found in words.items()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 from pathlib import Path
 
 import torch
@@ -14,13 +16,28 @@ _LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "m
 _CLEAR, _STATUS, _MACHINE = Path("/proc/self/clear_refs"), Path("/proc/self/status"), Path("/proc/meminfo")
 
 
-def reset_memory(device: torch.device) -> None:
-    """Begin the peak of memory anew: the device's; on a CPU, the process's, where Linux lets us."""
+def reset_memory(device: torch.device) -> int | None:
+    """Begin the peak of memory anew: the device's; on a CPU, the process's, where Linux lets us.
+
+    What was freed is given back first, so that it is not taken for memory of what begins now.
+
+    Returns:
+        Bytes that are held now, as `held_memory` tells them.
+    """
+    _give_back()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
         with contextlib.suppress(OSError):  # a container may keep it shut; the peak is then of the process's life
             _CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak of resident memory becomes the present one
+    return held_memory(device)
+
+
+def _give_back() -> None:
+    """Return what was freed to the system: Python's cycles of garbage, and what glibc keeps of a process's memory."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory(device: torch.device) -> int | None:

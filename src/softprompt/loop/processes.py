@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
-from softprompt.backbones.launch import LAUNCHED, process_count
+from softprompt.backbones.launch import LAUNCHED, lost_one, process_count
 from softprompt.errors import ConfigError, LostProcessError, SoftpromptError
 
 __all__ = ["Processes", "lost_one"]
@@ -161,8 +161,3 @@ def _tellable(failure: Exception | None) -> SoftpromptError | None:
     if failure is None or isinstance(failure, SoftpromptError):
         return failure
     return LostProcessError(f"The first process failed: {failure!r}; mend that, and run the same command again.")
-
-
-def lost_one(error: BaseException) -> bool:
-    """Whether an error says that another process does not answer any more: it died, or hangs."""
-    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -1,8 +1,8 @@
 """Shapes of small backbones, and fresh models of them.
 
 `t5` is T5 v1.1: gated GELU, no dropout, an untied output head. `gpt` is Llama-shaped rather than GPT-2-shaped:
-rotary positions, RMSNorm and SwiGLU learn more from the same tokens, nothing has a bias, and grouped heads, position
-shifts and long inputs then behave in the small model as they do in the large ones that people use today.
+rotary positions, RMSNorm and SwiGLU learn more from the same tokens, nothing has a bias, and position shifts and long
+inputs then behave in the small model as they do in the large ones that people use today.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ __all__ = [
 _PAD, _EOS = 0, 1
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """Widths and depths; an encoder-decoder has `layers` on either side."""
@@ -77,6 +78,7 @@ class UnequalSizes:
     """How the names of query matrices end, drawn at `1 / sqrt(dim * head_dim)`."""
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A family of shapes and the objectives that fit it."""
@@ -85,6 +87,8 @@ class Architecture:
     objectives: tuple[str, ...]
     build: Callable[[Shape, int, int], PreTrainedModel]
     """From shape, vocabulary size and longest sequence to a model with random weights."""
+    longest: str
+    """The setting of its configuration that states the longest sequence."""
     sizes: UnequalSizes | None
     """Which parameters are not drawn at `1 / sqrt(dim)`, if any."""
 
@@ -180,8 +184,15 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             kind="encoder-decoder",
             objectives=("span_corruption", "prefix_lm"),
             build=_t5,
+            longest="n_positions",
             sizes=UnequalSizes(table="shared.weight", queries=".q.weight"),
         ),
-        "gpt": Architecture(kind="decoder-only", objectives=("causal_lm",), build=_gpt, sizes=None),
+        "gpt": Architecture(
+            kind="decoder-only",
+            objectives=("causal_lm",),
+            build=_gpt,
+            longest="max_position_embeddings",
+            sizes=None,
+        ),
     }
 )

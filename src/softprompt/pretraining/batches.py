@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 
 from softprompt.pretraining.corpus import PackedTokens
@@ -13,6 +15,7 @@ __all__ = ["Batches"]
 _ORDER, _OBJECTIVE = 0, 1
 
 
+@final
 class Batches:
     """Windows of text in an order shuffled anew each epoch, turned into batches by an objective.
 

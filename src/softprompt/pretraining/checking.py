@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softprompt.backbones.backbone import Backbone
-from softprompt.errors import DataError
+from softprompt.errors import ConfigError, DataError
 from softprompt.pretraining.architectures import find_architecture
 from softprompt.pretraining.card import TOKENIZER, need_card
 from softprompt.pretraining.corpus import PackedTokens, file_digest, prepare_corpus
@@ -30,6 +30,7 @@ _SENTINEL = re.compile(r"<extra_id_\d+>")
 _SAMPLE_SEED = 0
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """Held-out text under one objective."""
@@ -46,9 +47,10 @@ class Check:
     """See `unigram_nats`."""
     exchanged_nats_per_token: float | None
     """With the inputs of other rows: a model that predicts as well with these does not read its input. None for a
-    decoder-only model, which reads the target itself."""
+    decoder-only model, which reads the target itself, and where there is one row alone."""
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """What a backbone writes, greedily."""
@@ -90,9 +92,12 @@ def check_backbone(
 
     Raises:
         ArtefactError: If the folder holds no finished backbone.
+        ConfigError: If `windows` is below 1.
         BackboneError: If its weights cannot be loaded.
         DataError: If a file cannot be read or was trained on, or the text fills no window.
     """
+    if windows is not None and windows < 1:
+        raise ConfigError(f"windows must be above 0, not {windows}.")
     card = need_card(folder)
     _refuse_trained(card, held_out)
     settings, tokenizer = card["settings"], load_tokenizer(Path(folder) / TOKENIZER)
@@ -159,6 +164,7 @@ def _measure(
 ) -> Check:
     bytes_of = piece_bytes(tokenizer)
     counts = np.zeros(len(bytes_of), dtype=np.int64)  # [vocab]
+    batches: list[Tensor] = []
     loss = batch_loss(model, settings["precision"])
 
     def measure(loss: LossFunction) -> HeldOut:
@@ -174,9 +180,9 @@ def _measure(
             device=model.device,
         )
 
-    measured = measure(_counting(loss, counts))
-    reads = model.config.is_encoder_decoder
-    exchanged = measure(lambda inputs, targets: loss(inputs.roll(1, dims=0), targets)) if reads else None
+    measured = measure(_noting(loss, counts, batches))
+    has_others = model.config.is_encoder_decoder and sum(map(len, batches)) > 1
+    exchanged = measure(_exchanging(loss, batches)) if has_others else None
     nats = unigram_nats(counts)
     text_bytes = max(1, int((counts * bytes_of).sum()))
     return Check(
@@ -191,14 +197,29 @@ def _measure(
     )
 
 
-def _counting(loss: LossFunction, counts: np.ndarray) -> LossFunction:
-    """The same loss, adding the targets that it is given to `counts`, `[vocab]`."""
+def _noting(loss: LossFunction, counts: np.ndarray, batches: list[Tensor]) -> LossFunction:
+    """The same loss, adding the targets that it is given to `counts`, `[vocab]`, and the inputs to `batches`."""
 
-    def counted(inputs: Tensor, targets: Tensor) -> Tensor:
+    def noted(inputs: Tensor, targets: Tensor) -> Tensor:
         counts[:] += np.bincount(targets.flatten().cpu().numpy(), minlength=len(counts))
+        batches.append(inputs)
         return loss(inputs, targets)
 
-    return counted
+    return noted
+
+
+def _exchanging(loss: LossFunction, batches: Sequence[Tensor]) -> LossFunction:
+    """The same loss on the same batches, each row with the input of the one before it.
+
+    The first row of a batch has the last one's; where it is alone, that of the batch before, of whatever length.
+    """
+    before = iter([batches[-1], *batches[:-1]])
+
+    def exchanged(inputs: Tensor, targets: Tensor) -> Tensor:
+        previous = next(before)[-1:]  # [1, seq]
+        return loss(inputs.roll(1, dims=0) if len(inputs) > 1 else previous, targets)
+
+    return exchanged
 
 
 def _sample(

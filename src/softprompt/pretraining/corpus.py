@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -26,10 +27,13 @@ from softprompt.pretraining.tokenizer import EOS, tokenizer_digest
 __all__ = ["Corpus", "PackedTokens", "file_digest", "prepare_corpus"]
 
 _DOCUMENTS_PER_BATCH = 512
+# Without text to hold out, every so many-th training document is held out.
+_HELD_OUT_EVERY = 100
 # Raised whenever the same files would give other tokens, so that an old cache is not taken for a new one.
 _CACHE_VERSION = 2
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class PackedTokens:
     """Documents as one row of tokens, `</s>` after each."""
@@ -37,8 +41,6 @@ class PackedTokens:
     tokens: np.ndarray
     """`[tokens]`, uint16, memory-mapped."""
     documents: int
-    text_bytes: int
-    """UTF-8 bytes of the documents."""
 
     def windows(self, length: int) -> int:
         """How many windows of `length` tokens the row holds."""
@@ -50,6 +52,7 @@ class PackedTokens:
         return self.tokens[starts + np.arange(length)].astype(np.int64)  # [batch, length]
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Tokens to train on, and tokens held out to measure on."""
@@ -78,22 +81,20 @@ def prepare_corpus(
     tokenizer: Tokenizer,
     *,
     cache_dir: str | Path,
-    held_out_every: int = 100,
 ) -> Corpus:
     """Tokenise files, or take the tokens from the cache if the same files were tokenised the same way before.
 
     Args:
         train: Files to train on.
-        held_out: Files to measure on; if there are none, every `held_out_every`-th training document is held out.
+        held_out: Files to measure on; if there are none, every hundredth training document is held out.
         tokenizer: What splits the text; at most 65,536 entries.
         cache_dir: Where token folders are kept, one per content of the files and tokenizer.
-        held_out_every: See `held_out`.
 
     Raises:
         DataError: If a file cannot be read, or no document is left to train on or to hold out.
     """
     sources = [_source(path, "train") for path in train] + [_source(path, "held out") for path in held_out]
-    folder, every = Path(cache_dir), None if held_out else held_out_every
+    folder, every = Path(cache_dir), None if held_out else _HELD_OUT_EVERY
     return Corpus(
         train=_packed(folder, train, tokenizer, keep_every=None, drop_every=every),
         held_out=_packed(folder, held_out or train, tokenizer, keep_every=every, drop_every=None),
@@ -136,19 +137,18 @@ def _write_tokens(folder: Path, documents: Iterator[str], tokenizer: Tokenizer) 
     eos = tokenizer.token_to_id(EOS)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    count, text_bytes, tokens = 0, 0, 0
+    count, tokens = 0, 0
     try:
         with open(draft / "tokens.bin", "wb") as file:
             while batch := list(itertools.islice(documents, _DOCUMENTS_PER_BATCH)):
-                for text, encoding in zip(batch, tokenizer.encode_batch_fast(batch), strict=True):
+                for encoding in tokenizer.encode_batch_fast(batch):
                     row = np.array([*encoding.ids, eos], dtype=np.uint16)
                     row.tofile(file)
                     tokens += len(row)
-                    text_bytes += len(text.encode())
                 count += len(batch)
             file.flush()
             os.fsync(file.fileno())
-        facts = {"documents": count, "text_bytes": text_bytes, "tokens": tokens}
+        facts = {"documents": count, "tokens": tokens}
         (draft / "tokens.json").write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(draft, folder)
@@ -166,4 +166,4 @@ def _read_tokens(folder: Path) -> PackedTokens:
         tokens = np.memmap(file, dtype=np.uint16, mode="r")  # [tokens]
     else:
         raise ArtefactError(f"{file} is truncated; remove the folder and it is made again.")
-    return PackedTokens(tokens=tokens, documents=facts["documents"], text_bytes=facts["text_bytes"])
+    return PackedTokens(tokens=tokens, documents=facts["documents"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 _HELD_OUT_SEED = 0
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """How well held-out text is predicted."""

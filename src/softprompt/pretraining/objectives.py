@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import final
 
 import numpy as np
 
@@ -20,12 +21,16 @@ __all__ = [
     "SpecialIds",
     "causal_lm",
     "prefix_lm",
-    "restore_spans",
     "span_corruption",
     "span_lengths",
 ]
 
 
+# Raffel et al. 2020, §3.3.4: the share of tokens that is masked, and the mean length of a span in tokens.
+_DENSITY, _MEAN_SPAN = 0.15, 3.0
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class SpecialIds:
     """Tokens that objectives insert."""
@@ -35,6 +40,7 @@ class SpecialIds:
     """In order of use: `<extra_id_0>` first."""
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """What a model is given, without padding."""
@@ -48,25 +54,16 @@ class Batch:
 Objective = Callable[[np.ndarray, SpecialIds, np.random.Generator], Batch]
 
 
-def span_corruption(
-    windows: np.ndarray,
-    special: SpecialIds,
-    rng: np.random.Generator,
-    *,
-    density: float = 0.15,
-    mean_span: float = 3.0,
-) -> Batch:
+def span_corruption(windows: np.ndarray, special: SpecialIds, rng: np.random.Generator) -> Batch:
     """Replace random spans by sentinels; the targets are the sentinels, each with its span.
 
-    Every row loses the same number of tokens in the same number of spans, so all rows stay equally long. Both
-    rows end with `</s>`.
+    Of the tokens 15 % are masked, in spans of three on average. Every row loses the same number of tokens in the same
+    number of spans, so all rows stay equally long. Both rows end with `</s>`.
 
     Args:
         windows: Text, `[batch, seq]`.
         special: Sentinels and `</s>`.
         rng: Decides the spans.
-        density: Share of tokens that is masked.
-        mean_span: Mean length of a span, in tokens.
 
     Returns:
         Inputs `[batch, seq - noise + spans + 1]` and targets `[batch, noise + spans + 1]`.
@@ -78,7 +75,7 @@ def span_corruption(
         Raffel et al. 2020, §3.1.4 and §3.3.4.
     """
     rows, length = windows.shape
-    noise, spans = span_lengths(length, density=density, mean_span=mean_span)
+    noise, spans = span_lengths(length)
     if spans > len(special.sentinels):
         raise ConfigError(
             f"Windows of {length} tokens take {spans} spans, but there are {len(special.sentinels)} sentinels;"
@@ -100,7 +97,7 @@ def span_corruption(
     )
 
 
-def span_lengths(length: int, *, density: float = 0.15, mean_span: float = 3.0) -> tuple[int, int]:
+def span_lengths(length: int) -> tuple[int, int]:
     """Tokens masked and spans masked in a window of `length` tokens.
 
     Raises:
@@ -108,24 +105,9 @@ def span_lengths(length: int, *, density: float = 0.15, mean_span: float = 3.0) 
     """
     if length < 2:
         raise ConfigError(f"Span corruption needs windows of at least 2 tokens, not {length}.")
-    noise = min(max(round(length * density), 1), length - 1)
-    spans = min(max(round(noise / mean_span), 1), noise, length - noise)
+    noise = min(max(round(length * _DENSITY), 1), length - 1)
+    spans = min(max(round(noise / _MEAN_SPAN), 1), noise, length - noise)
     return noise, spans
-
-
-def restore_spans(batch: Batch, special: SpecialIds) -> list[list[int]]:
-    """Put the spans of `span_corruption` back in place: the windows that a batch was made from, row by row."""
-    known = set(special.sentinels)
-    windows = []
-    for inputs, targets in zip(batch.inputs[:, :-1].tolist(), batch.targets[:, :-1].tolist(), strict=True):
-        spans: dict[int, list[int]] = {}
-        for token in targets:
-            if token in known:
-                span = spans.setdefault(token, [])
-            else:
-                span.append(token)
-        windows.append([text for token in inputs for text in spans.get(token, [token])])
-    return windows
 
 
 def prefix_lm(windows: np.ndarray, special: SpecialIds, rng: np.random.Generator) -> Batch:

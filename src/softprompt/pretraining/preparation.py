@@ -24,10 +24,28 @@ from softprompt.pretraining.documents import read_documents
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 
-__all__ = ["parameter_groups", "positions", "prepare_model", "prepare_text", "prepare_tokenizer"]
+__all__ = ["check_start", "parameter_groups", "positions", "prepare_model", "prepare_text", "prepare_tokenizer"]
 
 # A tokenizer learns from this much text, taken evenly from all files: more changes little and takes minutes.
 _TOKENIZER_CHARACTERS = 60_000_000
+
+
+def check_start(config: PretrainConfig) -> None:
+    """Refuse a start that a run cannot go on from, before anything is read.
+
+    Raises:
+        ConfigError: If `start_from` is no finished model of the same preset.
+    """
+    if config.start is None:
+        return
+    card = read_card(config.start)
+    if card is None:
+        raise ConfigError(f"start_from {config.start_from} holds no finished model (no card.json); finish it first.")
+    if card["preset"] != config.preset:
+        raise ConfigError(
+            f"start_from {config.start_from} is a {card['preset']}, not a {config.preset}; give preset"
+            f" {card['preset']}, or another start."
+        )
 
 
 def prepare_tokenizer(config: PretrainConfig, progress: Progress) -> Tokenizer:
@@ -37,8 +55,8 @@ def prepare_tokenizer(config: PretrainConfig, progress: Progress) -> Tokenizer:
         ArtefactError: If the file that is named is missing or no tokenizer.
         DataError: If the training text cannot be read.
     """
-    if config.start_from:
-        return load_tokenizer(Path(config.start_from) / TOKENIZER)
+    if config.start:
+        return load_tokenizer(config.start / TOKENIZER)
     if config.tokenizer:
         return load_tokenizer(_tokenizer_file(config.tokenizer))
     key = json.dumps([config.vocab_size, [file_digest(path) for path in config.train]])
@@ -53,8 +71,12 @@ def prepare_text(config: PretrainConfig, tokenizer: Tokenizer, progress: Progres
     """The tokens to train on and to measure on.
 
     Raises:
-        DataError: If a file cannot be read, or a part fills no window.
+        DataError: If a file cannot be read, is trained on and held out, or a part fills no window.
     """
+    trained = {file_digest(path) for path in config.train}
+    for path in config.held_out:
+        if file_digest(path) in trained:
+            raise DataError(f"{path} is trained on and held out; measure on other text, or leave held_out away.")
     progress.say("Preparing the text.")
     corpus = prepare_corpus(config.train, config.held_out, tokenizer, cache_dir=config.cache_dir)
     for part, text in (("training", corpus.train), ("held-out", corpus.held_out)):
@@ -70,19 +92,18 @@ def prepare_model(config: PretrainConfig, tokenizer: Tokenizer) -> PreTrainedMod
     """The model of a run, in float32: with random weights, or with those of `start_from`.
 
     Raises:
-        ConfigError: If `start_from` is no finished model of the same preset.
+        ConfigError: If there is no such preset.
     """
-    if config.start_from is None:
+    if config.start is None:
         vocab = tokenizer.get_vocab_size()
         return build_model(config.preset, vocab=vocab, max_length=positions(config), seed=config.seed)
-    card = read_card(config.start_from)
-    if card is None:
-        raise ConfigError(f"start_from {config.start_from} holds no finished model (no card.json); finish it first.")
-    if card["preset"] != config.preset:
-        raise ConfigError(f"start_from {config.start_from} is a {card['preset']}, not a {config.preset}.")
-    decoder_only = find_architecture(config.preset).kind == "decoder-only"
-    loader = AutoModelForCausalLM if decoder_only else AutoModelForSeq2SeqLM
-    return loader.from_pretrained(config.start_from, dtype=torch.float32).train()
+    architecture = find_architecture(config.preset)
+    loader = AutoModelForCausalLM if architecture.kind == "decoder-only" else AutoModelForSeq2SeqLM
+    model: PreTrainedModel = loader.from_pretrained(config.start, dtype=torch.float32)
+    # T5's configuration says of every model that is loaded that its tables are tied.
+    model.config.tie_word_embeddings = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    setattr(model.config, architecture.longest, positions(config))
+    return model.train()
 
 
 def positions(config: PretrainConfig) -> int:

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import yaml
 
 from softprompt.config import choose, from_mapping
-from softprompt.errors import ConfigError, DataError
+from softprompt.errors import DataError
 from softprompt.loop.processes import Processes
 from softprompt.loop.progress import Progress
 from softprompt.pretraining.card import read_card
 from softprompt.pretraining.corpus import file_digest
-from softprompt.pretraining.preparation import prepare_tokenizer
+from softprompt.pretraining.finished import check_finished
 from softprompt.pretraining.settings import PretrainConfig
-from softprompt.pretraining.tokenizer import tokenizer_digest
 from softprompt.pretraining.trainer import pretrain
 
 __all__ = [
@@ -43,10 +42,9 @@ ALL = "all"
 # In place of a tokenizer file: one is learned from the training text.
 CORPUS_TOKENIZER = "corpus"
 _TEXT = re.compile(r"\.(?:txt|jsonl|csv)(?:\.(?:gz|xz|zst))?$|\.parquet$")
-# Which threads and compilation compute a step is no part of a recipe.
-_FREE = {"compile"}
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class TextFile:
     """A file of the family's text."""
@@ -57,8 +55,10 @@ class TextFile:
     """`train` or `held out`."""
     licence: str
     origin: str
+    """What it was derived from."""
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class FamilyText:
     """Files to make members from."""
@@ -67,8 +67,6 @@ class FamilyText:
     held_out: tuple[str, ...]
     """If empty, every hundredth training document is held out."""
     licence: str
-    contents: frozenset[tuple[str, str]]
-    """Use and SHA-256 of each file."""
 
 
 def member_names() -> list[str]:
@@ -126,7 +124,6 @@ def find_text(folder: str | Path, *, any_text: bool = False) -> FamilyText:
         train=tuple(str(folder / entry.file) for entry in wanted if entry.use == "train"),
         held_out=tuple(str(folder / entry.file) for entry in wanted if entry.use == "held out"),
         licence=_recipes()["corpus"]["licence"] if own else "unknown",
-        contents=frozenset((entry.use, digests[entry.file]) for entry in wanted),
     )
 
 
@@ -214,7 +211,7 @@ def make(
             threads=threads,
         )
         if card := read_card(config.output_dir):
-            _check_finished(card, config, found, member_recipe(name), progress)
+            check_finished(card, config, progress)
             progress.say(f"{name}: finished already, in {config.output_dir}.")
             cards[name] = card
         else:
@@ -251,45 +248,7 @@ def _other_text(folder: Path) -> FamilyText:
         raise DataError(
             f"{folder} holds no text: no .txt, .jsonl or .csv file (plain, .gz, .xz or .zst) and no .parquet file."
         )
-    return FamilyText(
-        train=tuple(map(str, files)),
-        held_out=(),
-        licence="unknown",
-        contents=frozenset(("train", file_digest(path)) for path in files),
-    )
-
-
-def _check_finished(
-    card: Mapping[str, Any],
-    config: PretrainConfig,
-    text: FamilyText,
-    recipe: Mapping[str, Any],
-    progress: Progress,
-) -> None:
-    """Refuse to take another model for the member of the family."""
-    folder, settings = config.output_dir, card["settings"]
-    for name in sorted(set(recipe) - _FREE - {"start_from"}):
-        if settings.get(name) != recipe[name]:
-            raise ConfigError(
-                f"{folder} holds a finished model with {name} = {settings.get(name)!r}, not {recipe[name]!r}; give"
-                " another output_dir, or remove the folder to make it anew."
-            )
-    if {(source["use"], source["sha256"]) for source in card["corpus"]} != text.contents:
-        raise ConfigError(
-            f"{folder} holds a finished model of other text than this; give another output_dir, or remove the folder to"
-            " make it anew."
-        )
-    before = read_card(config.start_from) if config.start_from else None  # its folder may be gone by now
-    if before is not None and card["started_from"] != before:
-        raise ConfigError(
-            f"{folder} holds a finished model that did not start from the one in {config.start_from}; remove the folder"
-            " to make it anew."
-        )
-    if config.tokenizer and tokenizer_digest(prepare_tokenizer(config, progress)) != card["tokenizer_sha256"]:
-        raise ConfigError(
-            f"{folder} holds a finished model of another tokenizer than {config.tokenizer}; give another output_dir, or"
-            " remove the folder to make it anew."
-        )
+    return FamilyText(train=tuple(map(str, files)), held_out=(), licence="unknown")
 
 
 def _command(name: str, any_text: bool, tokenizer: str | None) -> str:

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
+from softprompt.backbones.catalogue import resolve
 from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.loop.optimizers import optimizer_names
@@ -18,6 +20,7 @@ __all__ = ["PretrainConfig"]
 _PRECISIONS = ("bf16", "fp32")
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """One pre-training of one small backbone; it checks itself.
@@ -41,7 +44,7 @@ class PretrainConfig:
     preset: str = "t5-small"
     objective: str = "span_corruption"
     start_from: str | None = None
-    """A model folder that pre-training wrote, whose weights and tokenizer this one goes on with: LM adaptation."""
+    """A model folder that pre-training wrote, or `bundled:NAME`, whose weights and tokenizer this one goes on with."""
     steps: int = 10_000
     batch_size: int = 16
     """Windows per step."""
@@ -94,8 +97,11 @@ class PretrainConfig:
             raise ConfigError(f"window must be at least 8 tokens, not {self.window}.")
         if not 0 <= self.warmup_steps <= self.steps:
             raise ConfigError(f"warmup_steps must lie between 0 and steps ({self.steps}), not {self.warmup_steps}.")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay must not be negative, but is {self.weight_decay}.")
+        for name in ("weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be above 0, not {self.threads}; leave it out for torch's own choice.")
         if self.vocab_size > 2**16:
             raise ConfigError(f"vocab_size must fit 16 bits (65536), not {self.vocab_size}.")
         bounds = (0, *self.snapshots, self.steps)
@@ -106,6 +112,15 @@ class PretrainConfig:
             )
         if self.start_from is not None and self.tokenizer is not None:
             raise ConfigError("start_from brings its own tokenizer; leave tokenizer out.")
+
+    @property
+    def start(self) -> Path | None:
+        """Folder of the model that it goes on from.
+
+        Raises:
+            ConfigError: If no bundled backbone has that name.
+        """
+        return None if self.start_from is None else Path(resolve(self.start_from))
 
     @property
     def checkpoints(self) -> Path:

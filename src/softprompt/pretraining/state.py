@@ -28,7 +28,7 @@ from softprompt.pretraining.measure import HeldOut
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.tokenizer import tokenizer_digest
 
-__all__ = ["Counts", "State", "decisive"]
+__all__ = ["Counts", "State", "decisive", "decisive_settings"]
 
 # Settings that may differ between a run and its resumption: apart from rounding, which threads and compilation
 # change, they do not decide what is computed. Of files only the content counts, which is compared by digest.
@@ -144,7 +144,13 @@ class State:
 
 def decisive(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
     """What decides what a run computes: settings, and the content of the files they name."""
-    free = _FREE | ({"steps"} if config.schedule in _ENDLESS else set())
-    settings = {name: value for name, value in to_mapping(config).items() if name not in free}
+    settings = decisive_settings(config)
+    if config.schedule in _ENDLESS:
+        del settings["steps"]
     sources = [[source["use"], source["sha256"]] for source in corpus.sources]
     return {**settings, "tokenizer": tokenizer_digest(tokenizer), "sources": sources}
+
+
+def decisive_settings(config: PretrainConfig) -> dict[str, Any]:
+    """The settings that decide what a run computes: all but where files are, and what changes rounding alone."""
+    return {name: value for name, value in to_mapping(config).items() if name not in _FREE}

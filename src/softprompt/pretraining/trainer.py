@@ -11,7 +11,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -28,9 +28,11 @@ from softprompt.loop.schedules import build_schedule
 from softprompt.pretraining.architectures import find_architecture
 from softprompt.pretraining.batches import Batches
 from softprompt.pretraining.card import SETTINGS, TOKENIZER, machine, read_card, write_model
+from softprompt.pretraining.finished import check_finished
 from softprompt.pretraining.measure import HeldOut, batch_loss, flops_per_row, measure_held_out
 from softprompt.pretraining.objectives import OBJECTIVES
 from softprompt.pretraining.preparation import (
+    check_start,
     parameter_groups,
     positions,
     prepare_model,
@@ -49,43 +51,50 @@ from softprompt.pretraining.tokenizer import (
 
 __all__ = ["pretrain"]
 
+_COMMAND = f"softprompt pretrain --config FOLDER/{SETTINGS} --output_dir NEW"
+
 
 def pretrain(config: PretrainConfig, *, command: str | None = None) -> dict[str, Any]:
     """Pre-train a small backbone, or go on where an interrupted run stopped.
 
     The output folder then holds the model (bfloat16), its tokenizer, `card.json` and the resolved settings, and
-    `snapshots/step-N` with the same of the moments that were asked for; a folder that already has its card is left
-    as it is. Started by `accelerate launch` or `torchrun`, several processes share each batch.
+    `snapshots/step-N` with the same of the moments that were asked for; a folder that is finished already, with the
+    same settings and text, is left as it is. Started by `accelerate launch` or `torchrun`, several processes share
+    each batch.
 
     Args:
         config: The run.
-        command: What makes this model again, for the card; `softprompt pretrain` with the settings if not given.
+        command: What makes this model again, for the card; `softprompt pretrain` with the settings in its folder if not
+            given.
 
     Returns:
         The card: parameters, tokens seen, held-out loss in nats per token, bits per byte, objective, corpus,
         licence, seconds, tokens per second, machine, processes, settings, losses on the way.
 
     Raises:
-        ConfigError: If a checkpoint in the folder was made with other settings, or processes cannot share a batch
-            evenly.
-        DataError: If the text cannot be read, or fills no window.
+        ConfigError: If the folder holds a checkpoint or a finished model of other settings or other text, `start_from`
+            is no finished model of the same preset, or processes cannot share a batch evenly.
+        DataError: If the text cannot be read, is trained on and held out, or fills no window.
         NonFiniteError: If the loss becomes NaN or infinite; the last checkpoint stays.
         TrainingInterrupted: After Ctrl-C or SIGTERM, in every process; the state is saved.
 
     References:
         Raffel et al. 2020, §3.1; Lester et al. 2021, §3.2 (LM adaptation, by `start_from` and `prefix_lm`).
     """
-    if card := read_card(config.output_dir):
-        return card
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     processes = Processes()
     with Progress(stream=None if processes.first else io.StringIO()) as progress:
-        run = _Run(config, progress, processes, command or f"softprompt pretrain --config {SETTINGS}")
+        if card := read_card(config.output_dir):
+            check_finished(card, config, progress)
+            progress.say(f"{config.output_dir} is finished already.")
+            return card
+        run = _Run(config, progress, processes, command or _COMMAND)
         run.train()
         return run.finish()
 
 
+@final
 class _Run:
     """One pre-training from its first or its last saved step to the finished folder."""
 
@@ -95,6 +104,7 @@ class _Run:
                 f"{processes.count} processes cannot share a batch of {config.batch_size} evenly; give a batch_size"
                 " that their number divides."
             )
+        check_start(config)
         self.config, self.progress, self.processes, self.command = config, progress, processes, command
         with processes.first_alone():
             self.tokenizer = prepare_tokenizer(config, progress)
@@ -237,7 +247,7 @@ class _Run:
     def _write(self, folder: Path, held_out: HeldOut, *, name: str, config: PretrainConfig) -> dict[str, Any]:
         """Write the model of this moment with its card, which is returned."""
         counts, architecture = self.state.counts, find_architecture(config.preset)
-        before = read_card(config.start_from) if config.start_from else None
+        before = read_card(config.start) if config.start else None
         card = {
             "name": name,
             "preset": config.preset,

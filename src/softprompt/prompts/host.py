@@ -120,6 +120,10 @@ class LabelledTask(Protocol):
         """The words of its classes, in order, or None if it has none."""
 
     @property
+    def start_words(self) -> Sequence[str]:
+        """Words that a prompt starts from instead of labels, where there are none; empty if there are no such words."""
+
+    @property
     def tags(self) -> Sequence[str] | None:
         """The tags of its words, in order, or None if they have none."""
 

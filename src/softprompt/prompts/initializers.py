@@ -48,7 +48,7 @@ class Materials:
         dim: Width of a row.
         generator: The only source of randomness.
         vocabulary: Embeddings of the most common tokens, `[tokens, dim]`.
-        labels: For each class label, the embeddings of its pieces, `[pieces, dim]`.
+        labels: For each class label, or word that stands in for them, the embeddings of its pieces, `[pieces, dim]`.
         text: Embeddings of a given text's tokens, `[tokens, dim]`; None if none was given.
         sources: Rows of each of other prompts, `[rows, dim]`; empty if none was given.
     """
@@ -96,16 +96,18 @@ def vocab(materials: Materials) -> Float[Tensor, "length dim"]:
 def class_labels(materials: Materials) -> Float[Tensor, "length dim"]:
     """One row per class label, the mean of its pieces; the remaining rows as `vocab` (Lester et al. 2021, §3.2).
 
+    A task without labels may have start words, which are taken like them (ibid.).
+
     Raises:
-        ConfigError: If there are no labels, or more labels than rows.
+        ConfigError: If there are no labels or start words, or more of them than rows.
     """
     count = len(materials.labels)
     if not count:
         raise ConfigError("init='class_labels' needs a task with label words; give one, or use init='vocab'.")
     if count > materials.length:
         raise ConfigError(
-            f"init='class_labels' needs a row for each of {count} labels, but the prompt has {materials.length}; "
-            f"use length={count} or more, or init='vocab'."
+            f"init='class_labels' needs a row for each of {count} labels or start words, but the prompt has"
+            f" {materials.length}; use length={count} or more, or init='vocab'."
         )
     rows = vocab(materials)
     rows[:count] = torch.stack([pieces.mean(dim=0) for pieces in materials.labels])

@@ -12,7 +12,7 @@ from softprompt.registry import Registry
 if TYPE_CHECKING:
     from softprompt.prompts.prompt import SoftPrompt
 
-__all__ = ["METHODS", "Method", "brings_head", "find", "name_of", "names", "register"]
+__all__ = ["METHODS", "Method", "SharingMethod", "brings_head", "find", "name_of", "names", "register"]
 
 
 @runtime_checkable
@@ -33,6 +33,16 @@ class Method(Protocol):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Method:
         """Read the settings from plain values."""
+
+
+@runtime_checkable
+class SharingMethod(Method, Protocol):
+    """A method that makes a prompt for each of several tasks, which learn values in common."""
+
+    def build_all(
+        self, backbone: Host, tasks: Mapping[str, LabelledTask | None], seed: int = 0
+    ) -> dict[str, SoftPrompt]:
+        """Make an untrained prompt for each task; their modules share what they have in common."""
 
 
 # Classes that follow `Method`; a protocol with properties cannot be checked of a class at run time.

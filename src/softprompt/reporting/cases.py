@@ -1,4 +1,4 @@
-"""Rows with what was said of them, from the files that `softprompt evaluate --output` writes."""
+"""Rows with what was said of them: those that a study kept, or that `softprompt evaluate --output` wrote."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 from softprompt.errors import DataError
 from softprompt.linefile import LineFile
+from softprompt.reporting.opening import Study
 from softprompt.reporting.parts import Case
-from softprompt.reporting.wording import plural
+from softprompt.reporting.wording import labelled, plural
+from softprompt.studies import Line, StudyFolder
+from softprompt.studies.cases import CASES, CaseFile, is_right, trimmed, wrong_and_right
 
-__all__ = ["read_cases"]
+__all__ = ["kept_cases", "read_cases"]
 
 _WRONG, _RIGHT = 4, 2
-_LONGEST = 400
 _NAMES = ("task", "split", "input", "targets", "prediction")
 
 
@@ -46,45 +48,44 @@ def read_cases(paths: Sequence[str | Path]) -> tuple[tuple[Case, ...], str]:
     cases: list[Case] = []
     told = []
     for name, rows in groups.items():
-        right = [row for row in rows if _is_right(row)]
-        wrong = [row for row in rows if not _is_right(row)]
-        told.append(f"{name}: {len(right)} of {plural(len(rows), 'output')} are one of the targets.")
-        cases += [_case(name, row, right=False) for row in _chosen(wrong, _WRONG)]
-        cases += [_case(name, row, right=True) for row in _chosen(right, _RIGHT)]
+        told.append(_counted(name, sum(map(is_right, rows)), len(rows)))
+        cases += [_case(name, row) for row in wrong_and_right(rows, wrong=_WRONG, right=_RIGHT)]
     return tuple(cases), " ".join(told)
 
 
-def _is_right(row: Mapping[str, Any]) -> bool:
-    said = row["prediction"] if row.get("label") is None else row["label"]
-    return said.strip() in {target.strip() for target in row["targets"]}
+def kept_cases(study: Study) -> tuple[tuple[Case, ...], str]:
+    """What a study kept of answers: for each backbone and task, of the first run of the line with the highest mean.
+
+    Args:
+        study: Of `open_study`.
+    """
+    kept = CaseFile(StudyFolder(study.folder).cases).by_key()
+    best: dict[tuple[str, str], Line] = {}
+    for line in sorted(study.lines, key=lambda line: line.mean or 0.0):
+        if line.keys and line.keys[0] in kept:
+            best[line.task, line.backbone] = line
+    cases: list[Case] = []
+    told = []
+    for task, backbone in sorted(best):
+        line = best[task, backbone]
+        own = kept[line.keys[0]]
+        name = f"{task}, {own['split']} ({labelled(line)} on {backbone}, seed {line.seeds[0]})"
+        told.append(_counted(name, own["right"], own["answers"]))
+        cases += [_case(name, row) for row in own[CASES]]
+    return tuple(cases), " ".join(told)
 
 
-def _chosen(rows: Sequence[Mapping[str, Any]], most: int) -> Sequence[Mapping[str, Any]]:
-    if len(rows) <= most:
-        return rows
-    if all(row.get("probabilities") for row in rows):
-        return sorted(rows, key=lambda row: -_certainty(row))[:most]
-    return [rows[place * len(rows) // most] for place in range(most)]
+def _counted(name: str, right: int, several: int) -> str:
+    return f"{name}: {right} of {plural(several, 'output')} are one of the targets."
 
 
-def _certainty(row: Mapping[str, Any]) -> float:
-    return max((row.get("probabilities") or {}).values(), default=0.0)
-
-
-def _case(name: str, row: Mapping[str, Any], *, right: bool) -> Case:
+def _case(name: str, row: Mapping[str, Any]) -> Case:
+    probabilities = row.get("probabilities")
     return Case(
         task=name,
-        right=right,
-        input=_trimmed(row["input"]),
-        targets=_trimmed(" | ".join(row["targets"])),
-        prediction=_trimmed(row["prediction"]),
-        certainty=_certainty(row) if row.get("probabilities") else None,
+        right=is_right(row),
+        input=trimmed(row["input"]),
+        targets=trimmed(" | ".join(row["targets"])),
+        prediction=trimmed(row["prediction"]),
+        certainty=max(probabilities.values(), default=0.0) if probabilities else None,
     )
-
-
-def _trimmed(text: str) -> str:
-    """A text's beginning and end, if it is long."""
-    if len(text) <= _LONGEST:
-        return text
-    half = _LONGEST // 2
-    return f"{text[:half]} … {text[-half:]}"

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from softprompt.reporting.cases import read_cases
+from softprompt.reporting.cases import kept_cases, read_cases
+from softprompt.reporting.judgements import verdict_table
 from softprompt.reporting.opening import Study
-from softprompt.reporting.parts import Report, Table
+from softprompt.reporting.parts import Report
 from softprompt.reporting.plots import plan_figures
 from softprompt.reporting.references import references_of
 from softprompt.reporting.setting import describe_setting, name_commands, name_limits, tell_state
 from softprompt.reporting.tables import result_tables
-from softprompt.reporting.wording import effect_text, labelled, mean_and_deviation, plural
-from softprompt.studies import Grid, Line, Verdict
+from softprompt.reporting.wording import labelled, mean_and_deviation
+from softprompt.studies import Grid, Line
 from softprompt.studies.cells import TEXT_PROMPT
 from softprompt.training import WEIGHT_METHODS
 
 __all__ = ["make_report"]
 
 _NO_CASES = (
-    "A results table holds scores, not outputs. `softprompt evaluate --backbone BACKBONE --prompt PROMPT --task TASK"
-    " --split test --output outputs.jsonl` makes them for a prompt that was kept (`softprompt train`), and `softprompt"
-    " report {folder} --predictions outputs.jsonl` shows some here."
+    "This study kept no outputs of the runs that are told of. `softprompt evaluate --backbone BACKBONE --prompt PROMPT"
+    " --task TASK --split test --output outputs.jsonl` makes them for a prompt that was kept (`softprompt train`), and"
+    " `softprompt report {folder} --predictions outputs.jsonl` shows some here."
 )
 
 
@@ -31,12 +32,13 @@ def make_report(study: Study, *, predictions: Sequence[str | Path] = ()) -> Repo
 
     Args:
         study: Of `open_study`.
-        predictions: Files of `softprompt evaluate --output`, from which rows are shown.
+        predictions: Files of `softprompt evaluate --output`, from which rows are shown instead of those that the study
+            kept.
 
     Raises:
         DataError: If a file of predictions cannot be read.
     """
-    cases, note = read_cases(predictions) if predictions else ((), _NO_CASES.format(folder=study.folder))
+    cases, note = read_cases(predictions) if predictions else kept_cases(study)
     return Report(
         title=f"Study {study.grid.name}",
         state=tell_state(study),
@@ -46,8 +48,8 @@ def make_report(study: Study, *, predictions: Sequence[str | Path] = ()) -> Repo
         tables=result_tables(study.lines),
         figures=tuple(plan_figures(study.grid, study.lines, study.rows)),
         cases=cases,
-        cases_note=note,
-        verdicts=_verdicts(study.verdicts),
+        cases_note=note or _NO_CASES.format(folder=study.folder),
+        verdicts=verdict_table(study.verdicts),
         limits=name_limits(study),
         commands=name_commands(study),
         references=references_of(study.grid),
@@ -98,31 +100,3 @@ def _mean(line: Line) -> float:
 
 def _told(line: Line) -> str:
     return f"{mean_and_deviation(line.scores)}, {labelled(line)} on {line.backbone}"
-
-
-def _verdicts(verdicts: Sequence[Verdict]) -> Table | None:
-    if not verdicts:
-        return None
-    rows = [
-        (
-            verdict.claim.says + (f" ({verdict.claim.source})" if verdict.claim.source else ""),
-            verdict.outcome,
-            effect_text(verdict),
-            _likely(verdict.p),
-            f"{plural(verdict.cells, 'pair')}, {plural(verdict.seeds, 'seed')}" if verdict.cells else "",
-            verdict.reason,
-        )
-        for verdict in verdicts
-    ]
-    return Table(
-        title="Verdicts",
-        columns=("claim", "verdict", "effect", "p", "compared", "to be known"),
-        rows=tuple(rows),
-        note="Effect: the side that is said to be better less the other, mean over pairs, with its 95 % interval over"
-        " seeds. Supported: the whole interval lies on the claimed side; not supported: on the other; undecided: on"
-        " both. p: how likely an effect as large would be if there were none. Nothing is corrected for their number.",
-    )
-
-
-def _likely(p: float | None) -> str:
-    return "" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"

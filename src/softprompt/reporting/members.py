@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from softprompt.reporting.parts import Point, Series
+from softprompt.reporting.panels import mean_point
+from softprompt.reporting.parts import Series
 from softprompt.reporting.wording import labelled
 from softprompt.studies import Grid, Line
 from softprompt.studies.cells import ENSEMBLE
@@ -34,9 +35,9 @@ def ensemble_series(grid: Grid, lines: Sequence[Line], rows: Sequence[Row]) -> t
         if draws:
             means, best, together = zip(*draws, strict=True)
             points = (
-                _point("mean of members", means),
-                _point("best member", best),
-                _point("ensemble", together),
+                mean_point("mean of members", means),
+                mean_point("best member", best),
+                mean_point("ensemble", together),
             )
             found.append(Series(label=labelled(line), points=points))
     return tuple(found)
@@ -75,8 +76,3 @@ def _member_scores(grid: Grid, line: Line, of: Sequence[Line], rows: Sequence[Ro
                 if score in row and all(row.get(name) == value for name, value in has.items())
             }
     return {}
-
-
-def _point(x: str, scores: Sequence[float]) -> Point:
-    deviation = statistics.stdev(scores) if len(scores) > 1 else None
-    return Point(x, statistics.fmean(scores), deviation, len(scores))

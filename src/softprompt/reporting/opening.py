@@ -8,8 +8,20 @@ from pathlib import Path
 from typing import Any, final
 
 from softprompt.errors import ConfigError, DataError
-from softprompt.studies import Grid, Line, ResultsTable, Verdict, judge, load_grid, named_grids, summarise
+from softprompt.studies import (
+    Grid,
+    Line,
+    ResultsTable,
+    StudyFolder,
+    Verdict,
+    judge,
+    load_grid,
+    named_grids,
+    summarise,
+)
 from softprompt.studies.folder import STUDY
+from softprompt.studies.needs import own_rows
+from softprompt.studies.states import State
 
 __all__ = ["Study", "open_study"]
 
@@ -28,6 +40,7 @@ class Study:
         rows: Of the results table, those of the study's own cells or not.
         lines: Of the grid; behind them those of further backbones that the table has rows of.
         verdicts: On the grid's claims.
+        foreign: Rows that no line, and nothing that a line needs, is made of.
     """
 
     folder: Path
@@ -36,6 +49,7 @@ class Study:
     rows: tuple[Mapping[str, Any], ...]
     lines: tuple[Line, ...]
     verdicts: tuple[Verdict, ...]
+    foreign: tuple[Mapping[str, Any], ...]
 
     @property
     def last(self) -> str:
@@ -64,9 +78,17 @@ def open_study(folder: str | Path, grid: str | None = None) -> Study:
         raise DataError(f"{file} has no rows; run the study first.")
     name = grid or _grid_of(folder, rows)
     asked = load_grid(name)
-    lines = _lines(asked, rows)
+    lines = _lines(asked, rows, StudyFolder(folder).states())
     verdicts = tuple(judge(asked, lines))
-    return Study(folder=folder, grid=asked, grid_name=name, rows=rows, lines=lines, verdicts=verdicts)
+    return Study(
+        folder=folder,
+        grid=asked,
+        grid_name=name,
+        rows=rows,
+        lines=lines,
+        verdicts=verdicts,
+        foreign=_foreign(asked, lines, rows),
+    )
 
 
 def _grid_of(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -78,14 +100,21 @@ def _grid_of(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return name
 
 
-def _lines(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> tuple[Line, ...]:
+def _lines(grid: Grid, rows: Sequence[Mapping[str, Any]], states: Mapping[str, State]) -> tuple[Line, ...]:
     """The grid's lines; of backbones that the study was given beside the grid's, those that were run."""
-    found = summarise(grid, rows)
+    found = summarise(grid, rows, states)
     others = [name for name in dict.fromkeys(row["backbone"] for row in rows) if name not in grid.backbones]
     if others:
-        found += [line for line in summarise(grid.narrowed(backbones=others), rows) if line.metric]
+        found += [line for line in summarise(grid.narrowed(backbones=others), rows, states) if line.metric]
     if not any(line.metric for line in found):
         raise ConfigError(
             f"No row of the table is of a cell of the grid {grid.name!r}; give the grid that it was run with (--grid)."
         )
     return tuple(found)
+
+
+def _foreign(grid: Grid, lines: Sequence[Line], rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """The rows of no cell of the grid, on its own backbones and on the others that there are lines of."""
+    wide = grid.narrowed(backbones=list(dict.fromkeys((*grid.backbones, *(line.backbone for line in lines)))))
+    own = {row["key"] for row in own_rows(wide, rows)}
+    return tuple(row for row in rows if row["key"] not in own)

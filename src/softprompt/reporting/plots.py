@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from softprompt.reporting.members import ensemble_series
-from softprompt.reporting.numbers import drawn_numbers
-from softprompt.reporting.parts import Figure, Level, Panel, Point, Series
-from softprompt.reporting.wording import family, labelled, value_text
+from softprompt.reporting.panels import (
+    MOST_PANELS,
+    as_series,
+    grouped,
+    majority_level,
+    mean_point,
+    on_pages,
+)
+from softprompt.reporting.parts import Figure, Level, Panel, Series
+from softprompt.reporting.wording import labelled, short_count, value_text
 from softprompt.studies import Grid, Line
+from softprompt.studies.families import family_of
 
 __all__ = ["plan_figures"]
 
-MOST_PANELS = 6
-"""Of a figure that fits on a page; of more, there are several figures."""
 _WIDE = 20
 """A range of values at least so many times its beginning is drawn on a logarithmic axis."""
 _UNITS = {"length": "length (virtual tokens)", "train_rows": "training rows", "steps": "training steps"}
@@ -26,15 +31,17 @@ _TITLES = {
     "train_rows": "Training rows",
     "shots": "Examples",
 }
+_LEAST_STATES = 3
+"""So many states of one size are drawn against the steps of their adaptation."""
 _BARS = "Means over seeds; bars are their standard deviations."
-_MAJORITY = "most frequent answer"
 
 
 def plan_figures(grid: Grid, lines: Sequence[Line], rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """What is worth drawing of a study, in the order of the papers.
 
-    Scores against size, where a family has several sizes; its states, where sizes meet; each axis of the grid;
-    trained values, where there are several methods; other domains; ensembles beside their members.
+    Scores against size, where a family has several sizes; its states, where sizes meet, against steps of adaptation
+    where a size has several of them; each axis of the grid; trained values, where there are several methods; other
+    domains; ensembles beside their members.
 
     Args:
         grid: That the lines are of.
@@ -43,7 +50,16 @@ def plan_figures(grid: Grid, lines: Sequence[Line], rows: Sequence[Mapping[str, 
     """
     scored = [line for line in lines if line.scores]
     axes = dict.fromkeys(name for line in scored for name in line.axes)
-    figures = [*_sizes(scored), *_states(scored), *_costs(scored), *_domains(scored), *_ensembles(grid, scored, rows)]
+    adapted = _adapted(scored)
+    states = [line for line in scored if line not in adapted]
+    figures = [
+        *_sizes(scored),
+        *_adaptation(adapted),
+        *_states(states),
+        *_costs(scored),
+        *_domains(scored),
+        *_ensembles(grid, scored, rows),
+    ]
     for axis in axes:
         figures += _axis(axis, scored)
     return figures
@@ -58,12 +74,12 @@ def _sizes(lines: Sequence[Line]) -> list[Figure]:
         Panel(
             title=task,
             y_label=own[0].metric,
-            series=_series(own, _parameters, labelled, (lambda line: family(line.backbone)) if several else None),
-            levels=_majority(own),
+            series=as_series(own, _parameters, labelled, (lambda line: family_of(line.backbone)) if several else None),
+            levels=majority_level(own),
         )
-        for task, own in _by(lines, lambda line: line.task)
+        for task, own in grouped(lines, lambda line: line.task)
     ]
-    return _figures(
+    return on_pages(
         "score_against_size",
         "Score against the size of the backbone",
         f"{_BARS} Backbones whose names differ in their size alone are joined.",
@@ -71,6 +87,37 @@ def _sizes(lines: Sequence[Line]) -> list[Figure]:
         panels,
         joined=True,
         log=True,
+    )
+
+
+def _adapted(lines: Sequence[Line]) -> list[Line]:
+    """Lines of backbones of one size in several known states of adaptation."""
+    states: dict[int | None, set[int]] = {}
+    for line in lines:
+        if line.adapted_steps is not None:
+            states.setdefault(line.backbone_parameters, set()).add(line.adapted_steps)
+    several = {size for size, steps in states.items() if len(steps) >= _LEAST_STATES}
+    return [line for line in lines if line.adapted_steps is not None and line.backbone_parameters in several]
+
+
+def _adaptation(lines: Sequence[Line]) -> list[Figure]:
+    panels = [
+        Panel(
+            title=f"{task}: {short_count(size or 0)} parameters",
+            y_label=own[0].metric,
+            series=as_series(own, lambda line: line.adapted_steps or 0, labelled),
+            levels=majority_level(own),
+        )
+        for (task, size), own in grouped(lines, lambda line: (line.task, line.backbone_parameters))
+    ]
+    return on_pages(
+        "adaptation",
+        "Score against adaptation to language modelling",
+        f"{_BARS} At 0 steps a backbone is as its first pre-training left it.",
+        "steps of adaptation",
+        panels,
+        joined=True,
+        log=False,
     )
 
 
@@ -86,15 +133,15 @@ def _states(lines: Sequence[Line]) -> list[Figure]:
         Panel(
             title=f"{task}: {method}",
             y_label=own[0].metric,
-            series=_series(own, _parameters, lambda line: family(line.backbone)),
-            levels=_majority(own),
+            series=as_series(own, _parameters, lambda line: family_of(line.backbone)),
+            levels=majority_level(own),
         )
-        for (task, method), own in _by(
-            [line for line in lines if family(line.backbone) in meeting], lambda line: (line.task, labelled(line))
+        for (task, method), own in grouped(
+            [line for line in lines if family_of(line.backbone) in meeting], lambda line: (line.task, labelled(line))
         )
-        if len({family(line.backbone) for line in own}) > 1
+        if len({family_of(line.backbone) for line in own}) > 1
     ]
-    return _figures(
+    return on_pages(
         "pre_training",
         "The same sizes after different pre-training",
         _BARS,
@@ -112,13 +159,13 @@ def _costs(lines: Sequence[Line]) -> list[Figure]:
     places = {(line.task, line.backbone) for line in trained}
     apart = len(places) <= MOST_PANELS
     panels = []
-    for place, own in _by(trained, lambda line: (line.task, line.backbone) if apart else (line.task,)):
+    for place, own in grouped(trained, lambda line: (line.task, line.backbone) if apart else (line.task,)):
         here = [line for line in lines if (line.task, line.backbone)[: len(place)] == place]
         untrained = [Level(labelled(line), line.mean or 0.0) for line in here if line.trained == 0] if apart else []
-        series = _series(own, lambda line: line.trained or 0, labelled, None if apart else lambda line: line.backbone)
-        levels = (*_majority(own), *untrained)
+        series = as_series(own, lambda line: line.trained or 0, labelled, None if apart else lambda line: line.backbone)
+        levels = (*majority_level(own), *untrained)
         panels.append(Panel(title=": ".join(place), y_label=own[0].metric, series=series, levels=levels))
-    return _figures(
+    return on_pages(
         "score_against_trained",
         "Score against the number of trained values",
         f"{_BARS} Each step of the axis is ten times as many.",
@@ -136,18 +183,23 @@ def _axis(axis: str, lines: Sequence[Line]) -> list[Figure]:
     if len({value_text(value) for value in values}) < 2:
         return []
     panels = []
-    for (task, backbone), own in _by(varied, lambda line: (line.task, line.backbone)):
+    for (task, backbone), own in grouped(varied, lambda line: (line.task, line.backbone)):
         fixed = [line for line in lines if (line.task, line.backbone) == (task, backbone) and axis not in line.axes]
         levels = [Level(labelled(line), line.mean or 0.0) for line in fixed]
-        series = _series(
+        series = as_series(
             own,
             lambda line: line.axes[axis] if numeric else value_text(line.axes[axis]),
             lambda line: labelled(line, without=axis),
         )
         panels.append(
-            Panel(title=f"{task}: {backbone}", y_label=own[0].metric, series=series, levels=(*_majority(own), *levels))
+            Panel(
+                title=f"{task}: {backbone}",
+                y_label=own[0].metric,
+                series=series,
+                levels=(*majority_level(own), *levels),
+            )
         )
-    return _figures(
+    return on_pages(
         f"axis_{axis}",
         _TITLES.get(axis, axis),
         _BARS,
@@ -161,14 +213,14 @@ def _axis(axis: str, lines: Sequence[Line]) -> list[Figure]:
 
 def _domains(lines: Sequence[Line]) -> list[Figure]:
     panels = []
-    for (task, backbone), own in _by(
+    for (task, backbone), own in grouped(
         [line for line in lines if line.elsewhere], lambda line: (line.task, line.backbone)
     ):
         series = tuple(
             Series(
                 label=labelled(line),
                 points=tuple(
-                    _point(where, scores)
+                    mean_point(where, scores)
                     for where, scores in {f"{task} (own)": line.scores, **line.elsewhere}.items()
                     if scores
                 ),
@@ -176,7 +228,7 @@ def _domains(lines: Sequence[Line]) -> list[Figure]:
             for line in own
         )
         panels.append(Panel(title=f"trained on {task}: {backbone}", y_label=own[0].metric, series=series, levels=()))
-    return _figures(
+    return on_pages(
         "domain_shift",
         "On the own domain and on others",
         f"{_BARS} The first place is the domain that was trained on.",
@@ -189,12 +241,12 @@ def _domains(lines: Sequence[Line]) -> list[Figure]:
 
 def _ensembles(grid: Grid, lines: Sequence[Line], rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     panels = []
-    for (task, backbone), own in _by(lines, lambda line: (line.task, line.backbone)):
+    for (task, backbone), own in grouped(lines, lambda line: (line.task, line.backbone)):
         if series := ensemble_series(grid, own, rows):
             panels.append(
-                Panel(title=f"{task}: {backbone}", y_label=own[0].metric, series=series, levels=_majority(own))
+                Panel(title=f"{task}: {backbone}", y_label=own[0].metric, series=series, levels=majority_level(own))
             )
-    return _figures(
+    return on_pages(
         "ensembles",
         "Prompts together and apart",
         "Means over draws of members; bars are their standard deviations. The best member is the one with the highest"
@@ -206,57 +258,6 @@ def _ensembles(grid: Grid, lines: Sequence[Line], rows: Sequence[Mapping[str, An
     )
 
 
-def _figures(
-    name: str,
-    title: str,
-    note: str,
-    x_label: str,
-    panels: Sequence[Panel],
-    *,
-    joined: bool,
-    log: bool,
-    ablation: bool = False,
-) -> list[Figure]:
-    """As many figures as the panels need."""
-    parts = [panels[start : start + MOST_PANELS] for start in range(0, len(panels), MOST_PANELS)]
-    several = len(parts) > 1
-    return [
-        Figure(
-            name=f"{name}_{number}" if several else name,
-            title=f"{title} ({number} of {len(parts)})" if several else title,
-            note=note,
-            x_label=x_label,
-            panels=tuple(part),
-            joined=joined,
-            log=log,
-            numbers=drawn_numbers(part, x_label),
-            ablation=ablation,
-        )
-        for number, part in enumerate(parts, 1)
-    ]
-
-
-def _series(
-    lines: Iterable[Line],
-    x: Callable[[Line], float | str],
-    label: Callable[[Line], str],
-    state: Callable[[Line], str] | None = None,
-) -> tuple[Series, ...]:
-    """Lines of one label and state as a series, from left to right where x is a number."""
-    found = []
-    for (name, kind), own in _by(lines, lambda line: (label(line), state(line) if state else "")):
-        points = [_point(x(line), line.scores) for line in own]
-        if all(isinstance(point.x, int | float) for point in points):
-            points.sort(key=lambda point: point.x)
-        found.append(Series(label=name, points=tuple(points), state=kind))
-    return tuple(found)
-
-
-def _point(x: float | str, scores: Sequence[float]) -> Point:
-    deviation = statistics.stdev(scores) if len(scores) > 1 else None
-    return Point(x, statistics.fmean(scores), deviation, len(scores))
-
-
 def _parameters(line: Line) -> float:
     return line.backbone_parameters or 0
 
@@ -266,19 +267,5 @@ def _families(lines: Iterable[Line]) -> Mapping[str, set[int]]:
     families: dict[str, set[int]] = {}
     for line in lines:
         if line.backbone_parameters:
-            families.setdefault(family(line.backbone), set()).add(line.backbone_parameters)
+            families.setdefault(family_of(line.backbone), set()).add(line.backbone_parameters)
     return families
-
-
-def _majority(lines: Sequence[Line]) -> tuple[Level, ...]:
-    """What the most frequent training answer scores; where draws of training rows differ in it, the highest."""
-    known = [line.majority for line in lines if line.majority is not None]
-    return (Level(_MAJORITY, max(known)),) if known else ()
-
-
-def _by(lines: Iterable[Line], key: Callable[[Line], Any]) -> Iterator[tuple[Any, list[Line]]]:
-    """Lines that share a key, in the order in which the keys come."""
-    groups: dict[Any, list[Line]] = {}
-    for line in lines:
-        groups.setdefault(key(line), []).append(line)
-    return iter(groups.items())

@@ -53,15 +53,40 @@ def tell_state(study: Study) -> tuple[str, ...]:
             f"This study is not finished: at least {plural(missing, 'run')} still to come ({where}). What is told of"
             " the rest may change."
         )
-    if failed := [line for line in lines if line.failed]:
-        where = "; ".join(f"{line.failed} of {_where(line)}" for line in failed)
-        told.append(f"{plural(sum(line.failed for line in failed), 'run')} diverged: {where}.")
+    told += _failures(lines)
     refusals: dict[str, list[str]] = {}
     for line in lines:
         if line.unsupported:
             refusals.setdefault(line.unsupported, []).append(_where(line))
     told += [f"Refused: {'; '.join(where)}. {reason}" for reason, where in refusals.items()]
+    if study.foreign:
+        where = ", ".join(dict.fromkeys(f"{row['task']} on {row['backbone']}" for row in study.foreign))
+        told.append(
+            f"{plural(len(study.foreign), 'row')} of the table belong to no cell of this grid ({where}): the last"
+            " command asked for less, or for something else. They are left out; --grid takes the grid that they are of."
+        )
     return tuple(told)
+
+
+def _failures(lines: Sequence[Line]) -> Iterable[str]:
+    """Runs that diverged, and those that could not be trained, by their reason."""
+    diverged = {_where(line): line.failed - sum(line.lost.values()) for line in lines}
+    lost: dict[str, dict[str, int]] = {}
+    for line in lines:
+        for reason, number in line.lost.items():
+            lost.setdefault(reason, {})[_where(line)] = number
+    if any(diverged.values()):
+        yield f"{_runs(diverged)} diverged: {_each(diverged)}."
+    for reason, where in lost.items():
+        yield f"{_runs(where)} could not be made: {_each(where)}. {reason}"
+
+
+def _runs(numbers: Mapping[str, int]) -> str:
+    return plural(sum(numbers.values()), "run")
+
+
+def _each(numbers: Mapping[str, int]) -> str:
+    return "; ".join(f"{number} of {where}" for where, number in numbers.items() if number)
 
 
 def name_limits(study: Study) -> tuple[str, ...]:
@@ -162,7 +187,8 @@ def _time(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     hours = sum(row["session_seconds"] / row["session_runs"] for row in timed) / 3600
     unknown = sum(row.get("session_seconds") is None and row["status"] == "finished" for row in rows)
-    told = f"{hours:.1f} hours of sessions, evaluations on the way included"
+    each = len(timed) / sum(1 / row["session_runs"] for row in timed)
+    told = f"{hours:.1f} hours of sessions, {each:.1f} runs in each, evaluations on the way included"
     return told + (f"; the time of {plural(unknown, 'run')} is not known" if unknown else "")
 
 

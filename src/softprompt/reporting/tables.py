@@ -83,9 +83,11 @@ def _looks(lines: Sequence[Line]) -> Table:
 
 def _costs(lines: Sequence[Line]) -> Table:
     tuned = list(dict.fromkeys(name for line in lines for name in line.chosen))
+    alone = any(line.step_seconds is not None for line in lines)
     columns = (
         *("method", "backbone", "task", *tuned, "trained", "of backbone"),
         *("stored", "ms a step", "peak MiB", "runs at once"),
+        *(("ms without evaluation", "MiB besides") if alone else ()),
     )
     rows = [
         (
@@ -94,9 +96,10 @@ def _costs(lines: Sequence[Line]) -> Table:
             "" if line.trained is None else short_count(line.trained),
             _share(line),
             _bytes(line.stored_bytes),
-            "" if line.seconds_per_step is None else f"{1000 * line.seconds_per_step:,.0f}",
-            "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / _MEBIBYTE:,.0f}",
+            _milliseconds(line.seconds_per_step),
+            _mebibytes(line.peak_memory_bytes),
             value_text(line.session_runs or ""),
+            *((_milliseconds(line.step_seconds), _mebibytes(line.session_memory_bytes)) if alone else ()),
         )
         for line in lines
     ]
@@ -105,8 +108,17 @@ def _costs(lines: Sequence[Line]) -> Table:
         columns=columns,
         rows=tuple(rows),
         note="Settings were chosen on validation rows. Time and memory are of a session, which runs at once share; a"
-        " step's time includes evaluations, memory the backbone and everything else in the process.",
+        " step's time includes evaluations, memory the backbone and everything else in the process"
+        + ("; what is besides does not include what was there before the session." if alone else "."),
     )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:,.0f}"
+
+
+def _mebibytes(count: int | None) -> str:
+    return "" if count is None else f"{count / _MEBIBYTE:,.0f}"
 
 
 def _cell(line: Line) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from softprompt.studies import Line, Verdict
+from softprompt.studies import Line
 
 __all__ = [
     "count",
-    "effect_text",
-    "family",
     "labelled",
     "mean_and_deviation",
     "plural",
@@ -20,8 +17,6 @@ __all__ = [
     "short_count",
     "value_text",
 ]
-
-_SIZE = re.compile(r"tiny|mini|small|medium|base|large|x+l|\d+(\.\d+)?[mb]", re.IGNORECASE)
 
 
 def mean_and_deviation(scores: Sequence[float]) -> str:
@@ -75,21 +70,3 @@ def value_text(value: Any) -> str:
         case tuple():
             return str(list(value))
     return str(value)
-
-
-def family(backbone: str) -> str:
-    """A backbone's name without the word for its size: backbones that share it are joined by a line."""
-    parts = re.split(r"([-_/:])", backbone)
-    kept: list[str] = []
-    for mark, part in zip(["", *parts[1::2]], parts[::2], strict=True):
-        if not _SIZE.fullmatch(part):
-            kept += [mark, part]
-    return "".join(kept)
-
-
-def effect_text(verdict: Verdict) -> str:
-    """`+10.2 [+8.1, +12.3] points`; without an interval the effect alone, and nothing if it was not tested."""
-    if verdict.effect is None:
-        return ""
-    interval = "" if verdict.low is None or verdict.high is None else f" [{verdict.low:+.1f}, {verdict.high:+.1f}]"
-    return f"{verdict.effect:+.1f}{interval} {verdict.unit}"

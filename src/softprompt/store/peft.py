@@ -27,6 +27,7 @@ from softprompt.prompts import MultitaskPrompt, PrefixTuning, PromptInfo, Prompt
 from softprompt.prompts.parameters import DirectPrefix, DirectRows
 from softprompt.prompts.registry import Method
 from softprompt.store.binding import bind
+from softprompt.store.single_file import writing
 
 __all__ = ["load_peft", "save_peft"]
 
@@ -131,7 +132,7 @@ def save_peft(prompt: SoftPrompt, path: str | Path) -> Path:
 
     Raises:
         UnsupportedError: If PEFT would apply the prompt differently, or it is not known what kind of model it is for.
-        ArtefactError: If something else is at `path`, or a value is NaN or infinite.
+        ArtefactError: If something else is at `path`, nothing can be written there, or a value is NaN or infinite.
     """
     path, tensors, task_type = Path(path), prompt(), _check_export(prompt)
     for name, value in tensors.named().items():
@@ -152,7 +153,8 @@ def save_peft(prompt: SoftPrompt, path: str | Path) -> Path:
     }
     metadata = dict(sorted({**base, **config}.items()))
     card = f"# {path.name}\n\nA soft prompt for `{prompt.info.backbone}`, made with softprompt, in PEFT's format.\n"
-    return write_folder(path, _WEIGHTS, {_TENSOR: values}, metadata, {"README.md": card}, metadata_name=_CONFIG)
+    with writing(path):
+        return write_folder(path, _WEIGHTS, {_TENSOR: values}, metadata, {"README.md": card}, metadata_name=_CONFIG)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

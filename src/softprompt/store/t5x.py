@@ -1,6 +1,7 @@
-"""Prompts of Google's prompt-tuning library: numpy arrays `[length, dim]` of float32.
+"""Rows as a numpy array `[length, dim]` of float32, as Google's prompt-tuning library keeps the prompts of T5.
 
-Its released prompts are such files (`sst2.npy`), and its training writes one beside each T5X checkpoint, as
+An array of rows for a decoder-only model looks the same. The library's released prompts are such files (`sst2.npy`),
+and its training writes one beside each T5X checkpoint, as
 `numpy_checkpoints/checkpoint_STEP/encoder.prompt.prompt.prompt`. The checkpoint itself (zarr arrays beside a msgpack
 file) would need tensorstore or zarr to be read, and is refused.
 """
@@ -24,18 +25,20 @@ __all__ = ["load_t5x", "save_t5x"]
 
 
 def load_t5x(path: str | Path, backbone: Backbone | None = None) -> SoftPrompt:
-    """Read a prompt for the encoder of a T5, as Google's library releases and writes them.
+    """Read rows in front of an input, such as the prompts for T5 that Google's library releases and writes.
 
     Args:
         path: A file in numpy's format, whatever its name.
-        backbone: The model that it was trained on. Without one, the prompt can be looked at and stored, and
-            `Prompted` refuses it until `bind(prompt, backbone)` has said which model it is for.
+        backbone: The model that it was trained on, of which the array says nothing, not even the kind. Without one,
+            the prompt can be looked at and stored, and `Prompted` refuses it until `bind(prompt, backbone)` has said
+            which model it is for.
 
     Returns:
         A prompt with float32 rows.
 
     Raises:
-        ArtefactError: If the file is missing, damaged, or no array `[length, dim]` of finite floating-point values.
+        ArtefactError: If the file is missing, a folder, damaged, or no array `[length, dim]` of finite floating-point
+            values.
         UnsupportedError: If it is a T5X checkpoint.
         MismatchError: If it does not fit the backbone.
 
@@ -54,10 +57,9 @@ def load_t5x(path: str | Path, backbone: Backbone | None = None) -> SoftPrompt:
     if not np.isfinite(values).all():
         raise ArtefactError(f"{path} holds values that are NaN or infinite in float32; it cannot be used.")
     info = PromptInfo(
-        backbone="an unnamed T5",
+        backbone="an unnamed model",
         fingerprint={},
-        kind="encoder-decoder",
-        lineage=(f"imported from the T5X prompt {path.name}",),
+        lineage=(f"imported from the array {path.name}",),
     )
     rows = DirectRows(torch.from_numpy(values))  # [length, dim]
     prompt = SoftPrompt(rows, PromptTuning(length=values.shape[0], init="random"), info)
@@ -68,7 +70,7 @@ def save_t5x(prompt: SoftPrompt, path: str | Path) -> Path:
     """Write the rows of a prompt as Google's library reads them (`from_array`); atomically.
 
     Args:
-        prompt: A prompt of rows for an encoder-decoder, in front of the input.
+        prompt: A prompt of rows for an encoder-decoder or a decoder-only model, in front of the input.
         path: The file; a prompt that is there is replaced.
 
     Returns:
@@ -76,10 +78,11 @@ def save_t5x(prompt: SoftPrompt, path: str | Path) -> Path:
 
     Raises:
         UnsupportedError: If the prompt is no such prompt.
-        ArtefactError: If a value is NaN or infinite, or a folder is at `path`.
+        ArtefactError: If a value is NaN or infinite, a folder is at `path`, or nothing can be written there.
     """
     path = Path(path)
-    rows = front_rows(prompt, "encoder-decoder", "T5X prompts are rows in front of an encoder-decoder's input")
+    expected = "An array holds rows in front of the input of a model that generates text"
+    rows = front_rows(prompt, ["encoder-decoder", "decoder-only"], expected)
     if not rows.isfinite().all():
         raise ArtefactError(f"The prompt's rows hold NaN or infinite values; they are not saved to {path}.")
     file = io.BytesIO()
@@ -89,17 +92,21 @@ def save_t5x(prompt: SoftPrompt, path: str | Path) -> Path:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    if path.is_dir() or path.name == "checkpoint":
+    if path.name == "checkpoint" or (path.is_dir() and path.name.startswith("checkpoint")):
         raise UnsupportedError(
             f"{path} looks like a T5X checkpoint, which needs further libraries; give the array that was written "
             "beside it (numpy_checkpoints/checkpoint_STEP/encoder.prompt.prompt.prompt), or one that you extracted "
             "with T5X and np.save."
         )
+    if path.is_dir():
+        raise ArtefactError(f"{path} is a folder; name the file in it that holds a prompt's rows, e.g. prompt.npy.")
     try:
         with path.open("rb") as file:
             values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise ArtefactError(f"There is no file {path}; name a numpy array of a prompt.") from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror}); see to who may read it.") from None
     except (ValueError, EOFError) as error:
         raise ArtefactError(
             f"{path} is truncated or not an array in numpy's own format ({error}); pickles and archives are not opened."

@@ -49,13 +49,14 @@ def save_vllm(prompt: SoftPrompt, path: str | Path, *, dtype: str = "float32") -
     Raises:
         ConfigError: If there is no such dtype.
         UnsupportedError: If the prompt is no such prompt.
-        ArtefactError: If a value is NaN or infinite in that dtype, or a folder is at `path`.
+        ArtefactError: If a value is NaN or infinite in that dtype, a folder is at `path`, or nothing can be written
+            there.
     """
     path = Path(path)
     if dtype not in _DTYPES:
         raise choose("dtype", dtype, _DTYPES)
     expected = "Embeddings for vLLM are rows in front of a decoder-only model's input"
-    rows = front_rows(prompt, "decoder-only", expected).to(_DTYPES[dtype])  # [length, dim]
+    rows = front_rows(prompt, ["decoder-only"], expected).to(_DTYPES[dtype])  # [length, dim]
     if not rows.isfinite().all():
         raise ArtefactError(f"The prompt's rows hold values that are NaN or infinite in {dtype}; they are not saved.")
     write_file(path, _saved(rows), example="prompt.pt")
@@ -106,6 +107,8 @@ def _saved(tensor: Tensor) -> bytes:
 
 
 def _read_tensor(path: Path) -> Tensor:
+    if path.is_dir():
+        raise ArtefactError(f"{path} is a folder; name the file in it that torch.save wrote of a prompt's rows.")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

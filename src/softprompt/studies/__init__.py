@@ -11,12 +11,13 @@ from softprompt.studies.searching import search_settings
 from softprompt.studies.study import Study
 from softprompt.studies.summary import Line, summarise
 from softprompt.studies.table import ResultsTable
-from softprompt.studies.verdicts import Verdict, judge
+from softprompt.studies.verdicts import Finding, Verdict, judge
 
 __all__ = [
     "Advice",
     "Cell",
     "Claim",
+    "Finding",
     "Grid",
     "Line",
     "Recommendation",

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from softprompt.config import choose
@@ -15,7 +16,7 @@ from softprompt.prompts import Combine
 from softprompt.tasks import Task
 from softprompt.training import WEIGHT_METHODS, Run, find_method
 
-__all__ = ["ENSEMBLE", "STARTS_FROM", "TEXT_PROMPT", "Cell", "Source", "digest", "trains_prompt"]
+__all__ = ["ENSEMBLE", "STARTS_FROM", "TEXT_PROMPT", "Cell", "Source", "comparable", "digest", "trains_prompt"]
 
 TEXT_PROMPT = "text_prompt"
 """What prompt design is called among the names of methods."""
@@ -75,7 +76,7 @@ class Cell:
     title: str
     source: Source | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What a summary finds its row by: what the grid says of it. Models and data are not looked at."""
         said = dataclasses.asdict(self)
@@ -94,13 +95,13 @@ class Cell:
         """
         return digest([self.identity, backbone_digest, task_digest, *([list(source_keys)] if source_keys else [])])
 
-    def run(self, name: str, task: Task, sources: Sequence[str] = ("the prompt of another run",)) -> Run:
+    def run(self, name: str, task: Task, sources: Sequence[str] = ()) -> Run:
         """The run that it stands for.
 
         Args:
             name: Of the run.
             task: Its task.
-            sources: Where the prompts lie that it starts from; unused if it starts from none.
+            sources: Where the prompts lie that it starts from; none if it starts from none.
 
         Raises:
             ConfigError: If a setting is unknown or out of range.
@@ -117,7 +118,7 @@ class Cell:
         """The task with the training rows that the seed draws; with all of them where `train_rows` is not set.
 
         Raises:
-            ConfigError: If there are not more training inputs than that.
+            ConfigError: If there are not more training rows than that.
         """
         rows = self.settings.get(_TRAIN_ROWS)
         return task if rows is None else task.with_train_rows(rows, seed=self.seed)
@@ -174,6 +175,11 @@ class Cell:
 def trains_prompt(settings: Mapping[str, Any]) -> bool:
     """Whether a run of such settings learns a prompt, not weights and not nothing."""
     return settings["method"] not in (TEXT_PROMPT, ENSEMBLE, *WEIGHT_METHODS)
+
+
+def comparable(value: Any) -> Any:
+    """A value of an axis that can be compared: of a list of lists, each is a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def digest(value: Any) -> str:

@@ -11,10 +11,12 @@ from softprompt.config import from_mapping
 from softprompt.errors import ConfigError
 from softprompt.studies.measures import OF_MEMBERS
 
-__all__ = ["PARAMETERS", "Claim", "read_claims"]
+__all__ = ["FAMILY", "PARAMETERS", "SIZE", "Claim", "read_claims"]
 
 PARAMETERS = "backbone_parameters"
 """What a difference may go with besides the axes of a grid."""
+FAMILY, SIZE = "family", "size"
+"""What a backbone is known by besides its name: the name without the word for its size, and that word."""
 _MAPPINGS = ("better", "worse", "among")
 _EITHER = (
     *(("rises_with", "falls_with"), ("tested_on", "moved_to"), ("within", "trend"), ("within", "margin")),
@@ -27,8 +29,10 @@ _EITHER = (
 class Claim:
     """That some lines of a study score higher than others.
 
-    A side is named by what its lines have: `method`, `task`, `backbone` (labels of the grid), or the value of an axis.
-    Two lines are compared if they are equal in all that neither side names; each such pair is a cell.
+    A side is named by what its lines have: `method`, `task`, `backbone` (labels of the grid), the backbone's `family`
+    (its name without the word for its size; one or several) or `size` (that word), or the value of an axis. Two lines
+    are compared if they are equal in all that neither side names, in size too where families are named; each such pair
+    is a cell. Every task is judged by itself.
 
     Attributes:
         says: The claim, in a sentence.

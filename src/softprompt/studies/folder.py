@@ -1,7 +1,9 @@
 """The folder of a study.
 
 results.jsonl   one row per run, only ever appended to
+cases.jsonl     a few answers, wrong and right, of each run with the grid's first seed; there before the run's row is
 study.yaml      the grid that was run last
+states.json     by backbone and task, the digests of the model and the data that were met last
 prompts/KEY/    what a run learned, if other cells need it; there before the run's row is
 sessions/       those that are not finished, each with its cells and its checkpoints
 lock            held by the one process that runs the study; the system lets go of it when that process ends
@@ -13,7 +15,7 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -23,12 +25,15 @@ from softprompt.config import plain_values
 from softprompt.errors import ConfigError
 from softprompt.studies.cells import digest
 from softprompt.studies.grid import Grid
+from softprompt.studies.states import State
+from softprompt.studies.table import ResultsTable
 
 __all__ = ["STUDY", "StudyFolder"]
 
 STUDY = "study.yaml"
 """The file that holds the grid that was run last."""
 _CELLS = "cells.json"
+_STATES = "states.json"
 
 
 @final
@@ -46,6 +51,11 @@ class StudyFolder:
     def results(self) -> Path:
         """The file of the results table."""
         return self.path / "results.jsonl"
+
+    @property
+    def cases(self) -> Path:
+        """The file of answers."""
+        return self.path / "cases.jsonl"
 
     def prompt(self, key: str) -> Path:
         """Where the prompt of the run with that key lies, if it is kept."""
@@ -96,6 +106,23 @@ class StudyFolder:
         if not (self.path / STUDY).is_file():
             raise ConfigError(f"{self.path} has no {STUDY} that would say what was run there; name the grid.")
         return self.path / STUDY
+
+    def last_name(self) -> str | None:
+        """The name of the grid that was run last, or of the last row's; None where nothing was run."""
+        if (self.path / STUDY).is_file():
+            return str(yaml.safe_load(self.find_grid().read_text(encoding="utf-8"))["name"])
+        rows = list(ResultsTable(self.results))
+        return rows[-1].get("study") if rows else None
+
+    def states(self) -> dict[str, State]:
+        """By place, as `place_of` names it, the state that a run met last; none of places that no run noted."""
+        file = self.path / _STATES
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return {place: (backbone, task) for place, (backbone, task) in known.items()}
+
+    def note_states(self, met: Mapping[str, State]) -> None:
+        """Keep which state was met, for each place."""
+        _write(self.path / _STATES, json.dumps({**self.states(), **met}, indent=0) + "\n")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

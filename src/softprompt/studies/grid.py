@@ -14,7 +14,7 @@ from typing import Any, final
 from softprompt.backbones import Backbone
 from softprompt.config import check_types, choose, plain_values
 from softprompt.errors import ConfigError
-from softprompt.studies.cells import TEXT_PROMPT, Cell, digest, trains_prompt
+from softprompt.studies.cells import TEXT_PROMPT, Cell, comparable, digest, trains_prompt
 from softprompt.studies.claims import read_claims
 from softprompt.studies.measures import MEASURES
 from softprompt.studies.sources import as_told, check_sources, find_source
@@ -50,7 +50,7 @@ class Grid:
             of its runs, over the grid's.
         methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or
             `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained. `train_rows` here, or among the
-            settings of every run, draws so many training inputs by each run's seed. With `starts_from: {task, method}`
+            settings of every run, draws so many training rows by each run's seed. With `starts_from: {task, method}`
             runs start from the prompt of the run of that method, on that task, that has their seed (soft prompt
             transfer, Vu et al. 2022). The method `ensemble` (Lester et al. 2021, §5) has `of`, `members` and `combine`:
             draw d of the seeds is of the prompts of N runs of the method `of`, those with seeds d·N to d·N + N - 1.
@@ -161,7 +161,7 @@ class Grid:
             settings = self.settings(task, method)
             axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
             for values in itertools.product(*axes.values()):
-                chosen = {**settings, **{name: _fixed(value) for name, value in zip(axes, values, strict=True)}}
+                chosen = {**settings, **{name: comparable(value) for name, value in zip(axes, values, strict=True)}}
                 told = as_told(chosen)
                 looked = {"measures": sorted(self.measures)} if self.measures and trains_prompt(told) else {}
                 for seed in self.seeds:
@@ -231,11 +231,6 @@ class Grid:
             return value.replace(_DATA, str(folder))
 
         return dataclasses.replace(self, tasks={label: placed(label, task) for label, task in self.tasks.items()})
-
-
-def _fixed(value: Any) -> Any:
-    """A value of an axis that can be compared: of a list of lists, each is a tuple."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _title(parts: Sequence[Any]) -> str:

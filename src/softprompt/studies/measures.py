@@ -23,7 +23,7 @@ from softprompt.prompts import SoftPrompt
 from softprompt.registry import Registry
 from softprompt.tasks import Task
 
-__all__ = ["MEASURED", "MEASURES", "OF_MEMBERS", "Measure", "measured_columns", "unit_of"]
+__all__ = ["MEASURED", "MEASURES", "OF_MEMBERS", "Measure", "is_count", "measured_columns", "unit_of"]
 
 MEASURED = "measured_"
 """What the columns of measures begin with, before their names."""
@@ -46,10 +46,12 @@ class Measure:
     Attributes:
         function: Takes it; it leaves out values that there are none of, and raises UnsupportedError without any.
         units: By the name of each value that it may give, its unit.
+        is_count: Whether its values follow from what was asked for, whatever is learned: seeds do not differ in them.
     """
 
     function: Look
     units: Mapping[str, str]
+    is_count: bool = False
 
 
 def labels(backbone: Backbone, prompt: SoftPrompt, start: SoftPrompt | None, task: Task) -> dict[str, float]:
@@ -132,7 +134,7 @@ MEASURES: Registry[Measure] = Registry(
         "stems": Measure(
             function=stems, units=dict.fromkeys(("stem_share", "stem_share_before", "stem_share_chance"), _POINTS)
         ),
-        "storage": Measure(function=storage, units={"stored_share": "per thousand"}),
+        "storage": Measure(function=storage, units={"stored_share": "per thousand"}, is_count=True),
     },
 )
 """The measures that a grid may ask for, by name."""
@@ -181,6 +183,11 @@ def unit_of(measures: Sequence[str], value: str, what: str) -> str:
     if value not in units:
         raise choose(what, value, units)
     return units[value]
+
+
+def is_count(measures: Sequence[str], value: str) -> bool:
+    """Whether a value that measures give is counted, so that no seed could change it."""
+    return any(MEASURES.get(measure).is_count for measure in measures if value in MEASURES.get(measure).units)
 
 
 def _with_rows(prompt: SoftPrompt) -> SoftPrompt:

@@ -13,7 +13,7 @@ from softprompt.studies.grid import Grid
 from softprompt.studies.sources import reached
 from softprompt.studies.summary import summarise, wanted
 
-__all__ = ["Learning", "find_learning", "wanted_cells"]
+__all__ = ["Learning", "find_learning", "own_rows", "wanted_cells"]
 
 Row = Mapping[str, Any]
 
@@ -102,6 +102,20 @@ def wanted_cells(grid: Grid, backbone: str, rows: Sequence[Row]) -> list[tuple[C
                 further += () if learning is None else learning.asked
         waiting = further
     return list(found.values())
+
+
+def own_rows(grid: Grid, rows: Iterable[Row]) -> list[Row]:
+    """The rows of a grid's cells, and of those whose prompts they need.
+
+    Args:
+        grid: What was asked for.
+        rows: Of a results table, in its order.
+    """
+    several = list(rows)
+    own = {cell.identity for cell in grid.cells()}
+    for backbone in grid.backbones:
+        own |= {cell.identity for cell, _ in wanted_cells(grid, backbone, several)}
+    return [row for row in several if row["cell"] in own]
 
 
 def _part(grid: Grid, backbone: str, source: Source) -> Grid:

@@ -9,7 +9,9 @@ from typing import Any
 
 from softprompt.config import choose
 from softprompt.errors import ConfigError
-from softprompt.studies.claims import PARAMETERS, Claim, read_claims
+from softprompt.studies.cells import comparable
+from softprompt.studies.claims import FAMILY, PARAMETERS, SIZE, Claim, read_claims
+from softprompt.studies.families import family_of, size_of
 from softprompt.studies.grid import TESTED_ON, Grid
 from softprompt.studies.measures import unit_of
 
@@ -17,6 +19,9 @@ __all__ = ["Facts", "check_claims", "facts", "pair_up"]
 
 Facts = Mapping[str, Any]
 """What tells a line from others: `backbone`, `task`, `method`, and the values of its axes."""
+_BACKBONE = "backbone"
+_OF_BACKBONE = (_BACKBONE, FAMILY, SIZE)
+"""Of which one that is named lets the backbone differ; with the family named, sizes stay equal."""
 
 
 def facts(backbone: str, task: str, method: str, axes: Mapping[str, Any]) -> Facts:
@@ -38,13 +43,14 @@ def pair_up(claim: Claim, lines: Sequence[Facts]) -> list[tuple[int, int]]:
         claim: What is compared.
         lines: Of a study.
     """
-    apart = claim.named | {claim.trend}
+    apart = _apart(claim)
+    lines = [_with_family(line) for line in lines]
 
     def has(line: Facts, wanted: Mapping[str, Any]) -> bool:
-        return all(name in line and line[name] == _fixed(value) for name, value in wanted.items())
+        return all(name in line and line[name] in _values(name, value) for name, value in wanted.items())
 
     def among(line: Facts) -> bool:
-        return all(line.get(name) in [_fixed(value) for value in values] for name, values in claim.among.items())
+        return all(line.get(name) in [comparable(value) for value in values] for name, values in claim.among.items())
 
     def rest(line: Facts) -> dict[str, Any]:
         return {name: value for name, value in line.items() if name not in apart}
@@ -65,10 +71,28 @@ def pair_up(claim: Claim, lines: Sequence[Facts]) -> list[tuple[int, int]]:
     ]
 
 
+def _apart(claim: Claim) -> frozenset[str | None]:
+    """In what the lines of a pair may differ."""
+    named = claim.named | {claim.trend}
+    if _BACKBONE in named:
+        return named.union(_OF_BACKBONE)
+    return named | {_BACKBONE} if named.intersection(_OF_BACKBONE) else named
+
+
+def _with_family(line: Facts) -> Facts:
+    return {**line, FAMILY: family_of(line[_BACKBONE]), SIZE: size_of(line[_BACKBONE])}
+
+
+def _values(name: str, value: Any) -> Sequence[Any]:
+    """What a side lets its lines have of a name: of families also several."""
+    return value if name == FAMILY and isinstance(value, list | tuple) else [comparable(value)]
+
+
 def check_claims(grid: Grid) -> None:
     """Refuse claims that no line of their grid can answer.
 
-    Backbones that a claim names beside the grid's count as the grid's: a study may be given others.
+    Backbones that a claim names beside the grid's count as the grid's: a study may be given others. So it may of other
+    families, so those that a side names are not looked for.
 
     Raises:
         ConfigError: If a claim names what no line has, compares nothing, or counts a line twice.
@@ -87,7 +111,7 @@ def check_claims(grid: Grid) -> None:
         _check_measures(grid, claim)
         _check_trend(claim, lines)
         pairs = pair_up(claim, lines)
-        if not pairs:
+        if not pairs and FAMILY not in claim.named:
             raise ConfigError(
                 f"{claim.title} compares no two lines of the grid {grid.name!r}: its sides must have the same axes but"
                 " for those that they name; name what else tells them apart."
@@ -102,15 +126,18 @@ def _lines(grid: Grid, claim: Claim) -> Iterator[Facts]:
     for backbone, task, method in itertools.product(backbones, grid.tasks, grid.methods):
         axes = grid.axes(task, method)
         for values in itertools.product(*axes.values()):
-            yield facts(backbone, task, method, dict(zip(axes, map(_fixed, values), strict=True)))
+            yield facts(backbone, task, method, dict(zip(axes, map(comparable, values), strict=True)))
 
 
 def _check_value(claim: Claim, name: str, values: Iterable[Any], lines: Sequence[Facts]) -> None:
+    if name == FAMILY:
+        return
+    lines = [_with_family(line) for line in lines]
     if not any(name in line for line in lines):
         raise choose(f"axis of {_lowered(claim)}", name, {key for line in lines for key in line})
     known = {str(line[name]) for line in lines if name in line}
     for value in values:
-        if str(_fixed(value)) not in known:
+        if str(comparable(value)) not in known:
             raise choose(f"{name} of {_lowered(claim)}", str(value), known)
 
 
@@ -129,7 +156,7 @@ def _check_trend(claim: Claim, lines: Sequence[Facts]) -> None:
         return
     found = [line[claim.trend] for line in lines if claim.trend in line]
     if not found:
-        axes = {key for line in lines for key in line} - {"backbone", "task", "method"}
+        axes = {key for line in lines for key in line} - {_BACKBONE, "task", "method"}
         raise choose(f"axis of {_lowered(claim)}", str(claim.trend), {*axes, PARAMETERS})
     for value in found:
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
@@ -150,8 +177,3 @@ def _check_once(claim: Claim, pairs: Sequence[tuple[int, int]], lines: Sequence[
 
 def _lowered(claim: Claim) -> str:
     return claim.title[0].lower() + claim.title[1:]
-
-
-def _fixed(value: Any) -> Any:
-    """A value as lines have it: of an axis of lists, each is a tuple."""
-    return tuple(value) if isinstance(value, list) else value

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from softprompt.errors import ArtefactError
+from softprompt.studies.cases import CASES, CaseFile
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
 from softprompt.studies.needs import Learning, wanted_cells
 from softprompt.studies.rows import Order, unmade_row
 from softprompt.studies.sessions import Scoring, Session
+from softprompt.studies.states import place_of
 from softprompt.studies.surveying import Survey, Surveyed
 from softprompt.studies.table import ResultsTable
 from softprompt.studies.workplace import Unit, Workplace
@@ -34,6 +36,7 @@ class Rounds:
     def __init__(self, workplace: Workplace, backbone: str, table: ResultsTable, say: Callable[[str], None]) -> None:
         self._workplace, self._backbone, self._table, self._say = workplace, backbone, table, say
         self._grid, self._folder = workplace.grid, workplace.folder
+        self._cases = CaseFile(self._folder.cases)
         sources = [cell.source for cell in self._grid.cells() if cell.source is not None]
         self._kept = {(source.task, source.method) for source in sources}
         self._lost: dict[str, Row] = {}
@@ -65,8 +68,14 @@ class Rounds:
         """Take what came of a unit: rows go into the table, and what only a resumption needs is removed."""
         if isinstance(result, Surveyed):
             self._surveyed = result
+            digests = {task: self._workplace.task_digest(task) for task in self._grid.tasks}
+            places = {place_of(self._grid, self._backbone, task): task for task in digests}
+            self._folder.note_states({place: (result.backbone_digest, digests[one]) for place, one in places.items()})
             return
-        for row in result:
+        for made in result:
+            row = {name: value for name, value in made.items() if name != CASES}
+            if CASES in made:
+                self._cases.add(row["key"], made[CASES])
             if row["key"] not in self._table:
                 self._table.append(row)
         if isinstance(unit, Session):

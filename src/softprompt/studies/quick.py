@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from softprompt.backbones.catalogue import bundled_names, card
 from softprompt.errors import ConfigError
 from softprompt.studies.cells import ENSEMBLE
+from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
 from softprompt.studies.pairing import check_claims
 from softprompt.studies.task_settings import OWN_RUN
 
-__all__ = ["answerable", "is_quick", "quickened"]
+__all__ = ["STAND_IN", "answerable", "check_size", "is_quick", "quickened", "unmade"]
 
 _MARK = " (quick)"
 _BUNDLED = "bundled:"
+_MADE = "models/"
+STAND_IN = "bundled:t5-tiny"
+"""What a quick grid takes for backbones that are still to be made."""
 _VALUES, _SEEDS, _MEMBERS = 2, 2, 2
 _ROWS, _TRAIN_ROWS, _VALIDATION_ROWS = 4, 16, 8
 _RUN = {
@@ -35,15 +40,17 @@ def quickened(grid: Grid) -> Grid:
     """The same grid on the smallest bundled backbones of its kinds, with few values, seeds, rows and steps.
 
     It is another study, with rows of its own. Tasks whose `train_rows` nothing sets are trained on a few rows, so they
-    need more than that many. Claims of which nothing is left to compare are dropped.
+    need more than that many. Claims of which nothing is left to compare are dropped. For backbones that are still to be
+    made (`unmade`), a bundled one stands in.
     """
+    absent = unmade(grid)
     methods = {label: _few(_without(settings)) for label, settings in grid.methods.items()}
     run = _few(_without(grid.run))
     draws = any("train_rows" in settings for settings in (run, *methods.values()))
     quick = dataclasses.replace(
         grid,
         name=grid.name + _MARK,
-        backbones=tuple(dict.fromkeys(map(_smallest, grid.backbones))),
+        backbones=tuple(dict.fromkeys(STAND_IN if name in absent else _smallest(name) for name in grid.backbones)),
         tasks={label: _small_task(settings, draws) for label, settings in grid.tasks.items()},
         methods={label: _small_ensemble(settings) for label, settings in methods.items()},
         seeds=grid.seeds[:_SEEDS],
@@ -62,6 +69,25 @@ def answerable(grid: Grid) -> Grid:
 def is_quick(grid: Grid) -> bool:
     """Whether a grid was made by `quickened`."""
     return grid.name.endswith(_MARK)
+
+
+def check_size(grid: Grid, folder: StudyFolder) -> None:
+    """Refuse to run a quick grid where one at its whole size was run, and the reverse.
+
+    Raises:
+        ConfigError: If the folder is of the other.
+    """
+    last = folder.last_name()
+    if last is not None and last.endswith(_MARK) != is_quick(grid):
+        raise ConfigError(
+            f"{folder.path} holds runs of {last!r}, and {grid.name!r} is a study of its own; give it another"
+            " output_dir."
+        )
+
+
+def unmade(grid: Grid) -> tuple[str, ...]:
+    """The backbones of a grid that `softprompt backbones make` would make, and did not; a bundled one stands in."""
+    return tuple(name for name in grid.backbones if name.startswith(_MADE) and not Path(name).is_dir())
 
 
 def _smallest(name: str) -> str:

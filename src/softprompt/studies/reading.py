@@ -87,7 +87,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         if rest:
             task = task.with_format(**rest)
         if metrics:
-            task = replace(task, metrics=tuple(metrics))
+            task = task.with_metrics(metrics)
     else:
         try:
             task = Task.from_files(**{"name": label, **rest})

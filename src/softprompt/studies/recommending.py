@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any, final
 
 from softprompt.backbones import Backbone
-from softprompt.errors import ConfigError
+from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.prompts import PTuningV2
 from softprompt.studies.rules import (
     KEYS,
     ROWS,
@@ -23,6 +24,7 @@ from softprompt.studies.rules import (
     summary_rule,
 )
 from softprompt.tasks import Task
+from softprompt.training.suitability import check_suits
 
 __all__ = ["Advice", "Recommendation", "alternative", "recommend"]
 
@@ -48,20 +50,22 @@ class Recommendation:
         return {one.setting: one.value for one in self.advice}
 
 
-def recommend(backbone: Backbone, task: Task, *, steps: int | None = None) -> Recommendation:
+def recommend(backbone: Backbone, task: Task, *, steps: int | None = None, length: int | None = None) -> Recommendation:
     """Settings by the rules of the papers, for a model of this size and kind and a task of this form.
 
     Args:
         backbone: The frozen model.
         task: The task; its training split is looked at.
         steps: The budget: most optimizer steps; the papers' own number if None.
+        length: Virtual tokens, if they are given: by how many there are, a prompt can start from label words or not.
 
     Raises:
         ConfigError: If the task has no training split, or the budget is none.
+        UnsupportedError: If the model is an encoder and the task asks for free text.
     """
     if steps is not None and steps < 1:
         raise ConfigError(f"steps={steps}: expected at least 1.")
-    facts = _look(backbone, task)
+    facts = _look(backbone, task, length)
     method = choose_method(facts)
     rules = {"prompt_tuning": for_rows, "prefix_tuning": for_mlp, "p_tuning_v2": for_keys}[method.value]
     return Recommendation(
@@ -70,18 +74,19 @@ def recommend(backbone: Backbone, task: Task, *, steps: int | None = None) -> Re
     )
 
 
-def alternative(backbone: Backbone, task: Task, *, steps: int) -> dict[str, Any] | None:
+def alternative(backbone: Backbone, task: Task, *, steps: int, length: int | None = None) -> dict[str, Any] | None:
     """Settings of the method that the rules did not choose but might have: rows for keys and values, or the reverse.
 
     Args:
         backbone: The frozen model.
         task: The task.
         steps: The budget.
+        length: Virtual tokens, if they are given.
 
     Returns:
         As `Recommendation.settings`; None if the model or the task's template can take one method only.
     """
-    facts = _look(backbone, task)
+    facts = _look(backbone, task, length)
     if facts.segments:
         return None
     if choose_method(facts).value != "prompt_tuning":
@@ -89,22 +94,33 @@ def alternative(backbone: Backbone, task: Task, *, steps: int) -> dict[str, Any]
     return _values(KEYS, for_keys(facts, steps), for_any(facts)) if facts.no_prefix is None else None
 
 
-def _look(backbone: Backbone, task: Task) -> Facts:
+def _look(backbone: Backbone, task: Task, length: int | None) -> Facts:
     examples = task.examples("train") if "train" in task.splits else ()
     if not examples:
         raise ConfigError(f"The task {task.name} has no training rows; give it a train split.")
+    check_suits(backbone, PTuningV2(head=True), task)  # no head answers in free text
     reads = backbone.spec.kind == "encoder-only"
     return Facts(
         kind=backbone.spec.kind,
         parameters=sum(parameter.numel() for parameter in backbone.model.parameters()),
         no_prefix=backbone.spec.no_prefix,
         rows=len(examples),
-        has_labels=task.labels is not None,
+        labels=len(task.labels or ()),
         input_words=fmean(len(example.input.split()) for example in examples[:_SAMPLE]),
         reads_tokens=reads and (task.tags is not None or task.context is not None),
-        needs_head=backbone.has_untrained_head or (reads and task.labels is None),
+        needs_head=not _answers(backbone, task),
         segments=task.format.segments,
+        length=length,
     )
+
+
+def _answers(backbone: Backbone, task: Task) -> bool:
+    """Whether the backbone can answer the task as it is: writes, or has a head for it."""
+    try:
+        check_suits(backbone, None, task)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def _values(method: Advice, *rest: Sequence[Advice]) -> dict[str, Any]:

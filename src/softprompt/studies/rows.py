@@ -16,11 +16,12 @@ from softprompt.evaluation import Evaluation, Job, evaluate_majority, evaluate_m
 from softprompt.inference import Ensemble, Together
 from softprompt.loop.memory import reset_memory
 from softprompt.prompts import SoftPrompt
+from softprompt.studies.cases import CASES, choose_cases
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
 from softprompt.studies.measures import MEASURED, OF_MEMBERS
 from softprompt.studies.reading import Other
-from softprompt.studies.traces import stored_bytes, traces
+from softprompt.studies.traces import adapted_steps, stored_bytes, traces
 from softprompt.tasks import Task
 from softprompt.training import Run, RunResult
 
@@ -155,7 +156,7 @@ def unmade_row(grid: Grid, backbone_parameters: int, one: Planned, *, status: st
 
 def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any]:
     """Score on both splits what is not trained; what prompt design would store is its words."""
-    reset_memory(backbone.device)
+    held = reset_memory(backbone.device)
     members: dict[str, Any] = {}
     if one.cell.is_ensemble:
         ensemble = Ensemble(backbone, [SoftPrompt.load(path) for path in one.sources], combine=one.cell.combine)
@@ -171,7 +172,7 @@ def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any
     validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
     row = {**_identity(grid, count_parameters(backbone), one), "status": "finished", "reason": ""}
     row |= {"parameters": parameters, "trained": 0, "stored_bytes": stored}
-    return {**row, **validation, **_reported(grid, one, found), **members, **traces(backbone.device)}
+    return {**row, **validation, **_reported(grid, one, found), **members, **traces(backbone.device, held)}
 
 
 def _of_members(grid: Grid, model: Prompted, one: Planned) -> dict[str, float]:
@@ -228,6 +229,7 @@ def _identity(grid: Grid, backbone_parameters: int, one: Planned) -> dict[str, A
         "study": grid.name,
         "backbone": cell.backbone,
         "backbone_parameters": backbone_parameters,
+        "backbone_adapted_steps": adapted_steps(cell.backbone),
         "task": cell.task,
         "label": cell.method,
         **to_mapping(dict(cell.settings)),
@@ -238,20 +240,26 @@ def _identity(grid: Grid, backbone_parameters: int, one: Planned) -> dict[str, A
 
 
 def _reported(grid: Grid, one: Planned, scores: Mapping[str | None, Evaluation]) -> dict[str, Any]:
-    """The reported split's scores, their intervals, and the most frequent answer's; the same of the further tasks."""
+    """The reported split's scores, their intervals, and the most frequent answer's; the same of the further tasks.
+
+    With the first seed, a few answers too.
+    """
     majority = evaluate_majority(one.cell.drawn(one.task), grid.split, rows=grid.rows)[one.watches]
     row = {**_scored(grid.split, scores[None]), f"{grid.split}_majority": majority}
     row["evaluation_seconds"] = round(scores[None].seconds, 1)  # of all that was scored in the same batches
     for label in one.others:
         row |= _scored(f"{ON}{label}", scores[label])
+    if one.cell.seed == grid.seeds[0]:
+        row[CASES] = choose_cases(scores[None])
     return row
 
 
 def _scored(prefix: str, scores: Evaluation) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, score in scores.items():
-        low, high = scores.intervals[name]
-        row |= {f"{prefix}_{name}": score, f"{prefix}_{name}_low": low, f"{prefix}_{name}_high": high}
+        row[f"{prefix}_{name}"] = score
+        if interval := scores.intervals.get(name):
+            row |= {f"{prefix}_{name}_low": interval.low, f"{prefix}_{name}_high": interval.high}
     row[f"{prefix}_rows"] = len(scores.predictions)
     if scores.missing:
         row[f"{prefix}_missing"] = "; ".join(f"{name}: {reason}" for name, reason in scores.missing.items())

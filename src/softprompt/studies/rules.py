@@ -64,22 +64,29 @@ class Facts:
         parameters: Of the backbone.
         no_prefix: Why it cannot be given keys and values; None if it can.
         rows: To train on.
-        has_labels: Whether targets are label words.
+        labels: How many label words targets have; 0 where they are none.
         input_words: Mean of the inputs.
         reads_tokens: Whether answers are tags or spans, by a head over an encoder's tokens.
         needs_head: Whether the backbone has no head for the task.
         segments: Rows at each place of the task's template.
+        length: Of the prompt, where it is given; None if it is to be found.
     """
 
     kind: str
     parameters: int
     no_prefix: str | None
     rows: int
-    has_labels: bool
+    labels: int
     input_words: float
     reads_tokens: bool
     needs_head: bool
     segments: tuple[int, ...]
+    length: int | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether targets are label words."""
+        return self.labels > 0
 
     @property
     def reads_long(self) -> bool:
@@ -88,8 +95,8 @@ class Facts:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is of a size that no paper speaks of."""
-        return self.parameters < _SMALL
+        """Whether it writes and is of a size that no paper speaks of; of encoders none so small was searched here."""
+        return self.parameters < _SMALL and self.kind != "encoder-only"
 
     @property
     def is_small_t5(self) -> bool:
@@ -171,15 +178,7 @@ def for_any(facts: Facts) -> list[Advice]:
 
 def for_rows(facts: Facts, steps: int | None) -> list[Advice]:
     """Prompt tuning."""
-    init = (
-        _advise(
-            "init", "class_labels", "label words are the best start, the more so in small models", f"{_LESTER}, §3.2"
-        )
-        if facts.has_labels
-        else _advise(
-            "init", "vocab", "there are no label words; frequent words start better than noise", f"{_LESTER}, §3.2"
-        )
-    )
+    length, *place = _length_and_place(facts, steps)
     learning = (
         [_advise("optimizer", "adamw", "what small backbones were searched with", _OURS), _small_rate(facts)]
         if facts.is_small
@@ -192,12 +191,34 @@ def for_rows(facts: Facts, steps: int | None) -> list[Advice]:
     )
     batch = _advise("batch_size", 32, "the paper's", f"{_LESTER}, §3")
     return [
-        *_length_and_place(facts, steps),
-        init,
+        length,
+        *place,
+        _start_of_rows(facts, length.value),
         *learning,
         batch,
         *_steps(30_000, "the paper's", f"{_LESTER}, §3", steps),
     ]
+
+
+def _start_of_rows(facts: Facts, length: int) -> Advice:
+    """How rows begin."""
+    if not facts.has_labels:
+        reason = "there are no label words; frequent words start better than noise"
+    elif facts.labels > length:
+        reason = _too_many_labels(facts, length)
+    else:
+        reason = "label words are the best start, the more so in small models"
+        return _advise("init", "class_labels", reason, f"{_LESTER}, §3.2")
+    return _advise("init", "vocab", reason, f"{_LESTER}, §3.2")
+
+
+def _too_many_labels(facts: Facts, length: int) -> str:
+    return f"{length} rows cannot begin as {facts.labels} label words; frequent words start better than noise"
+
+
+def _length(facts: Facts, advice: Advice) -> Advice:
+    """What is given, or else what is advised."""
+    return advice if facts.length is None else _advise("length", facts.length, "it was given", "the call")
 
 
 def _length_and_place(facts: Facts, steps: int | None) -> list[Advice]:
@@ -208,11 +229,10 @@ def _length_and_place(facts: Facts, steps: int | None) -> list[Advice]:
             _advise("placement", "template", "the template has places for rows", "the task"),
         ]
     if facts.parameters < _LARGE and (steps is None or steps >= 10_000):
-        return [
-            _advise("length", 100, "the paper's own; long training makes use of it", f"{_LESTER}, §3"),
-            *_behind(facts),
-        ]
-    return [_advise("length", 20, "beyond 20 rows gains are marginal", f"{_LESTER}, §3.2"), *_behind(facts)]
+        found = _advise("length", 100, "the paper's own; long training makes use of it", f"{_LESTER}, §3")
+    else:
+        found = _advise("length", 20, "beyond 20 rows gains are marginal", f"{_LESTER}, §3.2")
+    return [_length(facts, found), *_behind(facts)]
 
 
 def _small_rate(facts: Facts) -> Advice:
@@ -225,11 +245,15 @@ def _small_rate(facts: Facts) -> Advice:
 
 def for_keys(facts: Facts, steps: int | None) -> list[Advice]:
     """P-tuning v2: labels, tags or spans, every layer, no reparameterisation."""
-    return [
+    found = (
         _advise("length", 100, "tasks of many labels in a row prefer about 100", f"{_LIU}, §3.3")
         if facts.reads_tokens
-        else _advise("length", 20, "simple classification needs no more than about 20", f"{_LIU}, §3.3"),
-        _start(facts),
+        else _advise("length", 20, "simple classification needs no more than about 20", f"{_LIU}, §3.3")
+    )
+    length = _length(facts, found)
+    return [
+        length,
+        _start(facts, length.value),
         *_small_or(facts, _advise("learning_rate", 0.007, "between the paper's 0.005 and 0.01", f"{_LIU}, appendix")),
         _advise("batch_size", 16, "small batches take more steps in the same time", _OURS),
         *_epochs(facts, 16, steps),
@@ -238,7 +262,7 @@ def for_keys(facts: Facts, steps: int | None) -> list[Advice]:
 
 def for_mlp(facts: Facts, steps: int | None) -> list[Advice]:
     """Prefix tuning: free text."""
-    length = (
+    found = (
         _advise(
             "length", 100, "the authors' for XSum; in their figure about 200 was best", f"{_LI}, §7.1 and appendix A"
         )
@@ -252,10 +276,11 @@ def for_mlp(facts: Facts, steps: int | None) -> list[Advice]:
             "hidden", 800 if facts.reads_long else 512, "an MLP makes training stable; it is not stored", f"{_LI}, §4.3"
         )
     )
+    length = _length(facts, found)
     return [
         length,
         width,
-        _start(facts),
+        _start(facts, length.value),
         *_small_or(facts, _advise("learning_rate", 5e-5, "the paper's, for most of its tasks", f"{_LI}, appendix A")),
         _advise("batch_size", 10, "the paper's 5 to 14", f"{_LI}, appendix A"),
         *_epochs(facts, 10, steps),
@@ -269,8 +294,8 @@ def _behind(facts: Facts) -> list[Advice]:
     return [_advise("placement", "append", "rows next to the answer gave 80 %, rows in front 69 % (subj)", _OURS)]
 
 
-def _start(facts: Facts) -> Advice:
-    """How keys and values begin."""
+def _start(facts: Facts, length: int) -> Advice:
+    """How keys and values of so many virtual tokens begin."""
     if facts.reads_tokens:
         return _advise("init", "random", "no start from words was tried with heads over tokens", _HOUSE)
     if facts.is_small:
@@ -282,6 +307,8 @@ def _start(facts: Facts) -> Advice:
         return _advise("init", "vocab", "restaurants were described better than from a random start", _OURS)
     if facts.rows >= _LOW_DATA_ROWS:
         return _advise("init", "random", f"with {facts.rows} rows the start matters little", f"{_LI}, §7.4")
+    if facts.labels > length:
+        return _advise("init", "vocab", _too_many_labels(facts, length), f"{_LI}, §7.4")
     words = "class_labels" if facts.has_labels else "vocab"
     return _advise("init", words, "with few rows the activations of real words are the better start", f"{_LI}, §7.4")
 

@@ -16,9 +16,9 @@ from softprompt.backbones.launch import check_alone
 from softprompt.errors import ConfigError, MissingDependencyError
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
-from softprompt.studies.needs import find_learning
+from softprompt.studies.needs import find_learning, own_rows
 from softprompt.studies.planning import Rounds
-from softprompt.studies.quick import answerable
+from softprompt.studies.quick import answerable, check_size
 from softprompt.studies.reading import Other
 from softprompt.studies.table import ResultsTable
 from softprompt.studies.workers import Executor, InTurn, WorkerProcesses
@@ -28,6 +28,8 @@ from softprompt.tasks import Task, get_scorer
 __all__ = ["run_grid"]
 
 Say = Callable[[str], None]
+_TO_COME = ("what another run learns",)  # in place of the folders of prompts that are still to be made
+_FACTOR = "`python -m benchmarks.packing` measures it"  # rows do not tell how long a run would have taken alone
 
 
 def run_grid(
@@ -43,7 +45,8 @@ def run_grid(
 
     Args:
         grid: What to compare.
-        output_dir: Holds `results.jsonl`, `study.yaml` with the grid, and the sessions that are not finished.
+        output_dir: Holds `results.jsonl`, `study.yaml` with the grid, `states.json`, and the sessions that are not
+            finished.
         device: Where to compute.
         workers: Sessions at a time. Without Ray: 1, which this process runs, or else one in each of as many processes
             of this machine; a script has to call it under `if __name__ == "__main__"` then. With Ray: one on each
@@ -56,8 +59,8 @@ def run_grid(
         The table, rows of earlier calls included.
 
     Raises:
-        ConfigError: If the grid names something unknown, another process runs a study in the folder, or several
-            processes were launched together.
+        ConfigError: If the grid names something unknown, another process runs a study in the folder, the folder holds
+            runs at quick size and the grid is whole, or the reverse, or several processes were launched together.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
         SoftpromptError: If the processes that ran a session were killed three times.
         MissingDependencyError: If Ray is asked for and not installed.
@@ -69,6 +72,7 @@ def run_grid(
     for cell in grid.cells():  # what cannot run is met now, not after hours
         _check(grid, cell, workplace.task(cell.task), workplace.others(cell.task))
     with workplace.folder.held():
+        check_size(grid, workplace.folder)
         workplace.folder.keep(answerable(grid))
         table = ResultsTable(workplace.folder.results)
         rounds = [Rounds(workplace, name, table, say) for name in grid.backbones]
@@ -143,7 +147,7 @@ def _check(grid: Grid, cell: Cell, task: Task, others: Mapping[str, Other]) -> N
     if cell.is_untrained:
         cell.check_untrained()
         cell.text_prompt(task)
-    elif cell.run("check", task).evaluate_every == 0:
+    elif cell.run("check", task, () if cell.source is None else _TO_COME).evaluate_every == 0:
         raise ConfigError(
             f"{cell.method!r} with evaluate_every=0 has no validation score to be chosen by; leave it out."
         )
@@ -165,15 +169,17 @@ def _check(grid: Grid, cell: Cell, task: Task, others: Mapping[str, Other]) -> N
 
 
 def _told(grid: Grid, table: Iterable[Mapping[str, Any]]) -> str:
-    """What the table knows of the cost of a grid's runs."""
-    asked = {cell.identity for cell in grid.cells()}
-    rows = [row for row in table if row["cell"] in asked]
+    """What the table knows of the cost of a grid's runs, those whose prompts it needs included."""
+    rows = own_rows(grid, table)
     trained = [row for row in rows if row.get("session_runs")]
+    told = f"{grid.name}: {len(rows)} runs, {len(trained)} of them trained"
+    if not trained:
+        return f"{told}."
     sessions = sum(1 / row["session_runs"] for row in trained)
     known = [row for row in trained if row["session_seconds"] is not None]
     seconds = sum(row["session_seconds"] / row["session_runs"] for row in known)
     stopped = f", without {len(trained) - len(known)} that were stopped on the way" if len(known) < len(trained) else ""
     return (
-        f"{grid.name}: {len(rows)} runs, {len(trained)} of them trained in {sessions:.0f} sessions that took"
-        f" {seconds:.0f} s{stopped}."
+        f"{told} in {sessions:.0f} sessions, {len(trained) / sessions:.1f} runs in each, that took {seconds:.0f} s"
+        f"{stopped}. What such sessions gain over one run at a time: {_FACTOR}."
     )

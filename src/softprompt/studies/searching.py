@@ -42,11 +42,14 @@ def search_settings(
         The winner's settings, with the score that chose them.
 
     Raises:
-        ConfigError: If the budget is too small for the halvings, or the task has no validation split.
+        ConfigError: If the budget is too small for the halvings, the task has no validation split, or what is fixed is
+            none for any of the candidates.
         NonFiniteError: If every candidate diverged.
-        UnsupportedError: If the backbone can have none of the candidates with what is fixed.
+        UnsupportedError: If the model is an encoder and the task asks for free text, or it can have none of the
+            candidates with what is fixed.
     """
-    first, held = recommend(backbone, task, steps=steps), dict(fixed or {})
+    held = dict(fixed or {})
+    first = recommend(backbone, task, steps=steps, length=held.get("length"))
     candidates = _candidates(backbone, task, first, steps=steps, seed=seed, fixed=held)
     cells = {f"candidate{number}": cell for number, cell in enumerate(candidates)}
     halvings = math.ceil(math.log2(len(cells)))
@@ -80,14 +83,15 @@ def search_settings(
 def _candidates(
     backbone: Backbone, task: Task, first: Recommendation, *, steps: int, seed: int, fixed: Mapping[str, Any]
 ) -> list[Cell]:
-    """The rules' method and the nearest other one, each at three rates."""
+    """The rules' method and the nearest other one, each at three rates; a list that is fixed is one value."""
+    held = {name: [value] if isinstance(value, list | tuple) else value for name, value in fixed.items()}
     shared = {"batch_size": first.settings["batch_size"], "steps": steps, "evaluate_every": max(1, steps // 10)}
     methods: dict[str, dict[str, Any]] = {}
-    for settings in (first.settings, alternative(backbone, task, steps=steps)):
+    for settings in (first.settings, alternative(backbone, task, steps=steps, length=fixed.get("length"))):
         if settings is not None:
             rate = settings["learning_rate"]
             rates = {"learning_rate": [rate / 3, rate, 3 * rate]}
-            methods[settings["method"]] = {**settings, **shared, **rates, **fixed}
+            methods[settings["method"]] = {**settings, **shared, **rates, **held}
     rows = methods.get("prompt_tuning", {"placement": "template"})
     if backbone.spec.kind == "decoder-only" and "placement" not in fixed and rows.get("placement") != "template":
         rows["placement"] = ["prepend", "append"]
@@ -99,17 +103,17 @@ def _buildable(cells: Sequence[Cell], backbone: Backbone, task: Task) -> list[Ce
     """Those candidates that the backbone can have: what is fixed may be none for one of the methods.
 
     Raises:
-        UnsupportedError: If it can have none of them.
+        ConfigError, UnsupportedError: If it can have none of them.
     """
     kept = []
-    refusal: UnsupportedError | None = None
+    refusal: ConfigError | UnsupportedError | None = None
     for cell in cells:
-        method = cell.run("candidate", task).method
         try:
+            method = cell.run("candidate", task).method
             if not isinstance(method, WeightMethod):
                 method.build(backbone, task, cell.seed)
             kept.append(cell)
-        except UnsupportedError as error:
+        except (ConfigError, UnsupportedError) as error:
             refusal = error
     if refusal is not None and not kept:
         raise refusal

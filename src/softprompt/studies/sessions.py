@@ -98,13 +98,13 @@ class Session:
         backbone = workplace.backbone(self.backbone)
         session = [workplace.planned(order) for order in self.orders]
         resumed = folder.begin(self.keys)
-        reset_memory(backbone.device)
+        held = reset_memory(backbone.device)
         config = TrainConfig(**{**grid.session, "output_dir": folder.session(self.keys) / "session"})
         results: Mapping[str, RunResult] = {}
-        seconds, reason = 0.0, ""
+        seconds, step_seconds, reason = 0.0, 0.0, ""
         try:
             results = trained = train(backbone, [one.run for one in session], config)
-            seconds = trained.seconds
+            seconds, step_seconds = trained.seconds, trained.step_seconds
         except NonFiniteError as error:  # every run diverged: that is a result too
             reason = str(error)
         scores = _score(grid, backbone, session, results, config)
@@ -113,8 +113,9 @@ class Session:
         shared = {
             "session_runs": len(session),
             "session_seconds": None if resumed else round(seconds, 1),  # what was spent before a stop is not known
-            "seconds_per_step": seconds / steps if steps and not resumed else None,
-            **traces(backbone.device),
+            "seconds_per_step": seconds / steps if steps and not resumed else None,  # with evaluations
+            "step_seconds": step_seconds / steps if steps and not resumed else None,  # without
+            **traces(backbone.device, held),
         }
         looks = _look(grid, backbone, session, results)
         return [

@@ -1,33 +1,32 @@
 """How large a difference over several cells is, and how sure: contrasts of cell means, their intervals and tests.
 
-A cell holds the paired differences of two lines, one for each seed. Cells are fixed: they are the tasks, backbones and
-settings that were asked about, and nothing is said of others. Seeds are drawn: they are all that the intervals are of.
-That both lines were scored on a sample of rows is in none of them.
+A cell holds the paired differences of two lines of one task, one for each seed. Cells are fixed: they are the backbones
+and settings that were asked about, and nothing is said of others. Drawn are seeds, and the rows that all lines of a
+task were scored on: an interval is of both.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import optimize, stats
 
 from softprompt.evaluation import Interval
 
-__all__ = ["Cells", "Effect", "contrast", "mean_weights", "sign_flip_p", "slope_weights", "t_p", "within_p"]
+__all__ = ["LEVEL", "Cells", "Effect", "contrast", "distance_p", "mean_weights", "slope_weights"]
 
 Cells = Sequence[Float[np.ndarray, " _seeds"]]
 """By cell, a difference for each seed, in points; cells may have different numbers of seeds."""
 
-_LEVEL = 0.95
+LEVEL = 0.95
+"""How often the intervals of one claim are to hold what is true, all of them together."""
 _RESAMPLES = 10_000
-_MOST_EXACT = 14
-"""Differences up to which all patterns of signs are tried: 2^14."""
-_TOLERANCE = 1e-9  # a pattern that is as far does count, also after rounding
+_TOLERANCE = 1e-9
+_LEAST_P = 1e-15
 
 
 @final
@@ -37,16 +36,18 @@ class Effect:
 
     Attributes:
         value: Its estimate.
-        interval: 95 % t interval.
+        interval: Of seeds and rows.
         bootstrap: 95 % interval of draws with replacement of each cell's seeds; too narrow with few seeds.
-        error: Standard error.
-        freedom: Degrees of freedom.
+        error: Standard error as seeds were drawn.
+        rows_error: Standard error as rows were drawn.
+        freedom: Degrees of freedom of `error`.
     """
 
     value: float
     interval: Interval
     bootstrap: Interval
     error: float
+    rows_error: float
     freedom: int
 
 
@@ -76,19 +77,33 @@ def slope_weights(
     return offsets / spread if spread > _TOLERANCE else None
 
 
-def contrast(cells: Cells, weights: Float[np.ndarray, " cells"], *, seed: int = 0) -> Effect:
-    """A weighted sum of cell means, `sum(w_c mean_c)`, with a t interval.
+def contrast(
+    cells: Cells,
+    weights: Float[np.ndarray, " cells"],
+    *,
+    rows_errors: Float[np.ndarray, " cells"] | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Effect:
+    """A weighted sum of cell means, `sum(w_c mean_c)`, with an interval.
 
-    The variance within cells is taken to be one, and pooled: `s^2 = sum (d_cs - mean_c)^2 / sum (n_c - 1)`; the
-    contrast's is `s^2 sum w_c^2 / n_c`.
+    The variance within cells is taken to be one, and pooled: `s^2 = sum (d_cs - mean_c)^2 / sum (n_c - 1)`; seeds make
+    the contrast's `s^2 sum w_c^2 / n_c`. Rows are the same for all cells: those whose weights have one sign are held to
+    err alike, those of opposite signs apart, which is the most that errors without negative correlation come to. The
+    interval reaches `sqrt((t s.e.)^2 + (z e)^2)` to each side, with s.e. of seeds and e of rows: never less far than
+    for seeds alone.
 
     Args:
         cells: At least one of them with two seeds.
         weights: Of each cell.
+        rows_errors: Of each cell's mean, the standard error as rows are drawn, which more seeds do not lessen; None is
+            none.
+        level: Of the interval.
         seed: Of the bootstrap.
 
     References:
-        Montgomery 2017, §3.5 (contrasts of treatment means); Efron and Tibshirani 1993, §13.3.
+        Montgomery 2017, §3.5 (contrasts of treatment means); Zou and Donner 2008 (limits of two sources recovered);
+        Efron and Tibshirani 1993, §13.3.
     """
     counts = np.array([len(cell) for cell in cells])
     means = np.array([cell.mean() for cell in cells])
@@ -96,61 +111,47 @@ def contrast(cells: Cells, weights: Float[np.ndarray, " cells"], *, seed: int = 
     variance = sum(float(((cell - mean) ** 2).sum()) for cell, mean in zip(cells, means, strict=True)) / freedom
     value = float(weights @ means)
     error = float(np.sqrt(variance * (weights**2 / counts).sum()))
-    reach = float(stats.t.ppf((1 + _LEVEL) / 2, freedom)) * error
+    rows_error = 0.0 if rows_errors is None else _error_of_rows(weights * rows_errors)
+    reach = _reach(1 - level, error, rows_error, freedom)
     return Effect(
         value=value,
         interval=Interval(value - reach, value + reach),
         bootstrap=_bootstrap(cells, weights, seed),
         error=error,
+        rows_error=rows_error,
         freedom=freedom,
     )
 
 
-def sign_flip_p(cells: Cells, *, margin: float = 0.0, seed: int = 0) -> float:
-    """How likely a mean over cells as far from the margin would be, if each difference lay as well above it as below.
-
-    All patterns of signs are tried where they are few; otherwise some are drawn. With three seeds of one cell it cannot
-    be less than 2/8.
+def distance_p(effect: Effect, distance: float) -> float:
+    """How likely an effect so far from a margin would be, if it lay there: 1 less the level whose interval ends there.
 
     Args:
-        cells: The differences.
-        margin: In points.
-        seed: Of the draws.
-
-    References:
-        Fisher 1935, §21; Good 2005, §3.2.
+        effect: With an error above zero.
+        distance: From the margin, in the effect's unit.
     """
-    shares = np.concatenate([(cell - margin) / (len(cell) * len(cells)) for cell in cells])  # [differences]
-    seen = abs(shares.sum()) - _TOLERANCE
-    if len(shares) <= _MOST_EXACT:
-        patterns = np.array(list(itertools.product((-1, 1), repeat=len(shares))))
-        return float((np.abs(patterns @ shares) >= seen).mean())
-    signs = np.random.default_rng(seed).choice((-1, 1), size=(_RESAMPLES, len(shares)))
-    return (int((np.abs(signs @ shares) >= seen).sum()) + 1) / (_RESAMPLES + 1)
+
+    def beyond(log_p: float) -> float:
+        return _reach(float(np.exp(log_p)), effect.error, effect.rows_error, effect.freedom) - abs(distance)
+
+    if not distance:
+        return 1.0
+    least = float(np.log(_LEAST_P))
+    return float(np.exp(optimize.brentq(beyond, least, 0.0))) if beyond(least) > 0 else 0.0
 
 
-def t_p(effect: Effect, margin: float = 0.0) -> float:
-    """How likely an effect as far from the margin would be, if it were the margin; two-sided, by t."""
-    return float(2 * stats.t.sf(_distance(abs(effect.value - margin), effect), effect.freedom))
+def _reach(share: float, error: float, rows_error: float, freedom: int) -> float:
+    """How far an interval goes to each side that leaves such a share out."""
+    return float(np.hypot(stats.t.isf(share / 2, freedom) * error, stats.norm.isf(share / 2) * rows_error))
 
 
-def within_p(effect: Effect, bound: float) -> float:
-    """How likely an effect as far inside `[-bound, bound]` would be, if it were at its edge: two one-sided tests.
-
-    References:
-        Schuirmann 1987.
-    """
-    return float(stats.t.sf(_distance(bound - abs(effect.value), effect), effect.freedom))
-
-
-def _distance(points: float, effect: Effect) -> float:
-    """In standard errors; where seeds do not differ at all, any distance is beyond them."""
-    return points / effect.error if effect.error else float(np.sign(points)) * np.inf if points else 0.0
+def _error_of_rows(weighted: Float[np.ndarray, " cells"]) -> float:
+    return float(np.hypot(weighted[weighted > 0].sum(), weighted[weighted < 0].sum()))
 
 
 def _bootstrap(cells: Cells, weights: Float[np.ndarray, " cells"], seed: int) -> Interval:
     draws = sum(weight * means for weight, means in zip(weights, _drawn_means(cells, seed), strict=True))
-    return Interval(*np.quantile(draws, ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)).tolist())
+    return Interval(*np.quantile(draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)).tolist())
 
 
 def _drawn_means(cells: Cells, seed: int) -> Iterator[Float[np.ndarray, " draws"]]:

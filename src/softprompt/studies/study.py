@@ -66,4 +66,4 @@ class Study:
     @property
     def lines(self) -> list[Line]:
         """What they come to: a line for each backbone, task, method and axis that is not tuned."""
-        return summarise(self.grid, self.table)
+        return summarise(self.grid, self.table, self._folder.states())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -10,10 +11,14 @@ from typing import Any, final
 from softprompt.studies.grid import TESTED_ON, Cell, Grid
 from softprompt.studies.measures import MEASURED
 from softprompt.studies.rows import ON
+from softprompt.studies.states import State, last_states, state_of
 
 __all__ = ["Line", "summarise", "wanted"]
 
 Row = Mapping[str, Any]
+
+_WIDTH = 2 * statistics.NormalDist().inv_cdf(0.975)
+"""Of a score's 95 % interval, in standard errors."""
 
 
 @final
@@ -24,6 +29,7 @@ class Line:
     Attributes:
         backbone: The backbone's name.
         backbone_parameters: Its parameters.
+        adapted_steps: Its steps of adaptation to language modelling; None where its card does not tell.
         task: The task's label.
         method: The method's label.
         axes: The values of the grid's other axes.
@@ -31,23 +37,30 @@ class Line:
         chosen: The values of what was tuned; empty if none finished for every seed that tunes.
         scores: Reported scores in percent, one for each seed that finished.
         seeds: Of the scores, in their order.
+        keys: Of the rows of the scores, in their order.
         elsewhere: By label, the same on the further tasks that the task is tested on; those left out have none.
         seeds_elsewhere: By label, the seeds of these, in their order.
+        errors: By label, None for the task itself, and by seed the standard error of a score as its rows were drawn;
+            scores without an interval have none.
         measured: By the name of what was measured of the prompts, the value by seed; empty of what is no prompt.
         majority: The score of the most frequent training answer.
         parameters: Values that were learned and are stored.
         trained: Values that training changed, those of a reparameterisation included.
         stored_bytes: Of the files that hold what was learned.
         seconds_per_step: Mean over the reported runs of their session's time per step of one run, evaluations included.
-        peak_memory_bytes: The most that a reported run's session took.
+        step_seconds: The same without evaluations; None of rows of older versions.
+        peak_memory_bytes: The most that was held in a reported run's session, the backbone and all else included.
+        session_memory_bytes: The most that a reported run's session took besides; None of rows of older versions.
         session_runs: The most runs that shared a reported run's session, and so its time and memory.
         unsupported: Why the method, or that of a seed, is none for this backbone; empty if it is one.
-        failed: Runs that diverged, whatever their values.
+        failed: Runs that came to nothing, whatever their values.
+        lost: Among these, those that were not trained as what they need was not learned; by the reason, how many.
         missing: Runs that are still to come, as far as is known: what is chosen may be run with further seeds.
     """
 
     backbone: str
     backbone_parameters: int | None
+    adapted_steps: int | None
     task: str
     method: str
     axes: Mapping[str, Any]
@@ -55,18 +68,23 @@ class Line:
     chosen: Mapping[str, Any]
     scores: tuple[float, ...]
     seeds: tuple[int, ...]
+    keys: tuple[str, ...]
     elsewhere: Mapping[str, tuple[float, ...]]
     seeds_elsewhere: Mapping[str, tuple[int, ...]]
+    errors: Mapping[str | None, Mapping[int, float]]
     measured: Mapping[str, Mapping[int, float]]
     majority: float | None
     parameters: int | None
     trained: int | None
     stored_bytes: int | None
     seconds_per_step: float | None
+    step_seconds: float | None
     peak_memory_bytes: int | None
+    session_memory_bytes: int | None
     session_runs: int | None
     unsupported: str
     failed: int
+    lost: Mapping[str, int]
     missing: int
 
     @property
@@ -110,16 +128,11 @@ def wanted(grid: Grid, rows: Iterable[Row]) -> list[Cell]:
         grid: What was asked for.
         rows: Of a results table, in its order.
     """
-    found = _by_cell(rows)
-    asked = []
-    for line in _compared(grid):
-        chosen = _choose(grid, line, found)
-        for tuned, cells in line.candidates.items():
-            asked += [cell for cell in cells if tuned == chosen or _tunes(grid, cell)]
-    return asked
+    lines = _compared(grid)
+    return _asked(grid, lines, _by_cell(grid, lines, rows, {}))
 
 
-def summarise(grid: Grid, rows: Iterable[Row]) -> list[Line]:
+def summarise(grid: Grid, rows: Iterable[Row], states: Mapping[str, State] | None = None) -> list[Line]:
     """One line per backbone, task, method and axis that is not tuned.
 
     A value of what is tuned is chosen once all of them were run with every seed of `tune_seeds`: that with the
@@ -128,21 +141,30 @@ def summarise(grid: Grid, rows: Iterable[Row]) -> list[Line]:
     Args:
         grid: What was asked for; rows that belong to none of its cells are left out.
         rows: Of a results table, in its order.
+        states: Of models and data, as `StudyFolder.states` has them: rows of other states are left out. Where none is
+            noted, the last row of a backbone and a task says which state counts.
     """
-    rows = list(rows)
-    found, asked = _by_cell(rows), {cell.identity for cell in wanted(grid, rows)}
-    return [_line(grid, line, found, asked) for line in _compared(grid)]
+    lines = _compared(grid)
+    found = _by_cell(grid, lines, rows, states or {})
+    asked = {cell.identity for cell in _asked(grid, lines, found)}
+    return [_line(grid, line, found, asked) for line in lines]
 
 
-def _by_cell(rows: Iterable[Row]) -> dict[str, Row]:
-    """Rows by cell; of a backbone or a task that changed since, those of its last state alone."""
+def _by_cell(grid: Grid, lines: Iterable[_Compared], rows: Iterable[Row], noted: Mapping[str, State]) -> dict[str, Row]:
+    """Rows by cell, of the state of its backbone and its task that counts."""
     several = list(rows)
-    states = {(row["backbone"], row["task"]): (row["backbone_digest"], row["task_digest"]) for row in several}
-    return {
-        row["cell"]: row
-        for row in several
-        if states[row["backbone"], row["task"]] == (row["backbone_digest"], row["task_digest"])
-    }
+    cells = [cell for line in lines for candidates in line.candidates.values() for cell in candidates]
+    states = last_states(grid, cells, several, noted)
+    return {row["cell"]: row for row in several if states.get(row["cell"]) == state_of(row)}
+
+
+def _asked(grid: Grid, lines: Iterable[_Compared], found: Mapping[str, Row]) -> list[Cell]:
+    asked = []
+    for line in lines:
+        chosen = _choose(grid, line, found)
+        for tuned, cells in line.candidates.items():
+            asked += [cell for cell in cells if tuned == chosen or _tunes(grid, cell)]
+    return asked
 
 
 def _tunes(grid: Grid, cell: Cell) -> bool:
@@ -195,6 +217,7 @@ def _line(
     return Line(
         backbone=line.first.backbone,
         backbone_parameters=known[0]["backbone_parameters"] if known else None,
+        adapted_steps=_over(max, known, "backbone_adapted_steps"),
         task=line.first.task,
         method=line.first.method,
         axes={name: line.first.settings[name] for name in grid.axes(line.first.task, line.first.method)},
@@ -202,20 +225,32 @@ def _line(
         chosen=dict(chosen or ()),
         scores=tuple(row[f"{grid.split}_{metric}"] for row in reported),
         seeds=tuple(row["seed"] for row in reported),
+        keys=tuple(row["key"] for row in reported),
         elsewhere={label: tuple(scores.values()) for label, scores in elsewhere.items()},
         seeds_elsewhere={label: tuple(scores) for label, scores in elsewhere.items()},
+        errors={
+            None: _errors(reported, f"{grid.split}_{metric}"),
+            **{label: _errors(reported, f"{ON}{label}_{metric}") for label in elsewhere},
+        },
         measured=_measured(reported),
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,
         trained=reported[0].get("trained") if reported else None,
         stored_bytes=reported[0].get("stored_bytes") if reported else None,
         seconds_per_step=_over(statistics.fmean, reported, "seconds_per_step"),
+        step_seconds=_over(statistics.fmean, reported, "step_seconds"),
         peak_memory_bytes=_over(max, reported, "peak_memory_bytes"),
+        session_memory_bytes=_over(max, reported, "session_memory_bytes"),
         session_runs=_over(max, reported, "session_runs"),
         unsupported=next((row["reason"] for row in known if row["status"] == "unsupported"), ""),
         failed=sum(row["status"] == "failed" for row in known),
+        lost=Counter(row["reason"] for row in known if row["status"] == "failed" and "session_runs" not in row),
         missing=sum(cell.identity in asked and cell.identity not in found for cell in cells),
     )
+
+
+def _errors(rows: Iterable[Row], score: str) -> dict[int, float]:
+    return {row["seed"]: (row[f"{score}_high"] - row[f"{score}_low"]) / _WIDTH for row in rows if f"{score}_low" in row}
 
 
 def _measured(rows: Iterable[Row]) -> dict[str, dict[int, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -11,25 +11,57 @@ import numpy as np
 from softprompt.evaluation import Interval
 from softprompt.studies.cells import ENSEMBLE
 from softprompt.studies.claims import PARAMETERS, Claim, read_claims
+from softprompt.studies.differences import Pair, compared_pairs
+from softprompt.studies.families import family_of
 from softprompt.studies.grid import TEXT_PROMPT, Grid
-from softprompt.studies.measures import unit_of
-from softprompt.studies.pairing import facts, pair_up
-from softprompt.studies.statistics import (
-    Effect,
-    contrast,
-    mean_weights,
-    sign_flip_p,
-    slope_weights,
-    t_p,
-    within_p,
-)
+from softprompt.studies.measures import is_count, unit_of
+from softprompt.studies.statistics import LEVEL, Effect, contrast, distance_p, mean_weights, slope_weights
 from softprompt.studies.summary import Line
 
-__all__ = ["Outcome", "Verdict", "judge"]
+__all__ = ["Finding", "Outcome", "Verdict", "judge"]
 
 Outcome = Literal["supported", "not supported", "undecided", "not tested"]
 
+_DECIDED: tuple[Outcome, ...] = ("supported", "not supported")
 _FEWEST_SEEDS = 2
+_NO_SPREAD = 1e-9  # what differs by less was rounded
+_COUNTED = "It is counted, and sure."
+_ALIKE = "The seeds do not differ at all, so nothing is known of how sure it is."
+_ROWS_UNKNOWN = "Some scores lack their interval, so the interval of the effect leaves out that their rows were drawn."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What the lines of one task say of a claim.
+
+    Attributes:
+        task: The task's label.
+        metric: Whose scores are compared, or the measure.
+        outcome: Where the interval lies: on the claimed side of the margin, on the other, or on both.
+        effect: Of the better less the worse, in its unit, the mean over cells; of a trend, per tenfold.
+        low: Lower end of its interval of seeds and rows; None where nothing is known of how sure it is.
+        high: Upper end.
+        bootstrap: Its 95 % interval by drawing seeds alone; nothing is judged by it.
+        p: How likely an effect as far from the margin would be, if it lay there; not corrected for other tasks.
+        seeds: Of the cell that has the fewest.
+        cells: How many pairs of lines were compared.
+        unit: Of the effect.
+        reason: What is to be known about it; empty if nothing is.
+    """
+
+    task: str
+    metric: str
+    outcome: Outcome
+    effect: float
+    low: float | None = None
+    high: float | None = None
+    bootstrap: Interval | None = None
+    p: float | None = None
+    seeds: int
+    cells: int
+    unit: str
+    reason: str = ""
 
 
 @final
@@ -39,51 +71,24 @@ class Verdict:
 
     Attributes:
         claim: What was claimed.
-        outcome: Where the interval lies: on the claimed side of the margin, on the other, or on both; `not tested`
-            where there is nothing to compare.
-        effect: Of the better less the worse, in its unit, the mean over cells; of a trend, per tenfold. None if not
-            tested.
-        low: Lower end of its 95 % interval; None without two seeds in each cell.
-        high: Upper end.
-        bootstrap: Another 95 % interval, by drawing seeds; nothing is judged by it.
-        p: How likely an effect as far from the margin would be, if it lay there: by flips of signs, of a trend by t.
-            Of two said to be equal, by two one-sided t tests.
-        seeds: Of the cell that has the fewest.
-        cells: How many pairs of lines were compared.
-        unit: Of the effect.
+        outcome: What the tasks that are decided say with one voice; `undecided` if none is, or if they disagree;
+            `not tested` where there is nothing to compare.
+        findings: Of each task that has scores.
+        level: Of the intervals of findings, so that all of them together hold what is true in 95 of 100 studies
+            (Bonferroni).
         reason: Why there is no verdict, and what is to be known about one; empty if there is nothing to say.
     """
 
     claim: Claim
     outcome: Outcome
-    effect: float | None
-    low: float | None
-    high: float | None
-    bootstrap: Interval | None
-    p: float | None
-    seeds: int
-    cells: int
-    unit: str
+    findings: tuple[Finding, ...]
+    level: float
     reason: str
 
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class _Pair:
-    """Two lines that are compared, and their differences by seed."""
-
-    better: Line
-    worse: Line
-    differences: tuple[float, ...]
-
     @property
-    def lines(self) -> tuple[Line, Line]:
-        return self.better, self.worse
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the backbone cannot have one of the two."""
-        return any(line.unsupported and not line.scores for line in self.lines)
+    def decided(self) -> tuple[Finding, ...]:
+        """The findings that are one or the other."""
+        return tuple(finding for finding in self.findings if finding.outcome in _DECIDED)
 
 
 def judge(grid: Grid, lines: Sequence[Line]) -> list[Verdict]:
@@ -96,75 +101,92 @@ def judge(grid: Grid, lines: Sequence[Line]) -> list[Verdict]:
     Raises:
         ConfigError: If a claim cannot be read.
     """
-    return [_judge(grid, claim, lines) for claim in read_claims(grid.claims)]
+    return [_judge(grid, claim, compared_pairs(grid, claim, lines)) for claim in read_claims(grid.claims)]
 
 
-def _judge(grid: Grid, claim: Claim, lines: Sequence[Line]) -> Verdict:
-    told = [facts(line.backbone, line.task, line.method, line.axes) for line in lines]
-    pairs = [_pair(claim, lines[one], lines[other]) for one, other in pair_up(claim, told)]
-    if claim.others:
-        pairs = [pair for pair in pairs if any(label in _further(grid, pair.better) for label in claim.others)]
+def _judge(grid: Grid, claim: Claim, pairs: Sequence[Pair]) -> Verdict:
     scored = [pair for pair in pairs if pair.differences]
-    notes = _notes(grid, claim, pairs, scored)
-    nothing = Verdict(
-        claim=claim, outcome="not tested", effect=None, low=None, high=None, bootstrap=None, p=None, seeds=0, cells=0,
-        unit=_unit(grid, claim), reason=" ".join(notes),
-    )  # fmt: skip
-    if not scored:
-        return nothing
-    weights = mean_weights(len(scored)) if claim.trend is None else _trend_weights(claim, scored)
-    if weights is None:
-        return replace(nothing, reason=" ".join((f"A trend needs two values of {claim.trend} at least.", *notes)))
-    cells = [np.array(pair.differences) for pair in scored]
-    seeds = min(len(cell) for cell in cells)
-    found = replace(nothing, outcome="undecided", seeds=seeds, cells=len(cells))
-    if seeds < _FEWEST_SEEDS:
-        value = float(weights @ np.array([cell.mean() for cell in cells]))
-        few = f"A verdict needs two seeds of each comparison at least, and one has {seeds}."
-        return replace(found, effect=value, reason=" ".join((few, *notes)))
-    effect = contrast(cells, weights)
-    low, high = effect.interval
+    told, lone = _split(claim, scored)
+    tasks = {task: [pair for pair in told if pair.task == task] for task in dict.fromkeys(pair.task for pair in told)}
+    looks = sum(_is_sure(cells) for cells in tasks.values())
+    level = 1 - (1 - LEVEL) / max(looks, 1)
+    findings = tuple(_find(grid, claim, cells, level) for cells in tasks.values())
+    outcomes = {finding.outcome for finding in findings}
+    decided = [outcome for outcome in _DECIDED if outcome in outcomes]
+    outcome: Outcome = "not tested" if not findings else decided[0] if len(decided) == 1 else "undecided"
+    notes = _over_tasks(findings, looks, level, disagree=len(decided) > 1)
+    notes += _of_trend(claim, told, lone) + _notes(grid, claim, pairs, scored)
+    return Verdict(claim=claim, outcome=outcome, findings=findings, level=level, reason=" ".join(notes))
+
+
+def _find(grid: Grid, claim: Claim, pairs: Sequence[Pair], level: float) -> Finding:
+    """What the pairs of one task come to."""
+    cells = [np.array(pair.differences) for pair in pairs]
+    weights = mean_weights(len(pairs)) if claim.trend is None else slope_weights(*_positions(claim, pairs))
+    assert weights is not None  # lone sizes were left out
+    value = float(weights @ np.array([cell.mean() for cell in cells]))
+    found = Finding(
+        task=pairs[0].task,
+        metric=claim.measure or pairs[0].better.metric,
+        outcome="undecided",
+        effect=value,
+        seeds=min(len(cell) for cell in cells),
+        cells=len(cells),
+        unit=_unit(grid, claim),
+    )
+    if claim.measure is not None and is_count(grid.measures, claim.measure):
+        return replace(found, outcome=_outcome(claim, Interval(value, value)), reason=_COUNTED)
+    if found.seeds < _FEWEST_SEEDS:
+        few = f"A verdict needs two seeds of each comparison at least, and one has {found.seeds}."
+        return replace(found, reason=few)
+    if not _is_sure(pairs):
+        return replace(found, reason=_ALIKE)
+    errors = np.array([pair.rows_error or 0.0 for pair in pairs])
+    effect = contrast(cells, weights, rows_errors=errors, level=level)
     return replace(
         found,
-        outcome=_outcome(claim, effect),
-        effect=effect.value,
-        low=low,
-        high=high,
+        outcome=_outcome(claim, effect.interval),
+        low=effect.interval.low,
+        high=effect.interval.high,
         bootstrap=effect.bootstrap,
-        p=_p(claim, effect, cells),
+        p=distance_p(effect, _distance(claim, effect)),
+        reason="" if all(pair.rows_error is not None for pair in pairs) else _ROWS_UNKNOWN,
     )
 
 
-def _pair(claim: Claim, better: Line, worse: Line) -> _Pair:
-    """The differences for each seed that both have; over several further tasks, their mean."""
-    labels: Sequence[str | None] = [label for label in claim.others if better.by_seed(label) and worse.by_seed(label)]
-    each = [_compared(claim, better, worse, label) for label in (labels if claim.others else [None])]
-    seeds = set.intersection(*map(set, each)) if each else set()
-    means = tuple(float(np.mean([one[seed] for one in each])) for seed in sorted(seeds))
-    return _Pair(better=better, worse=worse, differences=means)
+def _is_sure(pairs: Sequence[Pair]) -> bool:
+    """Whether their seeds tell how sure their differences are."""
+    cells = [pair.differences for pair in pairs]
+    return all(len(cell) >= _FEWEST_SEEDS for cell in cells) and any(np.ptp(cell) > _NO_SPREAD for cell in cells)
 
 
-def _compared(claim: Claim, better: Line, worse: Line, label: str | None) -> dict[int, float]:
-    ours, theirs = _scores(claim, better, label), _scores(claim, worse, label)
-    if claim.reference is not None:
-        instead = _reference(claim.reference, better)
-        ours, theirs = (ours, instead) if claim.better else (instead, theirs)
-    return {seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()}
+def _split(claim: Claim, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """The pairs that say something of a claim; and for a trend, those that are the only size of their group."""
+    if claim.trend is None:
+        return list(pairs), []
+    sizes: dict[Hashable, set[float]] = {}
+    for pair in pairs:
+        sizes.setdefault(_group(claim, pair), set()).add(_quantity(claim, pair))
+    told = [pair for pair in pairs if len(sizes[_group(claim, pair)]) > 1]
+    return told, [pair for pair in pairs if len(sizes[_group(claim, pair)]) < 2]
 
 
-def _reference(reference: float | str, line: Line) -> Mapping[int, float]:
-    """By seed, what a line's own values are compared with."""
-    return line.measured.get(reference, {}) if isinstance(reference, str) else dict.fromkeys(line.seeds, reference)
+def _positions(claim: Claim, pairs: Sequence[Pair]) -> tuple[np.ndarray, list[Hashable]]:
+    return np.array([_quantity(claim, pair) for pair in pairs], dtype=float), [_group(claim, pair) for pair in pairs]
 
 
-def _scores(claim: Claim, line: Line, label: str | None) -> Mapping[int, float]:
-    if claim.measure is not None:
-        return line.measured.get(claim.measure, {})
-    scores = line.by_seed(label)
-    if not claim.moved_to:
-        return scores
-    own = line.by_seed()
-    return {seed: score - own[seed] for seed, score in scores.items()}
+def _quantity(claim: Claim, pair: Pair) -> float:
+    """What the difference is said to go with; one of the two lines has it."""
+    if claim.trend is None or claim.trend == PARAMETERS:
+        return float(pair.better.backbone_parameters or 0)
+    return float(next(line.axes[claim.trend] for line in pair.lines if claim.trend in line.axes))
+
+
+def _group(claim: Claim, pair: Pair) -> Hashable:
+    """What pairs share that differ in that alone."""
+    axes = [sorted((key, str(value)) for key, value in line.axes.items() if key != claim.trend) for line in pair.lines]
+    backbone = family_of(pair.better.backbone) if claim.trend == PARAMETERS else pair.better.backbone
+    return str((backbone, pair.task, pair.better.method, pair.worse.method, axes))
 
 
 def _unit(grid: Grid, claim: Claim) -> str:
@@ -172,33 +194,8 @@ def _unit(grid: Grid, claim: Claim) -> str:
     return f"{unit} per tenfold of {claim.trend}" if claim.trend else unit
 
 
-def _further(grid: Grid, line: Line) -> Sequence[str]:
-    """Labels of the further tasks that a line's task is tested on."""
-    return list(grid.tasks[line.task].get("tested_on") or {})
-
-
-def _trend_weights(claim: Claim, pairs: Sequence[_Pair]) -> np.ndarray | None:
-    return slope_weights(
-        np.array([_quantity(claim, pair) for pair in pairs], dtype=float), [_group(claim, pair) for pair in pairs]
-    )
-
-
-def _quantity(claim: Claim, pair: _Pair) -> float:
-    """What the difference is said to go with; one of the two lines has it."""
-    if claim.trend is None or claim.trend == PARAMETERS:
-        return float(pair.better.backbone_parameters or 0)
-    return float(next(line.axes[claim.trend] for line in pair.lines if claim.trend in line.axes))
-
-
-def _group(claim: Claim, pair: _Pair) -> Hashable:
-    """What pairs share that differ in that alone."""
-    axes = [sorted((key, str(value)) for key, value in line.axes.items() if key != claim.trend) for line in pair.lines]
-    backbone = "" if claim.trend == PARAMETERS else pair.better.backbone
-    return str((backbone, pair.better.task, pair.better.method, pair.worse.method, axes))
-
-
-def _outcome(claim: Claim, effect: Effect) -> Outcome:
-    low, high = effect.interval
+def _outcome(claim: Claim, interval: Interval) -> Outcome:
+    low, high = interval
     if claim.within is not None:
         inside = -claim.within < low and high < claim.within
         outside = high < -claim.within or claim.within < low
@@ -208,15 +205,33 @@ def _outcome(claim: Claim, effect: Effect) -> Outcome:
     return "supported" if low > claim.margin else "not supported" if high < claim.margin else "undecided"
 
 
-def _p(claim: Claim, effect: Effect, cells: Sequence[np.ndarray]) -> float:
+def _distance(claim: Claim, effect: Effect) -> float:
+    """From the margin, in the effect's unit."""
     if claim.within is not None:
-        return within_p(effect, claim.within)
-    if claim.trend:
-        return t_p(effect, -claim.margin if claim.falls_with else claim.margin)
-    return sign_flip_p(cells, margin=claim.margin)
+        return claim.within - abs(effect.value)
+    return (-effect.value if claim.falls_with else effect.value) - claim.margin
 
 
-def _notes(grid: Grid, claim: Claim, pairs: Sequence[_Pair], scored: Sequence[_Pair]) -> list[str]:
+def _over_tasks(findings: Sequence[Finding], looks: int, level: float, *, disagree: bool) -> list[str]:
+    """How several tasks were put together."""
+    if len(findings) < 2:
+        return [finding.reason for finding in findings if finding.reason]
+    decided = sum(finding.outcome in _DECIDED for finding in findings)
+    notes = [f"Decided on {decided} of {len(findings)} tasks" + (", which disagree." if disagree else ".")]
+    if looks > 1:
+        notes.append(f"Each interval is of {100 * level:.3g} %, so that all {looks} are of 95 % together.")
+    return notes + [f"{finding.task}: {finding.reason}" for finding in findings if finding.reason]
+
+
+def _of_trend(claim: Claim, told: Sequence[Pair], lone: Sequence[Pair]) -> list[str]:
+    if claim.trend is None or not lone:
+        return []
+    if not told:
+        return [f"A trend needs two values of {claim.trend} at least."]
+    return [f"{len(lone)} of {len(lone) + len(told)} comparisons are left out, the only {claim.trend} of their kind."]
+
+
+def _notes(grid: Grid, claim: Claim, pairs: Sequence[Pair], scored: Sequence[Pair]) -> list[str]:
     """What is lacking, and what makes a comparison unequal."""
     if not pairs:
         return ["The study has no two lines to compare; run the backbones, tasks and methods that the claim names."]
@@ -226,7 +241,7 @@ def _notes(grid: Grid, claim: Claim, pairs: Sequence[_Pair], scored: Sequence[_P
         notes.append(f"{_of(refused, pairs)} cannot be: {_refusal(refused[0])}")
     if lacking := [pair for pair in pairs if not pair.differences and not pair.is_refused]:
         notes.append(f"{_of(lacking, pairs)} have no {claim.measure or 'scores'} yet.")
-    if fewer := [pair for pair in scored if len(pair.differences) < len(grid.seeds)]:
+    if fewer := [pair for pair in scored if 1 < len(pair.differences) < len(grid.seeds)]:
         notes.append(f"{_of(fewer, pairs)} lack some of the {len(grid.seeds)} seeds.")
     for task, method in dict.fromkeys((line.task, line.method) for pair in scored for line in pair.lines):
         if _is_untuned(grid, task, method):
@@ -234,11 +249,11 @@ def _notes(grid: Grid, claim: Claim, pairs: Sequence[_Pair], scored: Sequence[_P
     return notes
 
 
-def _of(some: Sequence[_Pair], pairs: Sequence[_Pair]) -> str:
+def _of(some: Sequence[Pair], pairs: Sequence[Pair]) -> str:
     return f"{len(some)} of {len(pairs)} comparisons"
 
 
-def _refusal(pair: _Pair) -> str:
+def _refusal(pair: Pair) -> str:
     return next(line.unsupported for line in pair.lines if line.unsupported)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -36,6 +36,7 @@ class TaskDefinition:
         folder: The data, where they come along with the package; `None` where they do not.
         hub: Where they are loaded from if users bring no folder of their own; `None` if nowhere.
         layout: What a folder of users must hold.
+        start_words: As of `Task`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class TaskDefinition:
     folder: Path | None = None
     hub: HubSource | None = None
     layout: str = ""
+    start_words: tuple[str, ...] = ()
 
     @property
     def card(self) -> str:
@@ -98,7 +100,7 @@ class TaskDefinition:
             ConfigError: If a folder is needed and none is given, or the other way round.
             DataError: If the folder or a file in it is missing, the hub cannot be reached, or a row is bad.
         """
-        return Task.from_splits(
+        task = Task.from_splits(
             self._rows(data_dir),
             self.format,
             name=self.name,
@@ -107,6 +109,7 @@ class TaskDefinition:
             group=self.group,
             card=self.card,
         )
+        return replace(task, start_words=self.start_words)
 
     def _rows(self, data_dir: str | Path | None) -> Mapping[str, Iterable[Row]]:
         if data_dir is not None and self.folder is not None:

@@ -27,7 +27,7 @@ class TextFormat:
         target: Template of the target, e.g. `{label}`. A column that holds a list of texts gives several references.
         label_words: The verbalizer: value of the target's only column to the word that the model says for it.
             Several values may share a word.
-        chat: Whether the tokenizer's chat template goes around the input, where the tokenizer has one.
+        chat: Whether the tokenizer's chat template goes around the input; one without is refused.
         system: The conversation's system turn, the same for all rows, with `chat`; places of a prompt may stand in it.
         words: The column of the input whose words are tagged: a list of words, or a text that blanks divide. The
             target's only column then holds a tag for each of them, likewise, and the label words are words for tags. As
@@ -102,6 +102,11 @@ class TextFormat:
     def target_fields(self) -> tuple[str, ...]:
         """The target's columns, each once, in the template's order."""
         return self._target.fields
+
+    @property
+    def start_words(self) -> tuple[()]:
+        """None: they are a task's, not of its words."""
+        return ()
 
     @property
     def segments(self) -> tuple[int, ...]:

@@ -71,6 +71,11 @@ class Mixture:
         return tuple(dict.fromkeys(label for task in self.tasks for label in task.labels or ())) or None
 
     @property
+    def start_words(self) -> tuple[str, ...]:
+        """Those of all tasks, each once, in the tasks' order."""
+        return tuple(dict.fromkeys(word for task in self.tasks for word in task.start_words))
+
+    @property
     def tags(self) -> None:
         """None: a head over tokens is one task's."""
 

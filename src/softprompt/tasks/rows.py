@@ -34,7 +34,7 @@ __all__ = [
 
 LINE_LIMIT_BYTES = 2**26  # a kilobyte that is packed may be a megabyte: what is read must not grow without end
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-csv.field_size_limit(2**31 - 1)  # a field may be a whole document; more does not fit a C long on every platform
+csv.field_size_limit(2**31 - 1)  # a field may be a whole document; `_RowLines` bounds it
 NOT_UTF8 = "is not valid UTF-8; save the file as UTF-8"
 
 
@@ -112,16 +112,17 @@ def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence
         header: Names of the columns, where the file has no first line that names them.
 
     Raises:
-        DataError: If the file is missing or breaks off, or its first line names a column twice or not in UTF-8.
+        DataError: If the file is missing or breaks off, its first line names a column twice or not in UTF-8, or a row
+            is longer than 64 MiB.
     """
-    # Bytes that are not UTF-8 pass the parser as lone surrogates, so the row that holds them can be named.
-    lines = (line.decode(errors="surrogateescape") for _, line in numbered_lines(existing(path)))
+    lines = _RowLines(path)
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
     )
     names = list(header) if header is not None else None
     while True:
         source = f"{path}:{reader.line_num + 1}"
+        lines.begin(source)
         try:
             values = next(reader)
         except StopIteration:
@@ -143,6 +144,29 @@ def read_delimited(path: Path, *, delimiter: str, quoted: bool, header: Sequence
             yield Row(source, {}, f"has {len(values)} columns, but {len(names)} were named; mend the row")
         else:
             yield Row(source, dict(zip(names, values, strict=True)))
+
+
+@final
+class _RowLines(Iterator[str]):
+    """The lines of a file for a parser whose rows may have several: a quote that stays open may not take them all.
+
+    Bytes that are not UTF-8 pass the parser as lone surrogates, so the row that holds them can be named.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lines = numbered_lines(existing(path))
+        self.begin(str(path))
+
+    def begin(self, source: str) -> None:
+        """A row begins at this place."""
+        self._source, self._bytes = source, 0
+
+    def __next__(self) -> str:
+        _, line = next(self._lines)
+        self._bytes += len(line)
+        if self._bytes > LINE_LIMIT_BYTES:
+            raise DataError(f"{self._source}: the row is longer than {LINE_LIMIT_BYTES:,} bytes; mend its quotes.")
+        return line.decode(errors="surrogateescape")
 
 
 def json_rows(lines: Iterable[tuple[int, bytes]], place: str) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -34,6 +34,7 @@ class Task:
         report: What reading found: rows, skipped rows, duplicates across splits.
         card: Where the data come from, for built-in tasks; else empty.
         group: Column that rows have in common which are scored together; None where each row is scored by itself.
+        start_words: Words that a prompt may start from where there are no labels (Lester et al. 2021, §3.2).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Task:
     card: str = ""
     group: str | None = None
     _examples: Mapping[str, Sequence[Example]] = field(default_factory=dict, repr=False)
+    start_words: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -94,7 +96,7 @@ class Task:
             predictions=said,
             references=[example.targets for example in examples],
             labels=self.labels or (),
-            groups=None if self.group is None else [str(example.columns[self.group]) for example in examples],
+            groups=None if self.group is None else [str(self.group_of(example)) for example in examples],
         )
 
     def with_format(self, **settings: Any) -> Task:
@@ -115,7 +117,21 @@ class Task:
         rows = {split: [Row(one.source, one.columns) for one in several] for split, several in self._examples.items()}
         made = Task.from_splits(rows, form, name=self.name, metrics=self.metrics, group=self.group, card=self.card)
         found = replace(made.report, skipped=self.report.skipped, split_seed=self.report.split_seed)
-        return replace(made, report=found)
+        return replace(made, report=found, start_words=self.start_words)
+
+    def with_metrics(self, names: Sequence[str]) -> Task:
+        """The same rows, scored by other metrics.
+
+        Args:
+            names: Names of metrics, the one that chooses the best checkpoint first.
+
+        Raises:
+            ConfigError: If none is named, one is unknown or needs labels or groups that the task has not, or two give
+                a score of the same name.
+        """
+        if not names:
+            raise ConfigError(f"The task {self.name} needs a metric; name one, such as {self.metrics[0]}.")
+        return replace(self, metrics=_checked(names, self.format, self.group))
 
     def validated_on_train(self, inputs: int, *, seed: int = 0) -> Task:
         """The task with some of its training inputs as validation and its validation split as test.
@@ -134,30 +150,53 @@ class Task:
             raise ConfigError(
                 f"The task {self.name} has a test split; choose on its validation split and report on that."
             )
-        drawn, kept = self._drawn("validation_rows", inputs, seed)
+        drawn, kept = self._drawn("validation_rows", inputs, seed, self._units())
         held = drawn if self.labels is not None else gather_references(drawn)
         return self._with_splits({"train": kept, "validation": held, "test": self.examples("validation")})
 
-    def with_train_rows(self, inputs: int, *, seed: int = 0) -> Task:
-        """The task with that many of its distinct training inputs, drawn by the seed, each with all of its rows.
+    def with_train_rows(self, rows: int, *, seed: int = 0) -> Task:
+        """The task with that many of its training rows, drawn by the seed.
 
-        In a task with groups, with that many groups.
+        Where targets are free text, several rows may have one input, each with a reference of its own: each counts, and
+        is drawn by itself, as Li and Liang drew lines of the training file. Where they are labels, rows of one input
+        say the same, so they count once and come together. In a task with groups, that many whole groups are drawn.
+
+        Args:
+            rows: How many rows, distinct inputs or groups.
+            seed: Of the draw.
 
         Raises:
-            ConfigError: If there are not more training inputs than that.
-        """
-        return self._with_splits({**self._examples, "train": self._drawn("train_rows", inputs, seed)[0]})
+            ConfigError: If there are not more of them than that.
 
-    def _drawn(self, what: str, inputs: int, seed: int) -> tuple[list[Example], list[Example]]:
-        """Training rows of that many distinct inputs or groups, and those of the others."""
-        rows = [(self.group_of(one) if self.group is not None else one.input, one) for one in self.examples("train")]
-        distinct = list(dict.fromkeys(unit for unit, _ in rows))
-        if not 1 <= inputs < len(distinct):
+        References:
+            Li and Liang 2021, §6.3.
+        """
+        if self.group is None and self.labels is None:
+            units: tuple[str, Sequence[Hashable]] = "rows", range(len(self.examples("train")))
+        else:
+            units = self._units()
+        return self._with_splits({**self._examples, "train": self._drawn("train_rows", rows, seed, units)[0]})
+
+    def _units(self) -> tuple[str, Sequence[Hashable]]:
+        """What stays together of the training rows, by name, and which of them each row is of."""
+        rows = self.examples("train")
+        if self.group is not None:
+            return "distinct groups", [self.group_of(example) for example in rows]
+        return "distinct inputs", [example.input for example in rows]
+
+    def _drawn(
+        self, what: str, wanted: int, seed: int, units: tuple[str, Sequence[Hashable]]
+    ) -> tuple[list[Example], list[Example]]:
+        """Training rows of that many units, and those of the others."""
+        name, by_row = units
+        distinct = list(dict.fromkeys(by_row))
+        if not 1 <= wanted < len(distinct):
             raise ConfigError(
-                f"{what}={inputs}: {self.name} has {len(distinct)} distinct {'groups' if self.group else 'inputs'} to"
-                " train on; give at least 1 and fewer than that."
+                f"{what}={wanted}: {self.name} has {len(distinct)} {name} to train on; give at least 1 and fewer than"
+                " that."
             )
-        chosen = set(random.Random(seed).sample(distinct, inputs))
+        chosen = set(random.Random(seed).sample(distinct, wanted))
+        rows = list(zip(by_row, self.examples("train"), strict=True))
         drawn = [example for unit, example in rows if unit in chosen]
         return drawn, [example for unit, example in rows if unit not in chosen]
 
@@ -363,14 +402,12 @@ class Task:
             card: Where the data come from.
 
         Raises:
-            ConfigError: If a metric is unknown, or needs labels or groups that the task has not, or the split's shares
-                are none.
+            ConfigError: If a metric is unknown or needs labels or groups that the task has not, two give a score of the
+                same name, or the split's shares are none.
             DataError: If there is no split, a split has no usable row, a row is bad and none is skipped, one has no
                 group in a task with groups, or tags that are found in the data differ only in case.
         """
-        chosen = tuple(metrics or _default_metrics(form))
-        for metric in chosen:
-            get_scorer(metric).check(metric, form.labels or (), grouped=group is not None)
+        chosen = _checked(metrics or _default_metrics(form), form, group)
         splits, report = read_splits(rows, form, name=name, on_bad_row=on_bad_row, lone_train=lone_train, group=group)
         return cls(name, name_tags(form, splits), chosen, report, card, group, splits)
 
@@ -378,6 +415,20 @@ class Task:
 def _form(settings: Mapping[str, Any]) -> TextFormat:
     """The format that is among the settings by which a task is read."""
     return TextFormat(**{name: settings[name] for name in FORMAT_SETTINGS})
+
+
+def _checked(names: Sequence[str], form: TextFormat, group: str | None) -> tuple[str, ...]:
+    """Names of metrics that can score rows of a format and a group's column."""
+    scores: set[str] = set()
+    for name in names:
+        scorer = get_scorer(name)
+        scorer.check(name, form.labels or (), grouped=group is not None)
+        if twice := scores.intersection(scorer.scores):
+            raise ConfigError(
+                f"The metric {name!r} gives {min(twice)!r}, as one before it does; name only one of them."
+            )
+        scores |= set(scorer.scores)
+    return tuple(names)
 
 
 def _default_metrics(form: TextFormat) -> tuple[str, ...]:

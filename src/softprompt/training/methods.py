@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from softprompt.config import choose, from_mapping
+from softprompt.config import check_lists, choose, from_mapping
 from softprompt.prompts import registry
 from softprompt.prompts.registry import Method
 from softprompt.training.weights import WEIGHT_METHODS, WeightMethod
@@ -24,6 +24,7 @@ def find_method(name: str, settings: Mapping[str, Any]) -> Method | WeightMethod
         ConfigError: If there is none of that name, or a setting is unknown.
     """
     if name in WEIGHT_METHODS:
+        check_lists(WEIGHT_METHODS[name], settings)
         return from_mapping(WEIGHT_METHODS[name], settings)
     if name not in registry.names():
         raise choose("method", name, (*registry.names(), *WEIGHT_METHODS))

@@ -92,12 +92,14 @@ class TrainResult(Mapping[str, RunResult]):
 
     Attributes:
         seconds: Wall time of this call's steps and evaluations.
+        step_seconds: Wall time of this call's steps alone: drawing, passes and updates.
         steps: Steps that the session has taken.
     """
 
-    def __init__(self, runs: Mapping[str, RunResult], *, seconds: float, steps: int) -> None:
+    def __init__(self, runs: Mapping[str, RunResult], *, seconds: float, step_seconds: float, steps: int) -> None:
         self._runs = dict(runs)
         self.seconds = seconds
+        self.step_seconds = step_seconds
         self.steps = steps
 
     def __getitem__(self, name: str) -> RunResult:

@@ -16,8 +16,7 @@ from softprompt.errors import ConfigError, MissingDependencyError
 from softprompt.evaluation import By, choose_way
 from softprompt.loop.optimizers import optimizer_names
 from softprompt.loop.schedules import schedule_names
-from softprompt.prompts import MultitaskPrompt
-from softprompt.prompts.registry import Method, name_of
+from softprompt.prompts.registry import Method, SharingMethod, name_of
 from softprompt.tasks import Mixture, Task, TextFormat, get_scorer
 from softprompt.training.weights import WeightMethod
 
@@ -151,7 +150,7 @@ class Run:
     @property
     def learns_as_one(self) -> bool:
         """Whether one prompt learns all tasks of a mixture."""
-        return isinstance(self.task, Mixture) and not isinstance(self.method, WeightMethod | MultitaskPrompt)
+        return isinstance(self.task, Mixture) and not isinstance(self.method, WeightMethod | SharingMethod)
 
     @property
     def learned_for(self) -> dict[str, TextFormat | None]:

@@ -99,6 +99,7 @@ class _Session:
         self.members = [Member(run, learners[run.name], rows[run.name]) for run in runs]
         self.pass_tokens = config.pass_tokens
         self.step = 0
+        self.step_seconds = 0.0
         identity = {
             "backbone": backbone.fingerprint.to_mapping(),
             "precision": config.precision,
@@ -170,6 +171,7 @@ class _Session:
                 member.learner.restore(values)
 
     def _step(self, reports: Reports) -> None:
+        start_s = time.perf_counter()
         live = [member for member in self.members if member.live]
         losses, self.pass_tokens = backward_in_memory(
             self.model,
@@ -187,6 +189,7 @@ class _Session:
                 member.advance(losses[member.run.name])
             except NonFiniteError as error:
                 self._fail(member, error, reports)
+        self.step_seconds += time.perf_counter() - start_s
         halving = self.step in self.config.halve_at
         self._evaluate([member for member in live if member.live and (member.due or halving)], reports)
         if halving:
@@ -284,7 +287,7 @@ class _Session:
             )
             for member in self.members
         }
-        return TrainResult(results, seconds=seconds, steps=self.step)
+        return TrainResult(results, seconds=seconds, step_seconds=self.step_seconds, steps=self.step)
 
     def _written(self, learned: Mapping[str, Learned]) -> dict[str, Path]:
         """The folders of what was learned, once they are written."""

@@ -9,8 +9,7 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError
 from softprompt.inference.encoding import encode_to_generate, encode_to_rank
 from softprompt.inference.queries import EncodedQuery
-from softprompt.prompts import MultitaskPrompt
-from softprompt.prompts.registry import brings_head
+from softprompt.prompts.registry import SharingMethod, brings_head
 from softprompt.tasks import Task, compute_available
 from softprompt.training.learners import Learner, PromptLearner, WeightLearner
 from softprompt.training.member import Member
@@ -56,7 +55,7 @@ def make_learner(backbone: Backbone, run: Run) -> Learner:
     if run.learns_as_one:
         prompt = run.method.build(backbone, run.mixture if several else run.tasks[0], run.seed)
         return PromptLearner(run.name, {next(iter(run.learned_for)): prompt})
-    if isinstance(run.method, MultitaskPrompt):
+    if isinstance(run.method, SharingMethod):
         return PromptLearner(
             run.name, run.method.build_all(backbone, {task.name: task for task in run.tasks}, run.seed)
         )

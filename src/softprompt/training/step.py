@@ -72,12 +72,17 @@ def backward(
 def holds_prompts(model: Prompted, prompts: Iterable[str | None], pass_tokens: int) -> bool:
     """Whether a step's prompts are computed once for all its passes: where they are no longer than a pass.
 
+    Those that share a pass of their own are padded to the longest of them.
+
     Args:
         model: The backbone with every run's prompt.
         prompts: Names of those that the step's rows ask for.
         pass_tokens: Most tokens of a pass.
     """
-    return sum(model.prompts[name].length for name in set(prompts) if name is not None) <= pass_tokens
+    lengths = {name: model.prompts[name].length for name in prompts if name is not None}
+    shared = [length for name, length in lengths.items() if model.pass_of(name) == "shared"]
+    others = sum(lengths.values()) - sum(shared)
+    return len(shared) * max(shared, default=0) + others <= pass_tokens
 
 
 def count_terms(rows: Iterable[NamedRow]) -> dict[str, int]:

@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from softprompt.backbones.adapters import check_merges
-from softprompt.errors import ConfigError, MissingDependencyError, UnsupportedError
+from softprompt.config import check_lists, check_types
+from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.training.adapter_layers import (
+    ALL_DENSE,
+    added_values,
+    as_names,
+    check_targets,
+    inject,
+    is_turned,
+    name_dense,
+)
 
 __all__ = ["IA3", "WEIGHT_METHODS", "LoRA", "ModelTuning", "WeightMethod"]
 
@@ -34,7 +43,7 @@ class ModelTuning:
             None trains everything.
 
     Raises:
-        ConfigError: If `layers` is negative.
+        ConfigError: If `layers` is negative, or no number.
 
     References:
         Lester et al. 2021, §3.1; Raffel et al. 2020, §3.5.1 (fine-tuning); Li and Liang 2021, §5.2 (top layers).
@@ -44,6 +53,7 @@ class ModelTuning:
     layers: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
         if self.layers is not None and self.layers < 0:
             raise ConfigError(f"layers={self.layers}: expected at least 0, or None for all.")
 
@@ -79,10 +89,11 @@ class LoRA:
     Attributes:
         rank: Rank of a change.
         alpha: A change is scaled by `alpha / rank`.
-        targets: Names of the layers that are changed; peft's choice for the family if None.
+        targets: Names of the layers that are changed, or one name; `all-linear` are all but the head; peft's choice for
+            the family if None.
 
     Raises:
-        ConfigError: If the rank is none.
+        ConfigError: If the rank is none, or a setting of another type.
 
     References:
         Hu et al. 2022, §4.
@@ -91,9 +102,12 @@ class LoRA:
     name: ClassVar[str] = "lora"
     rank: int = 8
     alpha: float = 16.0
-    targets: Sequence[str] | None = None
+    targets: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
+        check_lists(type(self), vars(self))
+        object.__setattr__(self, "targets", as_names("targets", self.targets))
         if self.rank < 1:
             raise ConfigError(f"rank={self.rank}: expected at least 1.")
 
@@ -105,7 +119,7 @@ class LoRA:
                 names; or as of `check_merges`.
         """
         check_merges(model)
-        _check_targets(model, self.targets, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
+        check_targets(model, self.targets, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
 
     def prepare(self, model: PreTrainedModel, *, head: Sequence[str] = ()) -> None:
         """Put the changes, which begin as none, into the model; their random half from torch's own randomness.
@@ -118,20 +132,19 @@ class LoRA:
             ConfigError: If peft takes the settings for no such model.
             MissingDependencyError: If peft is not installed.
         """
-        turned = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 keeps its matrices transposed
-        _inject(
+        inject(
             model,
             "LoraConfig",
             r=self.rank,
             lora_alpha=self.alpha,
-            target_modules=_listed(self.targets),
+            target_modules=name_dense(model) if self.targets == ALL_DENSE else self.targets,
             modules_to_save=list(head) or None,
-            fan_in_fan_out=turned,
+            fan_in_fan_out=is_turned(model),
         )
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
         """The values of the changes, and of a head that knew nothing."""
-        return _added(model, ".lora_")
+        return added_values(model, ".lora_")
 
 
 @final
@@ -140,16 +153,26 @@ class IA3:
     """Factors on keys, values and inner activations, by peft: a run's `method`.
 
     Attributes:
-        targets: Names of the layers that are scaled; peft's choice for the family if None.
+        targets: Names of the layers that are scaled, or one name; peft's choice for the family if None.
         feedforward: Those among them whose inputs are scaled instead of their outputs; peft's choice if None.
+
+    Raises:
+        ConfigError: If names are no texts, or `all-linear`, which says nothing of which inputs are scaled.
 
     References:
         Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning …", §3.3 ((IA)³).
     """
 
     name: ClassVar[str] = "ia3"
-    targets: Sequence[str] | None = None
-    feedforward: Sequence[str] | None = None
+    targets: str | Sequence[str] | None = None
+    feedforward: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_lists(type(self), vars(self))
+        for setting in ("targets", "feedforward"):
+            object.__setattr__(self, setting, as_names(setting, getattr(self, setting)))
+        if ALL_DENSE in (self.targets, self.feedforward):
+            raise ConfigError("'all-linear' is for LoRA; name the layers that IA3 scales, as in targets=['k', 'v'].")
 
     def check(self, model: PreTrainedModel) -> None:
         """Refuse a model without the layers to scale, or with an adapter that cannot be merged.
@@ -159,7 +182,7 @@ class IA3:
                 names; or as of `check_merges`.
         """
         check_merges(model)
-        _check_targets(model, self.targets, "TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
+        check_targets(model, self.targets, "TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING")
 
     def prepare(self, model: PreTrainedModel, *, head: Sequence[str] = ()) -> None:
         """Put the factors, which begin as one, into the model.
@@ -172,19 +195,18 @@ class IA3:
             ConfigError: If peft takes the settings for no such model.
             MissingDependencyError: If peft is not installed.
         """
-        turned = any(isinstance(module, Conv1D) for module in model.modules())
-        _inject(
+        inject(
             model,
             "IA3Config",
-            target_modules=_listed(self.targets),
-            feedforward_modules=_listed(self.feedforward),
+            target_modules=self.targets,
+            feedforward_modules=self.feedforward,
             modules_to_save=list(head) or None,
-            fan_in_fan_out=turned,
+            fan_in_fan_out=is_turned(model),
         )
 
     def trained(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
         """The factors, and the values of a head that knew nothing."""
-        return _added(model, ".ia3_")
+        return added_values(model, ".ia3_")
 
 
 WeightMethod = ModelTuning | LoRA | IA3
@@ -193,48 +215,6 @@ WEIGHT_METHODS: Mapping[str, type[WeightMethod]] = MappingProxyType(
     {method.name: method for method in (ModelTuning, LoRA, IA3)}
 )
 """The baselines by the names that configurations call them."""
-
-
-def _listed(names: Sequence[str] | None) -> list[str] | None:
-    return None if names is None else list(names)
-
-
-def _added(model: PreTrainedModel, mark: str) -> Iterator[nn.Parameter]:
-    return (p for name, p in model.named_parameters() if mark in name or ".modules_to_save." in name)
-
-
-def _check_targets(model: PreTrainedModel, targets: Sequence[str] | None, table: str) -> None:
-    if targets is None:
-        if model.config.model_type not in getattr(_peft().utils.constants, table):
-            raise UnsupportedError(
-                f"peft knows no layers of {type(model).__name__} to change; name them, as in targets=['q_proj',"
-                " 'v_proj']."
-            )
-        return
-    names = [name for name, _ in model.named_modules()]
-    if not any(f".{name}".endswith(f".{target}") for name in names for target in targets):
-        dense = {
-            name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)
-        }
-        raise UnsupportedError(
-            f"{type(model).__name__} has no layers called {', '.join(targets)}; name some that it has in targets:"
-            f" {', '.join(sorted(dense))}."
-        )
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingDependencyError("LoRA and IA3 need peft: pip install peft") from error
-    return peft
-
-
-def _inject(model: PreTrainedModel, kind: str, **settings: Any) -> None:
-    try:
-        model.add_adapter(getattr(_peft(), kind)(**settings))
-    except ValueError as error:
-        raise ConfigError(f"peft makes no {kind} for {type(model).__name__}: {error}") from None
 
 
 def _tables(model: PreTrainedModel) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def test_a_card_says_what_the_model_is(named):
     assert (facts["name"], facts["kind"]) == (name, backbone.spec.kind)
     assert facts["parameters"] == sum(parameter.numel() for parameter in backbone.model.parameters())
     assert facts["parameters"] <= 9e6
+    stated = json.loads((Path(resolve(f"bundled:{name}")) / "config.json").read_text(encoding="utf-8"))
+    head, table = backbone.model.get_output_embeddings(), backbone.model.get_input_embeddings()
+    assert stated["tie_word_embeddings"] == (head.weight is table.weight)
     assert all(source["sha256"] for source in facts["corpus"])
     assert "CC BY-SA" in facts["licence"]
 

@@ -86,6 +86,18 @@ def test_an_unknown_device_is_refused():
         pick_device("gpu")
 
 
+def test_a_gpu_of_its_own_is_for_each_of_several_processes(monkeypatch):
+    """Other programs set LOCAL_RANK too, some of them to nothing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": "3", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    for count, local, wanted in (("4", "3", "cuda:1"), ("1", "3", "cuda"), ("4", "", "cuda")):
+        monkeypatch.setenv("WORLD_SIZE", count)
+        monkeypatch.setenv("LOCAL_RANK", local)
+        assert str(pick_device("auto")) == wanted
+
+
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(BackboneError, match=f"Cannot load '{tmp_path}/none' as a backbone: "):
         Backbone.from_pretrained(f"{tmp_path}/none")

@@ -7,8 +7,8 @@ import torch
 from tests.models import tiny_backbone
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, T5Config, XLNetConfig
 
-from softprompt.backbones import Backbone, sharding
-from softprompt.errors import ConfigError, UnsupportedError
+from softprompt.backbones import Backbone, loading, sharding
+from softprompt.errors import BackboneError, ConfigError, LostProcessError, UnsupportedError
 
 
 @pytest.fixture
@@ -58,6 +58,26 @@ def test_settings_that_do_not_fit_together_are_refused(monkeypatch, tmp_path):
         Backbone.from_pretrained(tmp_path, sharded=True)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="launch with distributed_type: MULTI_GPU, and keep sharded=True"):
+        Backbone.from_pretrained("bundled:gpt-mini", sharded=True)
+
+
+@pytest.mark.usefixtures("in_four_processes")
+def test_a_process_that_dies_while_all_load_is_told_of(monkeypatch):
+    """Those that were left ended in gloo's own error, or were told that the model could not be loaded."""
+
+    def fail(*given, **settings):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(sharding, "sharding_of", lambda *given, **settings: None)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    said = "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:35351"
+    with pytest.raises(LostProcessError, match="Another of 4 processes died or hangs while they loaded bundled:gpt-mi"):
+        Backbone.from_pretrained("bundled:gpt-mini", sharded=True)
+    said = "a file is damaged"
+    with pytest.raises(BackboneError, match="a file is damaged"):
+        Backbone.from_pretrained("bundled:gpt-mini", sharded=True)
+    monkeypatch.setattr(loading, "load", fail)
+    with pytest.raises(RuntimeError, match="a file is damaged"):
         Backbone.from_pretrained("bundled:gpt-mini", sharded=True)
 
 

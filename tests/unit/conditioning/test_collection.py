@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +14,7 @@ from tests.families import zoo
 from torch import nn
 
 from softprompt.backbones import Backbone
-from softprompt.conditioning import Prompted
+from softprompt.conditioning import Prompted, collection
 from softprompt.conditioning.collection import PromptCollection
 from softprompt.errors import ConfigError
 from softprompt.loop.optimizers import build_optimizer, optimizer_names
@@ -125,6 +126,31 @@ def test_a_prompt_is_compiled_once(monkeypatch):
     monkeypatch.setattr(PromptCollection, "_cast", lambda *given: calls.append(1) or casting(*given))
     assert [applied(prompts) for _ in range(3)] == [1.0] * 3
     assert len(calls) == 1
+
+
+def test_many_prompts_are_compiled_in_passes_of_a_bounded_size(monkeypatch):
+    """A thousand prompts were one pass, whose memory nothing bounded, and each part of it kept the whole alive."""
+    bound, record, sizes, made = 24, Backbone.record, [], []
+
+    def recording(self, embeddings, mask, **options):
+        assert not any(whole() is not None for whole in made)  # that of the pass before was given back
+        found = record(self, embeddings, mask, **options)
+        sizes.append(mask.numel())
+        made.extend(weakref.ref(keys.untyped_storage()) for keys, _ in found.values())
+        return found
+
+    lengths = {f"p{place}": length for place, length in enumerate((3, 9, 2, 5, 30, 4, 9, 2))}
+    prompts = {name: PromptTuning(length=n, init="vocab").build(BACKBONE, seed=n) for name, n in lengths.items()}
+    whole, cut = Prompted(BACKBONE, prompts), Prompted(BACKBONE, prompts)
+    whole.compile()
+    monkeypatch.setattr(collection, "_MOST_COMPILED", bound)
+    monkeypatch.setattr(Backbone, "record", recording)
+    cut.compile()
+    assert sizes == [4 * 4, 2 * 9, 9, 30]
+    ids = torch.arange(5, 9).expand(len(prompts), -1)
+    with torch.no_grad():
+        got, want = (model(ids, prompts=list(prompts)).logits for model in (cut, whole))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [PromptTuning(length=2, init="vocab"), PrefixTuning(length=2, hidden=8)])

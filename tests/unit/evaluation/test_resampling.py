@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from tests.unit.evaluation.tasks import judged
 
-from softprompt.evaluation import resampling
-from softprompt.evaluation.resampling import bootstrap, mean_of, resampled_metric
+from softprompt.evaluation import compare, comparison, resampling, result
+from softprompt.evaluation.resampling import Dear, bootstrap, mean_of, resampled_metric
 from softprompt.tasks import Answers, Scorer, get_scorer, metric_names
-from softprompt.tasks.metrics import meteor
+from softprompt.tasks.metrics import meteor, registry
 
 SAID = [
     "the film was good .", "a city pub", "Good", "", "the river", "it serves cheap food near the river", "bad",
@@ -43,6 +44,14 @@ def alignments(monkeypatch):
     rows = np.random.default_rng(1).integers(3, 9, (50, 23)).astype(float)
     monkeypatch.setattr(meteor, "_known", {})
     monkeypatch.setattr(meteor, "_aligned", lambda asked: [tuple(row) for row in rows[: len(asked)]])
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Fewer draws than else, which take their time."""
+    monkeypatch.setattr(comparison, "_DRAWS", 400)
+    monkeypatch.setattr(comparison, "_FEWER_DRAWS", 300)
+    monkeypatch.setattr(result, "_DRAWS", 100)
 
 
 def rows_for(name: str) -> Answers:
@@ -80,7 +89,7 @@ def test_no_metric_of_ours_is_computed_anew_for_each_draw(name, monkeypatch):
     scores = resampled_metric(name, answers)
     monkeypatch.setattr(Answers, "repeated", None)
     drawn = bootstrap(scores, len(answers.predictions), groups=answers.groups, resamples=3, seed=0)
-    assert len(drawn[next(iter(scores))]) == 3
+    assert not np.isnan(drawn[next(iter(scores))]).any()
 
 
 def scorer_of(function):
@@ -108,6 +117,70 @@ def test_a_metric_of_groups_is_computed_anew_from_whole_groups(monkeypatch):
     (score,) = resampled_metric("largest", YES_NO).values()
     assert score(np.array([2, 1, 2, 0, 1, 1, 0, 0])) == 3
     assert score(np.array([4, 0, 4, 0, 0, 0, 0, 0])) == 2
+
+
+@pytest.mark.usefixtures("few")
+def test_a_slow_metric_of_another_package_is_not_computed_for_draws(monkeypatch):
+    """Each row and each draw had started its program: 2,846 times for 921 rows."""
+    calls = []
+
+    def program(answers):
+        calls.append(len(answers.predictions))
+        return {"program": 100 * len(set(answers.predictions)) / len(answers.predictions)}
+
+    slow = Scorer(function=program, scores=("program",), slow=True)
+    monkeypatch.setitem(registry.METRICS._values, "program", slow)
+    found = judged(["good", "bad", "good"], ["good", "good", "bad"], ["program", "token_f1"])
+    assert list(found.intervals) == ["token_f1", "illegal", "empty"]
+    assert calls == [3]
+    compared = compare(found, found, "program")
+    assert (compared.difference, compared.interval, compared.p, compared.test) == (0, None, None, None)
+    assert compare(found, found, "token_f1").p == 1
+    assert calls == [3]
+    mean = judged(["good"] * 3, ["good"] * 3, ["program+token_f1"])
+    assert "program+token_f1" not in mean.intervals
+
+
+@pytest.mark.usefixtures("few")
+def test_a_metric_that_refuses_single_rows_is_computed_on_draws(monkeypatch):
+    """It ended the evaluation, whose predictions were all made."""
+
+    def spread(answers):
+        if len(answers.predictions) == 1:
+            raise ZeroDivisionError
+        return {"spread": 100 * len(set(answers.predictions)) / len(answers.predictions)}
+
+    monkeypatch.setitem(registry.METRICS._values, "spread", Scorer(function=spread, scores=("spread",)))
+    found = judged(["good", "bad", "sad"], ["good", "good", "bad"], ["spread"])
+    assert found.intervals["spread"].low < found.intervals["spread"].high
+    assert compare(found, found).draws == 300
+
+
+@pytest.mark.usefixtures("few")
+def test_a_metric_that_refuses_some_draws_has_no_interval(monkeypatch):
+    def distinct(answers):
+        if len(set(answers.predictions)) == 1:
+            raise ZeroDivisionError
+        return {"distinct": float(len(set(answers.predictions)))}
+
+    monkeypatch.setitem(registry.METRICS._values, "distinct", Scorer(function=distinct, scores=("distinct",)))
+    found = judged(["good", "bad"], ["good", "good"], ["distinct"])
+    assert list(found) == ["distinct", "illegal", "empty"]
+    assert list(found.intervals) == ["illegal", "empty"]
+    assert compare(found, found, "distinct").p is None
+
+
+@pytest.mark.usefixtures("few")
+def test_of_dear_scores_fewer_draws_are_made():
+    answers = Answers(predictions=SAID, references=TRUE)
+    assert all(isinstance(resampled_metric(name, answers)[name], Dear) for name in ("nist", "cider", "nist+bleu"))
+    found = judged(["good", "bad"], ["good", "good"], ["nist", "bleu"])
+    told = []
+    assert compare(found, found, progress=lambda *draws: told.append(draws)).draws == 300
+    assert told == [(100, 300), (200, 300), (300, 300)]
+    assert compare(found, found, "bleu").draws == 400
+    assert compare(found, found, resamples=150, progress=lambda *draws: told.append(draws)).draws == 150
+    assert told[-2:] == [(100, 150), (150, 150)]
 
 
 def test_a_shortcut_that_is_wrong_is_not_taken(monkeypatch):

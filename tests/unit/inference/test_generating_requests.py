@@ -12,7 +12,8 @@ import torch
 from tests.models import tiny_backbone
 from tests.unit.inference.test_generating import GENERATING, TEXTS
 
-from softprompt.conditioning.decoding import JoiningDecoding, TurnDecoding
+from softprompt.conditioning.decoding import JoiningDecoding
+from softprompt.conditioning.turns import TurnDecoding
 from softprompt.inference import BatchLimits, Engine, Request, Sampling
 from softprompt.prompts import Members, PrefixTuning, PromptTuning
 

@@ -18,7 +18,7 @@ def batches(
     count: int, *, objective: str = "causal_lm", window: int = 4, batch_size: int = 3, seed: int = 0
 ) -> Batches:
     tokens = (np.arange(count * window + 1) % 900 + 2).astype(np.uint16)
-    text = PackedTokens(tokens=tokens, documents=1, text_bytes=0)
+    text = PackedTokens(tokens=tokens, documents=1)
     return Batches(text, OBJECTIVES[objective], SPECIAL, window=window, batch_size=batch_size, seed=seed)
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from torch import Tensor
 
-from softprompt.errors import ArtefactError, DataError
-from softprompt.pretraining.checking import Check, _fill, check_backbone, stages, unigram_nats
+from softprompt.errors import ArtefactError, ConfigError, DataError
+from softprompt.pretraining.checking import Check, _exchanging, _fill, check_backbone, stages, unigram_nats
 from softprompt.pretraining.corpus import prepare_corpus
 from softprompt.pretraining.settings import PretrainConfig
 from softprompt.pretraining.tokenizer import piece_bytes
@@ -96,6 +98,29 @@ def test_an_encoder_decoder_is_measured_under_both_of_its_objectives(
     assert adapted["prefix_lm"].unigram_bits_per_byte == checks["prefix_lm"].unigram_bits_per_byte
 
 
+@pytest.mark.parametrize(("batches", "expected"), [([3, 2], [2, 0, 1, 4, 3]), ([2, 1], [1, 0, 1]), ([1, 1], [1, 0])])
+def test_every_row_is_given_another_rows_input(batches: list[int], expected: list[int]) -> None:
+    """A row that was alone in its batch once kept its own input, as if it could not tell it from another."""
+    rows = list(torch.arange(sum(batches))[:, None].split(batches))
+    given: list[int] = []
+
+    def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+        given.extend(inputs.flatten().tolist())
+        return targets.float().mean()
+
+    exchanged = _exchanging(loss, rows)
+    for batch in rows:
+        exchanged(batch, batch)
+    assert given == expected
+
+
+def test_one_row_alone_has_no_other(span: Path, corpus_dir: Path) -> None:
+    assert [one.exchanged_nats_per_token for one in check(span, corpus_dir, windows=1, samples=0)[0].values()] == [
+        None,
+        None,
+    ]
+
+
 def test_samples_show_what_is_written_in_its_place(span: Path, causal: Path, corpus_dir: Path) -> None:
     _, samples = check(span, corpus_dir, samples=1)
     filled = samples[0]
@@ -144,6 +169,8 @@ def test_stages_run_from_the_first_to_the_last() -> None:
 def test_what_cannot_be_checked_is_refused(causal: Path, corpus_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"holds no finished backbone \(no card\.json\); finish its pre-training"):
         check(tmp_path, corpus_dir)
+    with pytest.raises(ConfigError, match="windows must be above 0, not 0"):
+        check(causal, corpus_dir, windows=0)
     with pytest.raises(DataError, match=r"train\.jsonl was trained on, says the backbone's card; give text that was"):
         check_backbone(causal, [corpus_dir / "train.jsonl"], cache_dir=tmp_path)
     (tmp_path / "short.txt").write_text("Bana lo.", encoding="utf-8")

@@ -40,7 +40,6 @@ def test_tokens_are_the_documents(
     assert unpack(corpus.held_out.tokens, tokenizer) == documents[50:55]
     assert corpus.train.tokens.dtype == np.uint16
     assert (corpus.train.documents, corpus.held_out.documents) == (50, 5)
-    assert corpus.held_out.text_bytes == sum(len(text.encode()) for text in documents[50:55])
     assert [(source["file"], source["use"]) for source in corpus.sources] == [
         ("train.jsonl", "train"),
         ("held.jsonl", "held out"),
@@ -58,9 +57,14 @@ def test_windows_tile_the_tokens(tmp_path: Path, files: tuple[Path, Path], token
 
 
 def test_without_held_out_files_every_nth_document_is_held_out(
-    tmp_path: Path, files: tuple[Path, Path], tokenizer: Tokenizer, documents: list[str]
+    tmp_path: Path,
+    files: tuple[Path, Path],
+    tokenizer: Tokenizer,
+    documents: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    corpus = prepare_corpus(list(files), [], tokenizer, cache_dir=tmp_path / "cache", held_out_every=10)
+    monkeypatch.setattr(corpus_module, "_HELD_OUT_EVERY", 10)
+    corpus = prepare_corpus(list(files), [], tokenizer, cache_dir=tmp_path / "cache")
     assert unpack(corpus.held_out.tokens, tokenizer) == documents[:55][::10]
     assert unpack(corpus.train.tokens, tokenizer) == [text for i, text in enumerate(documents[:55]) if i % 10]
 

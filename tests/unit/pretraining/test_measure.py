@@ -35,7 +35,7 @@ def test_the_loss_is_transformers_own(preset: str) -> None:
 def test_held_out_text_is_measured_in_nats_and_bits(batch_size: int) -> None:
     """A guess that costs 2 nats per token costs 2 / ln 2 bits, spread over the bytes of the targets."""
     tokens = (np.arange(103) % 50 + 2).astype(np.uint16)
-    text = PackedTokens(tokens=tokens, documents=1, text_bytes=0)
+    text = PackedTokens(tokens=tokens, documents=1)
     bytes_of = np.arange(800) % 4
     seen: list[int] = []
 
@@ -62,7 +62,7 @@ def test_held_out_text_is_measured_in_nats_and_bits(batch_size: int) -> None:
 
 
 def test_every_measurement_is_of_the_same_targets() -> None:
-    text = PackedTokens(tokens=np.arange(2, 402).astype(np.uint16), documents=1, text_bytes=0)
+    text = PackedTokens(tokens=np.arange(2, 402).astype(np.uint16), documents=1)
     seen: list[list[tuple[int, ...]]] = []
     for _ in range(2):
         shapes: list[tuple[int, ...]] = []

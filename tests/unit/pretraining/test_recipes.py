@@ -20,7 +20,7 @@ from softprompt.pretraining.corpus import file_digest
 from softprompt.pretraining.preparation import prepare_tokenizer
 from softprompt.pretraining.tokenizer import save_tokenizer, tokenizer_digest, train_tokenizer
 
-NO_TEXT = recipes.FamilyText(train=("a.jsonl",), held_out=(), licence="CC0", contents=frozenset())
+NO_TEXT = recipes.FamilyText(train=("a.jsonl",), held_out=(), licence="CC0")
 MILLION_TOKENS = {
     "t5-tiny-span": 30, "t5-tiny": 8, "t5-mini-span": 30, "t5-mini": 8, "t5-small-span": 30, "t5-small": 20,
     "t5-base-span": 300, "t5-base": 50, "gpt-tiny": 30, "gpt-mini": 30, "gpt-small": 30, "gpt-base": 300,

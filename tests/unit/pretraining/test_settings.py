@@ -34,6 +34,8 @@ def test_defaults_are_fine_and_survive_a_file() -> None:
         ({"window": 4}, "window must be at least 8 tokens, not 4"),
         ({"steps": 10, "warmup_steps": 11}, r"warmup_steps must lie between 0 and steps \(10\), not 11"),
         ({"weight_decay": -1.0}, r"weight_decay must not be negative, but is -1\.0"),
+        ({"seed": -1}, "seed must not be negative, but is -1"),
+        ({"threads": 0}, "threads must be above 0, not 0; leave it out for torch's own choice"),
         ({"vocab_size": 70000}, r"vocab_size must fit 16 bits \(65536\), not 70000"),
         ({"steps": 300, "snapshots": [0]}, r"snapshots must be ascending steps between 1 and 299, .* not \[0\]"),
         ({"steps": 300, "snapshots": [5, 300]}, r"snapshots must be .* not \[5, 300\]"),

@@ -81,7 +81,10 @@ def test_it_learns_and_writes_a_model_that_loads(settings: dict[str, Any], prese
     assert training[-1] < training[0]
     # steps count alike in the one, tokens in the other, and continuations are of any length
     assert training[-1] == pytest.approx(losses[-1], rel=0.2 if objective == "prefix_lm" else 0.1)
-    assert (card["processes"], card["command"]) == (1, "softprompt pretrain --config pretrain.yaml")
+    assert (card["processes"], card["command"]) == (
+        1,
+        "softprompt pretrain --config FOLDER/pretrain.yaml --output_dir NEW",
+    )
     assert card["tokens_per_second"] > 0.5 * card["tokens_seen"] / max(1, card["seconds"])
     assert card["held_out_loss_nats_per_token"] == pytest.approx(losses[-1], abs=1e-4)
     assert card["tokens_seen"] == 60 * 4 * 32
@@ -99,10 +102,41 @@ def test_it_learns_and_writes_a_model_that_loads(settings: dict[str, Any], prese
     assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[0] == 1
 
 
-def test_a_finished_run_is_not_run_again(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_not_run_again(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     card = pretrain(PretrainConfig(**settings))
     monkeypatch.setattr(trainer, "_Run", lambda *args: pytest.fail("ran again"))
-    assert pretrain(PretrainConfig(**settings)) == card
+    assert pretrain(PretrainConfig(**settings, compile=True)) == card
+    assert f"{settings['output_dir']} is finished already." in capsys.readouterr().err
+
+
+def test_another_finished_model_is_not_taken_for_the_one_asked_for(
+    settings: dict[str, Any], tmp_path: Path, corpus_dir: Path
+) -> None:
+    """A finished folder was once left as it is whatever was asked for, and the card of another model was returned."""
+    settings |= {"steps": 2, "warmup_steps": 0, "schedule": "constant"}
+    pretrain(PretrainConfig(**settings))
+    other = Path(tmp_path / "other.jsonl")
+    other.write_text((corpus_dir / "held_out.jsonl").read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    for change, message in (
+        ({"seed": 3}, "finished model with seed = 0, not 3; give another output_dir, or remove the folder"),
+        ({"steps": 3}, "finished model with steps = 2, not 3"),
+        ({"held_out": [str(other)]}, "finished model of other text than this"),
+        ({"held_out": []}, "finished model of other text than this"),
+        ({"tokenizer": None, "start_from": "bundled:gpt-mini"}, "did not start from the one in .*gpt-mini; give"),
+        ({"tokenizer": "bundled:gpt-mini"}, "finished model of another tokenizer than bundled:gpt-mini; give"),
+        ({"snapshots": [1]}, "finished model without a snapshot of step 1; give"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            pretrain(PretrainConfig(**{**settings, **change}))
+
+
+def test_text_that_is_trained_on_is_not_held_out(settings: dict[str, Any], tmp_path: Path) -> None:
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(Path(settings["train"][0]).read_bytes())
+    with pytest.raises(DataError, match=r"copy\.jsonl is trained on and held out; measure on other text, or leave"):
+        pretrain(PretrainConfig(**{**settings, "held_out": [*settings["held_out"], str(copy)]}))
 
 
 def test_the_history_tells_the_loss_in_training(settings: dict[str, Any]) -> None:
@@ -306,9 +340,12 @@ def test_lm_adaptation_starts_from_the_weights_of_span_corruption(settings: dict
     assert not torch.equal(weights(second)["lm_head.weight"], stored["lm_head.weight"])
 
 
-def test_a_bad_start_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
-    first = PretrainConfig(**settings)
+def test_a_bad_start_is_refused_before_anything_is_read(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = PretrainConfig(**{**settings, "steps": 1, "warmup_steps": 0})
     pretrain(first)
+    monkeypatch.setattr(trainer, "prepare_tokenizer", lambda *args: pytest.fail("read a tokenizer"))
     other = replace(
         first,
         output_dir=str(tmp_path / "o"),
@@ -317,7 +354,7 @@ def test_a_bad_start_is_refused(settings: dict[str, Any], tmp_path: Path) -> Non
         tokenizer=None,
         start_from=first.output_dir,
     )
-    with pytest.raises(ConfigError, match="is a gpt-tiny, not a t5-tiny"):
+    with pytest.raises(ConfigError, match="is a gpt-tiny, not a t5-tiny; give preset gpt-tiny, or another start"):
         pretrain(other)
     (Path(first.output_dir) / "card.json").unlink()
     with pytest.raises(ConfigError, match=r"holds no finished model \(no card\.json\); finish it first"):

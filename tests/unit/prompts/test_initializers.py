@@ -56,7 +56,7 @@ def test_class_labels_take_a_row_each_and_the_rest_is_vocab():
     ("labels", "message"),
     [
         ((), "needs a task with label words; give one, or use init='vocab'"),
-        ((torch.zeros(1, 2),) * 7, "a row for each of 7 labels, but the prompt has 6; use length=7 or more"),
+        ((torch.zeros(1, 2),) * 7, "a row for each of 7 labels or start words, but the prompt has 6"),
     ],
 )
 def test_labels_must_be_there_and_fit(labels, message):

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR, Letters, Spec
+from tests.unit.prompts.hosts import FINGERPRINT, GPT2_MEDIUM, SMALL, TRANSLATOR, Letters, Spec, Stack
 
 from softprompt.errors import ConfigError, MismatchError, UnsupportedError
 from softprompt.prompts import MultitaskPrompt, PrefixTuning, PromptTuning, PTuning, PTuningV2, SoftPrompt, initializers
+from softprompt.training import find_method
 
-TASK = SimpleNamespace(labels=["ab", "z"], tags=None, context=None, segments=())
+TASK = SimpleNamespace(labels=["ab", "z"], tags=None, context=None, start_words=(), segments=())
 
 
 @pytest.mark.parametrize(("length", "count"), [(5, 245_760), (10, 491_520)])
@@ -47,6 +48,16 @@ def test_class_labels_come_from_the_task():
     assert rows[2, 0].item() in set(map(float, range(1, 1027)))
 
 
+def test_start_words_stand_in_for_labels_that_a_task_lacks():
+    """ReCoRD and WSC, whose targets are free text, had no start of their own as in Lester et al. 2021, §3.2."""
+    free = SimpleNamespace(labels=None, start_words=("ab", "z"), tags=None, context=None, segments=())
+    assert PromptTuning(length=3).build(SMALL, free)().rows[:2, 0].tolist() == [1.5, 26]
+    labelled = SimpleNamespace(**{**vars(free), "labels": ["b"]})
+    assert PromptTuning(length=1).build(SMALL, labelled)().rows[:, 0].tolist() == [2]
+    with pytest.raises(ConfigError, match="a row for each of 2 labels or start words, but the prompt has 1"):
+        PromptTuning(length=1).build(SMALL, free)
+
+
 def test_class_labels_need_a_task():
     with pytest.raises(ConfigError, match="needs a task with label words"):
         PromptTuning(length=3).build(SMALL)
@@ -70,7 +81,7 @@ def test_text_is_tokenized():
         (PromptTuning(init="text", text="?!"), None, "The text '[?]!'"),
         (
             PromptTuning(),
-            SimpleNamespace(labels=["a", "..."], tags=None, context=None, segments=()),
+            SimpleNamespace(labels=["a", "..."], tags=None, context=None, start_words=(), segments=()),
             "The label '[.]+'",
         ),
     ],
@@ -158,6 +169,17 @@ def test_a_prefix_needs_all_of_its_stacks_in_its_source(tmp_path):
         PrefixTuning(init="prompt", source=path).build(TRANSLATOR)
 
 
+def test_a_prefix_of_another_shape_is_no_start(tmp_path):
+    """One of no model's, with heads of another width, ended in an error of torch."""
+    wide = Letters(Spec("decoder-only", 4, {"decoder": Stack(3, 2, 7)}))
+    path = str(PrefixTuning(length=2).build(wide).with_info(fingerprint={}).save(tmp_path / "source"))
+    with pytest.raises(
+        ConfigError,
+        match=r"form \[3, 2, 2, 10, 5\] .*, but .*source has \[3, 2, 2, 10, 7\]; start from a prefix of a model",
+    ):
+        PrefixTuning(init="prompt", source=path).build(SMALL)
+
+
 def test_a_prefix_of_other_layers_is_no_start(tmp_path):
     """As many layers were enough: keys and values of the first became those of the last."""
     path = str(PrefixTuning(length=2, layers=(0,)).build(SMALL).save(tmp_path / "source"))
@@ -219,6 +241,28 @@ def test_settings_are_checked(kind, settings, message):
         kind(**settings)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("prompt_tuning", {"source": 5}, "source=5: expected a list of texts, or a text, or nothing"),
+        ("prompt_tuning", {"length": "5"}, "length='5': expected a whole number, but got str"),
+        ("prompt_tuning", {"segments": 5}, "segments=5: expected a list of whole numbers, or nothing"),
+        ("prefix_tuning", {"layers": -1}, "layers=-1: expected a list of whole numbers, or nothing"),
+        ("p_tuning_v2", {"layers": "-1"}, "layers='-1': expected a list of whole numbers"),
+        ("prefix_tuning", {"layers": ["1"]}, r"layers=\['1'\]: expected a list of whole numbers"),
+        ("prefix_tuning", {"layers": [True]}, r"layers=\[True\]: expected a list of whole numbers"),
+        ("lora", {"targets": 3}, "targets=3: expected a list of texts, or a text, or nothing"),
+        ("lora", {"targets": []}, r"targets=\[\]: expected names of layers, as in targets=\['q_proj', 'v_proj'\]"),
+        ("ia3", {"feedforward": [0]}, r"feedforward=\[0\]: expected a list of texts"),
+        ("ia3", {"targets": "all-linear"}, "'all-linear' is for LoRA; name the layers that IA3 scales"),
+    ],
+)
+def test_values_of_another_type_are_refused(method, settings, message):
+    """Numbers and texts where lists belong ended in errors of Python's, or were taken apart into letters."""
+    with pytest.raises(ConfigError, match=message):
+        find_method(method, settings)
+
+
 @pytest.mark.parametrize("kind", [PromptTuning, PrefixTuning])
 def test_an_unknown_initializer_is_told_when_a_prompt_is_built(kind):
     with pytest.raises(ConfigError, match=r"Unknown initializer 'vocabs'\. Did you mean 'vocab'"):
@@ -241,7 +285,7 @@ def test_settings_are_read_from_plain_values():
         PromptTuning.from_settings({"lenght": 3})
 
 
-DIVIDED = SimpleNamespace(labels=None, tags=None, context=None, segments=(2, 1))
+DIVIDED = SimpleNamespace(labels=None, tags=None, context=None, start_words=(), segments=(2, 1))
 
 
 def test_a_templates_places_divide_the_rows():
@@ -321,6 +365,8 @@ def test_rows_are_kept_near_to_the_words_of_a_text():
     distance = (rows - torch.tensor([1.0, 2.0, 1.0])[:, None]).square().sum() / 3
     assert prompt.parametrization.penalty().item() == pytest.approx(2 * distance.item())
     assert prompt.fold().parametrization.penalty() is None
+    with pytest.raises(ConfigError, match=r"towards_weight=0.5 is used with towards= only; give the text, or drop"):
+        PromptTuning(length=3, init="vocab", towards_weight=0.5).build(SMALL)
     with pytest.raises(ConfigError, match="towards_weight=-1: expected a number of at least 0"):
         PromptTuning(towards="ab", towards_weight=-1)
 

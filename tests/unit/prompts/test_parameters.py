@@ -88,29 +88,31 @@ def encoded(encoder: str, rows: torch.Tensor | None = None) -> ReparameterizedRo
 
 
 def test_a_prompt_encoder_is_an_lstm_read_both_ways_and_an_mlp():
-    """Each direction and gate of the first layer, and the MLP, written out from the weights."""
+    """Each layer, direction and gate, and the MLP, written out from the weights; of one layer it was not seen."""
     made = encoded("lstm")
-    inputs, hidden = made.inputs.detach(), 5
-    directions = []
-    for suffix, order in (("", range(4)), ("_reverse", range(3, -1, -1))):
-        w = {
-            name: getattr(made.lstm, f"{name}_l0{suffix}").detach()
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        }
-        state, cell, states = torch.zeros(hidden), torch.zeros(hidden), {}
-        for i in order:
-            gates = w["weight_ih"] @ inputs[i] + w["bias_ih"] + w["weight_hh"] @ state + w["bias_hh"]
-            enter, forget, new, leave = gates.split(hidden)
-            cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
-            state = leave.sigmoid() * cell.tanh()
-            states[i] = state
-        directions.append(torch.stack([states[i] for i in range(4)]))
-    one_layer = torch.nn.LSTM(6, hidden, bidirectional=True)
-    one_layer.load_state_dict({name: value for name, value in made.lstm.state_dict().items() if "_l0" in name})
-    assert one_layer(inputs)[0].allclose(torch.cat(directions, dim=1), atol=1e-6)
-    first, _, last = made.mlp
-    inner = (first(made.lstm(inputs)[0])).relu()
-    assert made().rows.allclose(last(inner), atol=1e-6)
+    weights = {name: value.detach() for name, value in made.named_parameters()}
+    gated = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ways = {"": range(4), "_reverse": range(3, -1, -1)}
+    assert set(weights) == {
+        "inputs",
+        *(f"lstm.{name}_l{layer}{way}" for name in gated for layer in (0, 1) for way in ways),
+        *(f"mlp.{layer}.{name}" for layer in (0, 2) for name in ("weight", "bias")),
+    }
+    found = weights["inputs"]
+    for layer in (0, 1):
+        directions = []
+        for way, order in ways.items():
+            to_gates, from_state, bias, other_bias = (weights[f"lstm.{name}_l{layer}{way}"] for name in gated)
+            state, cell, states = torch.zeros(5), torch.zeros(5), {}
+            for i in order:
+                enter, forget, new, leave = (to_gates @ found[i] + bias + from_state @ state + other_bias).split(5)
+                cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+                state = leave.sigmoid() * cell.tanh()
+                states[i] = state
+            directions.append(torch.stack([states[i] for i in range(4)]))
+        found = torch.cat(directions, dim=1)
+    inner = (found @ weights["mlp.0.weight"].T + weights["mlp.0.bias"]).relu()
+    assert made().rows.allclose(inner @ weights["mlp.2.weight"].T + weights["mlp.2.bias"], atol=1e-6)
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "mlp"])

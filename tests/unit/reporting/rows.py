@@ -45,6 +45,11 @@ def score(cell: Cell) -> float:
     return 60.0 + cell.seed + 5 * cell.tunes_weights + 2 * high + 2 * ("mini" in cell.backbone)
 
 
+def far_apart(cell: Cell) -> float:
+    """Scores whose difference is larger than what the rows and seeds leave open."""
+    return score(cell) + (15 + cell.seed - 1 if cell.tunes_weights else 0)
+
+
 def rows(asked: Grid, scored: Callable[[Cell], float] = score) -> list[dict[str, Any]]:
     """A finished row for each cell of a grid."""
     return [row(asked, cell, scored(cell), number) for number, cell in enumerate(asked.cells())]

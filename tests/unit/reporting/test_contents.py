@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.reporting.rows import grid, rows, write_study
+from tests.unit.reporting.rows import SIZES, far_apart, grid, rows, write_study
 
 from softprompt.reporting import make_report, open_study
 from softprompt.reporting.parts import Report
@@ -21,18 +21,19 @@ def report(folder, asked, lines=None) -> Report:
 
 
 def test_a_whole_study_answers_with_its_numbers(tmp_path):
-    told = report(tmp_path, grid(claims=[CLAIM]))
+    asked = grid(claims=[CLAIM])
+    told = report(tmp_path, asked, rows(asked, far_apart))
     assert told.state == ()
     assert told.question == "How far is one from the other?"
     assert told.summary == (
-        "films (accuracy): the highest mean is 68.0 ± 1.0 (3), model tuning on bundled:t5-mini; the highest of prompts"
+        "films (accuracy): the highest mean is 83.0 ± 2.0 (3), model tuning on bundled:t5-mini; the highest of prompts"
         " 65.0 ± 1.0 (3), prompt tuning on bundled:t5-mini; the most frequent answer has 52.4.",
         "Supported: Tuning all weights is better than a prompt.",
     )
     assert told.verdicts is not None
     (row,) = told.verdicts.rows
     assert row[:2] == ("Tuning all weights is better than a prompt. (somebody)", "supported")
-    assert row[2].startswith("+3.0 [")
+    assert row[2].startswith("films (accuracy): +18.0 [+12.")
     assert row[4] == "2 pairs, 3 seeds"
 
 
@@ -62,6 +63,34 @@ def test_what_is_missing_failed_and_refused_is_said_first(tmp_path):
     )
     cells = {cell for row in told.tables[0].rows for cell in row}
     assert "refused" in cells
+
+
+def test_what_was_not_learned_is_no_divergence(tmp_path):
+    """Ensembles whose members were not learned were said to have diverged."""
+    asked = grid()
+    lines = rows(asked)
+    lost = "'rows' on 'films', whose prompts it needs, learned not all of them."
+    for number, one in enumerate(lines[:2]):
+        one |= {"status": "failed", "reason": lost if number else "the loss is NaN"}
+    del lines[1]["session_runs"]
+    told = report(tmp_path, asked, lines)
+    assert told.state == (
+        "1 run diverged: 1 of prompt tuning on bundled:t5-tiny, films.",
+        f"1 run could not be made: 1 of prompt tuning on bundled:t5-tiny, films. {lost}",
+    )
+
+
+def test_rows_that_the_grid_does_not_ask_for_are_told_of(tmp_path):
+    """After a command that asked for one task, the report of a folder with two knew nothing of the other."""
+    whole = grid(tasks={**grid().tasks, "books": {"task": "amazon_books"}})
+    told = report(tmp_path, whole.narrowed(tasks=["films"]), rows(whole))
+    assert told.state == (
+        "18 rows of the table belong to no cell of this grid (books on bundled:t5-tiny, books on bundled:t5-mini): the"
+        " last command asked for less, or for something else. They are left out; --grid takes the grid that they are"
+        " of.",
+    )
+    further = rows(grid(backbones=list(SIZES)))
+    assert report(tmp_path / "further", grid(), further).state == (), "of other backbones there are lines"
 
 
 def test_tables_are_few_and_have_whichever_are_fewer_as_columns(tmp_path):

@@ -9,8 +9,8 @@ from tests.unit.reporting.rows import SIZES, grid, rows, score
 
 from softprompt.reporting.parts import Figure, Point
 from softprompt.reporting.plots import plan_figures
-from softprompt.reporting.wording import family
 from softprompt.studies import Grid, summarise
+from softprompt.studies.families import family_of
 
 
 def figures(asked: Grid, **scored: Any) -> dict[str, Figure]:
@@ -30,7 +30,7 @@ def figures(asked: Grid, **scored: Any) -> dict[str, Figure]:
     ],
 )
 def test_a_family_is_a_name_without_its_size(name, without):
-    assert family(name) == without
+    assert family_of(name) == without
 
 
 def test_sizes_of_a_family_are_a_line_and_several_methods_are_set_against_what_they_train():
@@ -122,6 +122,24 @@ def test_ensembles_stand_beside_the_mean_and_the_best_of_the_members_of_each_dra
         (65.0, 3),
         (82.0, 3),
     ]
+
+
+def test_states_of_one_size_are_drawn_against_the_steps_of_their_adaptation():
+    """All stood above each other: they differ in nothing that the axis of sizes has."""
+    steps = {"models/t5-tiny-span": 0, "bundled:t5-tiny": 2600, "bundled:gpt-mini": 650}
+    asked = grid(backbones=list(steps), methods={"rows": {"method": "prompt_tuning", "learning_rate": 0.1}})
+    lines = [
+        {**row, "backbone_parameters": 580_096, "backbone_adapted_steps": steps[row["backbone"]]}
+        for row in rows(asked, lambda cell: steps[cell.backbone] / 100)
+    ]
+    found = {figure.name: figure for figure in plan_figures(asked, summarise(asked, lines), lines)}
+    assert list(found) == ["adaptation"]
+    (panel,) = found["adaptation"].panels
+    assert panel.title == "films: 580 K parameters"
+    assert [(point.x, point.mean) for point in panel.series[0].points] == [(0, 0.0), (650, 6.5), (2600, 26.0)]
+    unknown = [{**row, "backbone_adapted_steps": None} for row in lines[:3]] + lines[3:]
+    found = {figure.name: figure for figure in plan_figures(asked, summarise(asked, unknown), unknown)}
+    assert list(found) == ["pre_training"]
 
 
 def test_a_figure_fits_on_a_page():

@@ -31,9 +31,9 @@ def test_an_array_is_read_whatever_its_name(tmp_path, name):
     prompt = load_t5x(write(tmp_path, VALUES, name))
     assert torch.equal(prompt().rows, torch.from_numpy(VALUES))
     assert prompt.length == 3
-    assert prompt.info.kind == "encoder-decoder"
+    assert prompt.info.kind is None
     assert prompt.info.fingerprint == {}
-    assert prompt.info.lineage == (f"imported from the T5X prompt {name}",)
+    assert prompt.info.lineage == (f"imported from the array {name}",)
 
 
 @pytest.mark.parametrize("convert", [lambda v: v.astype("<f8"), lambda v: v.astype(">f4"), np.asfortranarray])
@@ -54,9 +54,12 @@ def test_a_backbone_binds_it(tmp_path):
     torch.testing.assert_close(got, want)
 
 
-def test_it_is_for_an_encoder_decoder(tmp_path):
-    with pytest.raises(MismatchError, match=r"kind encoder-decoder .* but tiny-causal is decoder-only"):
-        bind(load_t5x(write(tmp_path, VALUES)), tiny.causal())
+@pytest.mark.parametrize("make", [tiny.two_sided, tiny.causal])
+def test_its_kind_is_that_of_its_backbone(tmp_path, make):
+    backbone = make()
+    prompt = bind(load_t5x(write(tmp_path, VALUES)), backbone)
+    assert prompt.info.kind == backbone.spec.kind
+    assert torch.equal(load_t5x(save_t5x(prompt, tmp_path / "again.npy"))().rows, prompt().rows)
 
 
 def test_another_width(tmp_path):
@@ -102,6 +105,11 @@ def test_a_truncated_file(tmp_path):
         load_t5x(file)
 
 
+def test_a_folder_is_no_array(tmp_path):
+    with pytest.raises(ArtefactError, match="is a folder; name the file in it"):
+        load_t5x(tmp_path)
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(ArtefactError, match=r"There is no file .*prompt.npy"):
         load_t5x(tmp_path / "prompt.npy")
@@ -137,7 +145,7 @@ def test_writing_replaces_and_leaves_nothing_else(tmp_path):
     ("method", "backbone", "message"),
     [
         (PrefixTuning(length=2, hidden=None), tiny.two_sided, "has keys_values.*keys_values.encoder"),
-        (PromptTuning(length=2, init="random"), tiny.causal, "kind decoder-only"),
+        (PrefixTuning(length=2, hidden=None), tiny.causal, "has keys_values.decoder"),
         (PromptTuning(length=2, init="random", placement="append"), tiny.two_sided, "placement='append'"),
     ],
 )

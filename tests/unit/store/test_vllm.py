@@ -81,6 +81,8 @@ def test_whatever_is_no_prompt_is_refused(tmp_path, value, told):
 def test_files_that_are_missing_or_cut_are_told(tmp_path):
     with pytest.raises(ArtefactError, match="There is no file"):
         load_vllm(tmp_path / "nowhere.pt")
+    with pytest.raises(ArtefactError, match="is a folder; name the file in it"):
+        load_vllm(tmp_path)
     path = write(tmp_path, VALUES)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ArtefactError, match="truncated"):

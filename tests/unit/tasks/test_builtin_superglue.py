@@ -115,6 +115,9 @@ def test_answers_of_one_question_are_a_group():
 def test_queries_are_trained_on_per_answer_and_scored_with_all():
     task = load_task("record", folder_of("record"))
     assert task.group == "query_id"
+    assert task.start_words == ("commonsense", "reasoning", "reading", "comprehension")
+    assert task.with_format(target="{answers}.").start_words == task.start_words
+    assert load_task("wsc", folder_of("wsc")).start_words == ("commonsense", "pronoun", "resolution")
     assert [(one.columns["query_id"], one.targets) for one in task.examples("train")] == [
         ("0-0", ("Holt",)),
         ("0-0", ("Mira Holt",)),

@@ -151,3 +151,12 @@ def test_import_and_cards_are_light():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_documents_name_every_task():
+    text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    named = [line for line in text.split("\n") if line.startswith("| `")]
+    assert named == [
+        f"| `{one.name}` | {one.data} | {', '.join(one.splits)} | {', '.join(one.metrics)} | {one.licence} |"
+        for one in map(task_definition, sorted(BUILT_IN))
+    ]

@@ -129,6 +129,18 @@ def test_a_field_may_be_a_long_document(tmp_path, name):
     assert read(path) == [(2, {"a": text, "b": "2"}, None)]
 
 
+def test_a_quoted_row_without_end_is_refused(tmp_path, monkeypatch):
+    """A packed megabyte of lines behind a quote is gigabytes, and all of them were one value."""
+    monkeypatch.setattr("softprompt.tasks.rows.LINE_LIMIT_BYTES", 2**12)
+    path = write(tmp_path / "a.csv.gz", b'text,label\nfine,1\n"never closed\n' + b"x\n" * 2**16)
+    seen = []
+    with pytest.raises(DataError, match=r"a\.csv\.gz:3: the row is longer than 4,096 bytes; mend its quotes"):
+        seen.extend(row.columns for row in read_rows(path))
+    assert seen == [{"text": "fine", "label": "1"}]
+    whole = write(tmp_path / "whole.csv", b"text,label\n" + b"fine,1\n" * 2**10)
+    assert len(list(read_rows(whole))) == 2**10
+
+
 def test_a_quote_that_is_never_closed_is_named_by_its_first_line(tmp_path):
     path = write(tmp_path / "a.csv", b'a,b\n1,2\n"3,4\n5,6\n')
     (line, _, problem) = read(path)[-1]

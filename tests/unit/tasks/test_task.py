@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import random
 
 import datasets
 import pytest
@@ -180,6 +181,23 @@ def test_other_words_for_the_same_rows():
         reviews().with_format(target="{stars}", label_words={"0": "a", "1": "b"})
 
 
+def test_other_metrics_for_the_same_rows():
+    task = reviews().with_metrics(["macro_f1", "accuracy"])
+    assert (task.metrics, task.watched, task.report) == (("macro_f1", "accuracy"), "macro_f1", reviews().report)
+    for names, message in (
+        ([], "The task reviews needs a metric; name one, such as accuracy"),
+        (["acuracy"], r"Unknown metric 'acuracy'. Did you mean 'accuracy'"),
+        (["multirc"], "scores groups of rows, but nothing says which"),
+        (["accuracy", "accuracy"], "The metric 'accuracy' gives 'accuracy', as one before it does"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            reviews().with_metrics(names)
+    with pytest.raises(ConfigError, match="The metric 'binary_f1' gives 'binary_f1', as one before it"):
+        Task.from_rows({"train": ROWS}, **FORM, metrics=["binary_f1", "binary_f1"])
+    with pytest.raises(ConfigError, match="needs two labels"):
+        Task.from_rows({"train": ROWS}, input="{text}", target="{text}").with_metrics(["binary_f1"])
+
+
 def test_training_rows_that_validate():
     task = reviews().validated_on_train(6, seed=3)
     assert task.examples("test") == reviews().examples("validation")
@@ -215,6 +233,30 @@ def test_fewer_training_rows():
     assert task.report.rows["train"] == 4
     with pytest.raises(ConfigError, match="train_rows=0"):
         reviews().with_train_rows(0)
+
+
+def test_of_several_references_each_is_a_row():
+    """Fifty rows of E2E had been fifty tables with all that is said of them, some 460 rows."""
+    said = [{"table": f"name : {number // 8}", "said": f"text {number}"} for number in range(80)]
+    task = Task.from_rows({"train": said, "validation": said}, input="{table}", target="{said}").with_train_rows(9)
+    drawn = task.examples("train")
+    assert (len(drawn), task.report.rows) == (9, {"train": 9, "validation": 80})
+    assert len({example.targets for example in drawn}) == 9
+    assert 1 < len({example.input for example in drawn}) < 9
+    with pytest.raises(ConfigError, match="train_rows=9: rows has 9 rows to train on"):
+        task.with_train_rows(9)
+
+
+def test_a_labelled_input_counts_once_and_a_draw_stays_what_it_was():
+    rows = [{"text": f"film {number // 2}", "label": str(number // 2 % 2)} for number in range(40)]
+    task = Task.from_rows({"train": rows, "validation": rows}, **FORM)
+    assert len(task.with_train_rows(5).examples("train")) == 10
+    places = sorted(random.Random(5).sample(range(20), 4))
+    drawn = [f"film {place}" for place in places]
+    assert [one.input for one in reviews().with_train_rows(4, seed=5).examples("train")] == drawn
+    said = [{"text": f"film {number}", "said": "yes"} for number in range(20)]
+    plain = Task.from_rows({"train": said, "validation": said}, input="{text}", target="{said}")
+    assert [one.input for one in plain.with_train_rows(4, seed=5).examples("train")] == drawn
 
 
 def test_tags_are_those_of_all_splits():

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from softprompt.config import check_lists, check_types
 from softprompt.errors import ConfigError, MismatchError
 from softprompt.prompts import placements
 from softprompt.prompts.host import Host, LabelledTask
@@ -71,11 +72,16 @@ class Placed(Protocol):
 
 
 def check_started(method: Started) -> None:
-    """Refuse a length that is none, and a start without what it starts from.
+    """Refuse values of other types than the settings', a length that is none, and a start without what it starts from.
+
+    Args:
+        method: A dataclass that is `Started`.
 
     Raises:
-        ConfigError: If a setting is out of range, or contradicts another.
+        ConfigError: If a setting is of another type, out of range, or contradicts another.
     """
+    check_types(type(method), vars(method))
+    check_lists(type(method), vars(method))
     if method.length < 1:
         raise ConfigError(f"length={method.length}: a prompt has at least one virtual token.")
     for setting, value, needs in (("text", method.text, "text"), ("source", method.source, "prompt")):
@@ -213,7 +219,7 @@ def gather(method: Started, backbone: Host, task: LabelledTask | None, generator
     Args:
         method: The method.
         backbone: Whose embeddings to take.
-        task: Whose label words to take, for `init="class_labels"`.
+        task: Whose label words to take, or start words if it has no labels, for `init="class_labels"`.
         generator: The only source of randomness.
 
     Raises:
@@ -225,7 +231,7 @@ def gather(method: Started, backbone: Host, task: LabelledTask | None, generator
         raise ConfigError(
             f"init='prompt': {method.source} is a prefix, which has no rows; start from a prompt of rows."
         )
-    labels = (task.labels or ()) if task is not None and method.init == "class_labels" else ()
+    labels = (task.labels or task.start_words) if task is not None and method.init == "class_labels" else ()
     return Materials(
         length=method.length,
         dim=backbone.spec.dim,

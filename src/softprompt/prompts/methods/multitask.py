@@ -26,6 +26,10 @@ class MultitaskPrompt(RowsMethod):
     matrix begins as ones, so that all tasks start from the shared prompt. What is stored are rows, like those of prompt
     tuning. To take them to a new task, start from the mean of the tasks' prompts: `init="prompt"`, `source=[...]`.
 
+    Of the paper this is the decomposition, learned on all tasks at once. Not here: the distillation from prompts that
+    were trained on each task alone (§3.2), rates of their own for shared rows and factors, and the shared rows as a
+    thing of its own: they are not stored, and a new task starts from the tasks' mean, not from them.
+
     Attributes, besides those of `RowsMethod`, whose start is that of the shared rows:
         rank: Rank of a task's matrix.
 

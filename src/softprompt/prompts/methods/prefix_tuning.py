@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softprompt.config import from_mapping
+from softprompt.config import check_lists, from_mapping
 from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.prompts import initializers, placements, registry
 from softprompt.prompts.host import Host, LabelledTask
@@ -62,9 +62,9 @@ class PrefixTuning:
     head: bool = False
 
     def __post_init__(self) -> None:
+        check_started(self)
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))
-        check_started(self)
         placements.find(self.placement)
         if self.hidden is not None and self.hidden < 1:
             raise ConfigError(f"hidden={self.hidden}: expected a positive width, or None for direct parameters.")
@@ -148,11 +148,21 @@ class PrefixTuning:
                     f"init='prompt': expected a prefix for the {stack} of the layers {list(wanted)}, but {self.source}"
                     f" has {has}; set layers, encoder, cross and decoder as they were."
                 )
-        return initializers.mean([_fit_prefix(one().keys_values[stack].detach(), self.length) for one in sources])
+        found = [_fit_prefix(one().keys_values[stack].detach(), self.length) for one in sources]
+        expected = (len(wanted), 2, facts.kv_heads, self.length, facts.head_dim)
+        for one in found:
+            if tuple(one.shape) != expected:
+                raise ConfigError(
+                    f"init='prompt': expected keys and values for the {stack} of the form {list(expected)} (layers, 2,"
+                    f" heads, length, width), but {self.source} has {list(one.shape)}; start from a prefix of a model"
+                    " of this shape."
+                )
+        return initializers.mean(found)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> PrefixTuning:
         """Read the settings from plain values."""
+        check_lists(cls, settings)
         return from_mapping(cls, settings)
 
 

@@ -23,6 +23,8 @@ from softprompt.prompts.prompt import SoftPrompt
 
 __all__ = ["PromptTuning"]
 
+_TOWARDS_WEIGHT = 0.01
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTuning(RowsMethod):
@@ -31,7 +33,7 @@ class PromptTuning(RowsMethod):
     Attributes, besides those of `RowsMethod`:
         towards: A text whose embeddings the rows are kept near to in training, so that they can be read ("prompt
             waywardness", Khashabi et al. 2022, §3); repeated or cut to the prompt's length.
-        towards_weight: Weight of the squared distance per row that is then added to the loss.
+        towards_weight: Weight of the squared distance per row that is then added to the loss; none without `towards`.
         head: Whether an encoder-only model's head is trained anew and stored with the prompt: over the task's classes,
             over the tags of its words, or over first and last token of an answer.
 
@@ -42,7 +44,7 @@ class PromptTuning(RowsMethod):
 
     init: str = "class_labels"
     towards: str | None = None
-    towards_weight: float = 0.01
+    towards_weight: float = _TOWARDS_WEIGHT
     head: bool = False
 
     def __post_init__(self) -> None:
@@ -59,10 +61,14 @@ class PromptTuning(RowsMethod):
             seed: Of everything random.
 
         Raises:
-            ConfigError: If the initializer is unknown or lacks what it starts from, or the task's template divides
-                another number of rows.
+            ConfigError: If the initializer is unknown or lacks what it starts from, the task's template divides another
+                number of rows, or a weight was given without the text that rows are kept near to.
             UnsupportedError: If a head is to be trained and the model is no encoder, or has no head for classes.
         """
+        if self.towards is None and self.towards_weight != _TOWARDS_WEIGHT:  # not before: stored prompts may say it
+            raise ConfigError(
+                f"towards_weight={self.towards_weight} is used with towards= only; give the text, or drop it."
+            )
         method = place(self, task)
         generator = torch.Generator().manual_seed(seed)
         materials = gather(method, backbone, task, generator)

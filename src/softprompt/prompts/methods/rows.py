@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softprompt.config import from_mapping
+from softprompt.config import check_lists, from_mapping
 from softprompt.prompts.host import Host, LabelledTask
 from softprompt.prompts.methods.building import check_placed, check_started
 from softprompt.prompts.prompt import SoftPrompt
@@ -41,9 +41,9 @@ class RowsMethod(abc.ABC):
     segments: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        check_started(self)
         if self.segments is not None:
             object.__setattr__(self, "segments", tuple(self.segments))
-        check_started(self)
         check_placed(self)
 
     @abc.abstractmethod
@@ -63,4 +63,5 @@ class RowsMethod(abc.ABC):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> RowsMethod:
         """Read the settings from plain values."""
+        check_lists(cls, settings)
         return from_mapping(cls, settings)

@@ -17,6 +17,8 @@ __all__ = ["check_backbone", "check_finite", "check_settings", "unfit"]
 
 _LARGEST = torch.finfo(torch.float16).max
 """What every dtype can hold that an engine may compute in."""
+_LEAST_TEMPERATURE = 0.01
+"""vLLM lifts what is lower, and above 0, to this."""
 _CHOICE = {"TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper"}
 _LEAST = {"MinLengthLogitsProcessor", "MinNewTokensLengthLogitsProcessor"}
 
@@ -62,7 +64,8 @@ def check_backbone(backbone: Backbone) -> None:
 def check_settings(backbone: Backbone, sampling: Sampling, ids: Sequence[int]) -> None:
     """Refuse settings of a request, or of the model, that vLLM would compute otherwise, or not at all.
 
-    It knows no token ids of an input of embeddings, which a repetition penalty is about.
+    It knows no token ids of an input of embeddings, which a repetition penalty is about, and no temperature between 0
+    and 0.01.
 
     Args:
         backbone: Whose own settings count where the request says nothing.
@@ -72,6 +75,11 @@ def check_settings(backbone: Backbone, sampling: Sampling, ids: Sequence[int]) -
     Raises:
         UnsupportedError: If there are such.
     """
+    if 0 < sampling.temperature < _LEAST_TEMPERATURE:
+        raise UnsupportedError(
+            f"The request asks for temperature={sampling.temperature:g}, which vLLM computes as {_LEAST_TEMPERATURE};"
+            f" send 0, which takes the likeliest token, or {_LEAST_TEMPERATURE} and more."
+        )
     processors, _ = generation.logits_processors(backbone, ids, sampling.options())
     names = {type(one).__name__ for one in processors if type(one).__module__.startswith("transformers.")}
     if other := sorted(names - _CHOICE - (_LEAST if sampling.min_new_tokens else set())):

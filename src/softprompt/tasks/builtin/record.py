@@ -128,4 +128,5 @@ RECORD = TaskDefinition(
     group="query_id",
     hub=superglue_hub("record", from_hub),
     layout=superglue_layout("ReCoRD"),
+    start_words=("commonsense", "reasoning", "reading", "comprehension"),
 )

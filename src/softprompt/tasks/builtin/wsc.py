@@ -113,4 +113,5 @@ WSC = TaskDefinition(
     citation=("Levesque, Davis and Morgenstern 2012, The Winograd Schema Challenge, KR; " + SUPERGLUE),
     hub=superglue_hub("wsc.fixed", from_hub),
     layout=superglue_layout("WSC"),
+    start_words=("commonsense", "pronoun", "resolution"),
 )

@@ -12,7 +12,10 @@ __all__ = ["accuracy", "binary_f1", "label_hits", "macro_f1", "multirc", "only_c
 
 
 def accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Share of rows, in percent, whose prediction is one of the references, but for case and spacing."""
+    """Share of rows, in percent, whose prediction is one of the references, but for case and spacing.
+
+    T5's accuracy counts case and spacing: of generated labels it may be lower. Ranked labels are spelled as they are.
+    """
     hits = label_hits(predictions, references)
     return {"accuracy": 100 * sum(hits) / len(hits)}
 
@@ -21,7 +24,7 @@ def macro_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) ->
     """Mean over the references' classes of each class's F1, in percent.
 
     A prediction that is no class of the references is wrong for its row and is no class of its own, so illegal
-    outputs do not change the number of classes.
+    outputs do not change the number of classes. Case and spacing do not count, as they do for T5.
 
     Raises:
         DataError: If a row has several references: it has one class.
@@ -39,6 +42,7 @@ def binary_f1(answers: Answers) -> dict[str, float]:
 
     The positive class is the second of the two labels, as in `label_words={"0": "different", "1": "equivalent"}`. A
     prediction that is neither is wrong, as T5 counts it: a miss of a positive row, a false alarm on a negative one.
+    Case and spacing do not count, as they do for T5.
 
     Raises:
         DataError: If a row has several references: it has one class.
@@ -53,7 +57,7 @@ def multirc(answers: Answers) -> dict[str, float]:
     """MultiRC in percent: F1 of the answers that are right, and the share of questions without any mistake.
 
     A row is one answer to a question, its group is the question, and the second label says that the answer is right.
-    A prediction that is no label is wrong, as for `binary_f1`.
+    A prediction that is no label is wrong, and case and spacing do not count, as for `binary_f1`.
 
     Raises:
         DataError: If a row has several references: it has one class.

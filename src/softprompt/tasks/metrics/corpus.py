@@ -154,14 +154,15 @@ def bleu_multi(predictions: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def bleu_webnlg(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Corpus BLEU in percent as the WebNLG challenge's scripts give it, by which DART and prefix-tuning report too.
+    """Corpus BLEU in percent as the WebNLG challenge's scripts give it, which prefix-tuning reports of WebNLG.
 
     `bleu_multi` of texts in lower case with blanks around every mark (`webnlg_text`), and of three references at most,
     the first ones. Where a row has fewer, the scripts add empty ones, which spares very short predictions a penalty;
-    here there are none.
+    here there are none. DART is scored by the same scripts, but on texts of its authors' own preparation, so published
+    figures of DART are near these, not equal.
 
     References:
-        Gardent et al. 2017, §5, and the challenge's `evaluation.py` and `bleu_eval_3ref.sh`; Nan et al. 2021 (DART).
+        Gardent et al. 2017, §5, and the challenge's `evaluation.py` and `bleu_eval_3ref.sh`.
     """
     return {"bleu_webnlg": CORPUS_METRICS["bleu_webnlg"].score(predictions, references)}
 
@@ -190,6 +191,6 @@ def ter_webnlg(answers: Answers) -> dict[str, float]:
     """Corpus TER in percent as the WebNLG challenge's scripts give it: `ter` of the texts that `bleu_webnlg` is of.
 
     References:
-        Gardent et al. 2017, §5, and the challenge's `evaluation.py` and `ter_eval.sh`; Nan et al. 2021 (DART).
+        Gardent et al. 2017, §5, and the challenge's `evaluation.py` and `ter_eval.sh`.
     """
     return {"ter_webnlg": CORPUS_METRICS["ter_webnlg"].score(answers.predictions, answers.references)}

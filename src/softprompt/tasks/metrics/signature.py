@@ -68,7 +68,8 @@ class Scorer:
         grouped: Whether rows must have groups.
         less_is_better: Whether it counts errors, so that no checkpoint can be chosen by it.
         slow: Whether it starts another program or takes seconds for hundreds of rows, so that training computes it only
-            to choose checkpoints by it.
+            to choose checkpoints by it, and it is not computed anew for draws of the rows: one of another package has
+            no interval.
     """
 
     function: Callable[[Answers], dict[str, float]]

@@ -11,6 +11,11 @@ from collections.abc import Sequence
 __all__ = ["caption_words", "lower_ascii", "mteval_words", "ngrams", "webnlg_text"]
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_SPELLED = (
+    "ßss æae œoe øo ðd þth đd ħh ıi łl ŋng ŧt ×x °deg £PS €EUR ‐- ‑- ‒- –- —-- ―-- "
+    "‘' ’' ‚, ‛' “\" ”\" „,, «<< »>> ′' ″''"
+)
+_ASCII = str.maketrans({pair[0]: pair[1:] for pair in _SPELLED.split()})
 _DROPPED = frozenset(".?!,:;-'`\"–—…“”‘’")
 _WORD = re.compile(
     r"""
@@ -52,12 +57,14 @@ def caption_words(text: str) -> list[str]:
 def webnlg_text(text: str) -> str:
     """A text as the WebNLG challenge's scripts score it: lower case, and blanks around all but letters and digits.
 
-    Letters lose their accents, which is what the scripts' spelling in ASCII does to most that are not in ASCII.
+    The scripts spell it in ASCII by the package Unidecode. Letters lose their accents, and other Latin letters, dashes,
+    quotes and signs of money are spelled as that package (1.4.0) does; what is in other scripts stays as it is.
 
     References:
         Gardent et al. 2017, §5, and the challenge's `evaluation.py`.
     """
-    plain = [letter for letter in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(letter)]
+    spelled = unicodedata.normalize("NFKD", text.lower().translate(_ASCII))
+    plain = [letter for letter in spelled if not unicodedata.combining(letter)]
     return " ".join(" ".join(re.split(r"(\W)", "".join(plain))).split())
 
 

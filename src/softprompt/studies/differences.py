@@ -1,0 +1,139 @@
+"""The lines that a claim compares, and by how much they differ: for each seed, and as their test rows were drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from softprompt.studies.claims import Claim
+from softprompt.studies.grid import TEXT_PROMPT, Grid
+from softprompt.studies.measures import is_count
+from softprompt.studies.pairing import facts, pair_up
+from softprompt.studies.summary import Line
+
+__all__ = ["Pair", "compared_pairs"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two lines that are compared.
+
+    Attributes:
+        better: That is said to score higher.
+        worse: That it is compared with.
+        differences: By seed, in the order of seeds; one alone if neither line depends on its seed.
+        rows_error: Standard error of their mean as rows were drawn: as if each line had rows of its own, and all seeds
+            erred alike. Of lines that were scored on the same rows it is more than their difference errs. Zero of what
+            is no score; None where a score lacks its interval.
+    """
+
+    better: Line
+    worse: Line
+    differences: tuple[float, ...]
+    rows_error: float | None
+
+    @property
+    def lines(self) -> tuple[Line, Line]:
+        """Both of them."""
+        return self.better, self.worse
+
+    @property
+    def task(self) -> str:
+        """The label of the task that they are judged on."""
+        return self.better.task
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the backbone cannot have one of the two."""
+        return any(line.unsupported and not line.scores for line in self.lines)
+
+
+def compared_pairs(grid: Grid, claim: Claim, lines: Sequence[Line]) -> list[Pair]:
+    """The pairs that a claim compares, those without scores included.
+
+    Args:
+        grid: That the lines are of.
+        claim: Of the grid.
+        lines: From `summarise`.
+    """
+    told = [facts(line.backbone, line.task, line.method, line.axes) for line in lines]
+    pairs = [_pair(grid, claim, lines[one], lines[other]) for one, other in pair_up(claim, told)]
+    if not claim.others:
+        return pairs
+    return [pair for pair in pairs if any(label in _further(grid, pair.better) for label in claim.others)]
+
+
+def _further(grid: Grid, line: Line) -> Sequence[str]:
+    """Labels of the further tasks that a line's task is tested on."""
+    return list(grid.tasks[line.task].get("tested_on") or {})
+
+
+def _pair(grid: Grid, claim: Claim, better: Line, worse: Line) -> Pair:
+    """The differences for each seed that both have; over several further tasks, their mean."""
+    labels: Sequence[str | None] = [label for label in claim.others if better.by_seed(label) and worse.by_seed(label)]
+    each = [_compared(claim, better, worse, label) for label in (labels if claim.others else [None])]
+    seeds = sorted(set.intersection(*map(set, each))) if each else []
+    means = [float(np.mean([one[seed] for one in each])) for seed in seeds]
+    if not any(_is_drawn(grid, claim, line) for line in (better, worse)):
+        means = means[:1]
+    return Pair(
+        better=better,
+        worse=worse,
+        differences=tuple(means),
+        rows_error=_rows_error(claim, better, worse, labels, seeds),
+    )
+
+
+def _is_drawn(grid: Grid, claim: Claim, line: Line) -> bool:
+    """Whether another seed could change what is compared of a line: not of words without examples."""
+    if claim.measure is not None and is_count(grid.measures, claim.measure):
+        return True
+    settings = {**grid.settings(line.task, line.method), **line.axes}
+    shots = settings.get("shots")
+    return settings["method"] != TEXT_PROMPT or any(shots if isinstance(shots, list | tuple) else [shots])
+
+
+def _compared(claim: Claim, better: Line, worse: Line, label: str | None) -> dict[int, float]:
+    ours, theirs = _scores(claim, better, label), _scores(claim, worse, label)
+    if claim.reference is not None:
+        instead = _reference(claim.reference, better)
+        ours, theirs = (ours, instead) if claim.better else (instead, theirs)
+    return {seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()}
+
+
+def _reference(reference: float | str, line: Line) -> Mapping[int, float]:
+    """By seed, what a line's own values are compared with."""
+    return line.measured.get(reference, {}) if isinstance(reference, str) else dict.fromkeys(line.seeds, reference)
+
+
+def _scores(claim: Claim, line: Line, label: str | None) -> Mapping[int, float]:
+    if claim.measure is not None:
+        return line.measured.get(claim.measure, {})
+    scores = line.by_seed(label)
+    if not claim.moved_to:
+        return scores
+    own = line.by_seed()
+    return {seed: score - own[seed] for seed, score in scores.items()}
+
+
+def _rows_error(
+    claim: Claim, better: Line, worse: Line, labels: Sequence[str | None], seeds: Sequence[int]
+) -> float | None:
+    if claim.measure is not None:
+        return 0.0
+    sides = (better,) if isinstance(claim.reference, int | float) else (better, worse)
+    asked = labels or [None]
+    total = math.sqrt(sum(_variance(claim, line, label, seeds) for line in sides for label in asked)) / len(asked)
+    return None if math.isnan(total) else total
+
+
+def _variance(claim: Claim, line: Line, label: str | None, seeds: Sequence[int]) -> float:
+    """Of a line's scores, as rows were drawn, on average; not a number if one lacks its interval."""
+    asked = (label, None) if claim.moved_to else (label,)
+    found = [sum(line.errors.get(one, {}).get(seed, math.nan) ** 2 for one in asked) for seed in seeds]
+    return float(np.mean(found)) if found else 0.0
