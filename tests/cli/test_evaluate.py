@@ -329,6 +329,7 @@ def test_each_task_is_scored_on_the_splits_that_it_has(run, backbone, reviews):
     assert "--split needs names that differ; got ['test', 'test']" in err
 
 
+@pytest.mark.slow
 def test_folders_of_several_tasks(run, backbone, reviews):
     """One folder is for those that bring no data along; or each has its own."""
     common = ("evaluate", "--backbone", backbone, "--majority", "true")

@@ -86,6 +86,7 @@ def test_a_comparison_trains_by_the_loss_that_is_asked_for(run, asked, tmp_path)
         assert {row["loss"] for row in rows} == {loss}
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_head_is_compared_by_prompts_that_bring_one(run, files, tmp_path):
     """Every prompt was unsupported, and --classes was refused."""
     folder = tmp_path / "bare"

@@ -284,6 +284,7 @@ def test_an_interrupted_grid_goes_on_and_repeats_nothing(tmp_path, monkeypatch):
     assert len(steps) == 6 * 4
 
 
+@pytest.mark.slow
 def test_a_grid_that_grew_runs_what_is_new(tmp_path):
     grid = small_grid(tmp_path)
     before = [row["key"] for row in ran(grid, tmp_path / "out")]
@@ -330,6 +331,7 @@ def test_the_summary_chooses_on_validation(tmp_path):
     assert model.mean == 81.0
 
 
+@pytest.mark.slow
 def test_only_what_is_chosen_is_run_with_every_seed(tmp_path):
     grid = small_grid(tmp_path, tune_seeds=[1], seeds=[0, 1, 2])
     table = ran(grid, tmp_path / "out")
@@ -344,6 +346,7 @@ def test_only_what_is_chosen_is_run_with_every_seed(tmp_path):
     assert [row["key"] for row in ran(grid, tmp_path / "out")] == before
 
 
+@pytest.mark.slow
 def test_a_kill_between_rows_loses_and_repeats_nothing(tmp_path, monkeypatch):
     grid = small_grid(tmp_path)
     wanted = lasting(ran(grid, tmp_path / "whole"))

@@ -162,6 +162,6 @@ def test_a_quick_study_runs_through(tmp_path):
     assert all({"key", "cell", "seed", "metric", "test_accuracy", "validation_accuracy"} <= row.keys() for row in table)
     assert max(row.get("session_runs", 0) for row in table) > 1
     assert [line.missing for line in summarise(quick, table)] == [0] * 5
-    assert "sessions that took" in said[-1]
+    assert "7 sessions, 1.4 runs in each, that took" in said[-1]
     keys = [row["key"] for row in table]
     assert [row["key"] for row in run_grid(quick, tmp_path / "out", device="cpu", say=said.append)] == keys

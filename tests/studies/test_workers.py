@@ -79,6 +79,7 @@ def test_a_process_that_is_killed_is_replaced(tmp_path):
     assert sum("ended with exit code -9; begun again" in line for line in said) >= 2
 
 
+@pytest.mark.slow
 def test_a_session_that_keeps_being_killed_is_named(tmp_path):
     grid = grid_of(tmp_path).narrowed(backbones=[str(tmp_path / "tiny")], methods=["prompt tuning"])
 
