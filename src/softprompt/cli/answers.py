@@ -12,7 +12,7 @@ from softprompt.conditioning import Prompted
 from softprompt.errors import DataError, LengthError
 from softprompt.inference import Query, classify, predict_texts
 from softprompt.inference.batching import Progress
-from softprompt.inference.encoding import encode_to_generate, encode_to_rank
+from softprompt.inference.encoding import encode
 
 __all__ = ["answer_all"]
 
@@ -56,7 +56,6 @@ def answer_all(
 
 def _checked(model: Prompted, one: Input, query: Query) -> Input:
     """The input, with what its encoding says against it, found out alone so that the others can go on."""
-    encode = encode_to_rank if query.candidates else encode_to_generate
     try:
         if one.problem is None:
             encode(model, [query])

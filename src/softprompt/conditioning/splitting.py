@@ -22,9 +22,7 @@ from softprompt.conditioning.probe import probe
 __all__ = ["divides", "pays", "read_in_two_parts", "start_cost"]
 
 _START_COST, _LAUNCH_COST = {"cpu": 64}, 2048
-"""In tokens, by type of device, and of any other. On one thread of a CPU a step of 8 tokens takes as long as 38 do in a
-larger one (Llama's shape, 6 layers of width 512), and 64 is of that order; no accelerator was measured.
-"""
+"""In tokens, by type of device, and of any other: orders of magnitude, which no benchmark here measures."""
 
 
 def start_cost(device: torch.device) -> int:

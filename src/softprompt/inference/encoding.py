@@ -18,7 +18,17 @@ from softprompt.inference.together import Together
 from softprompt.prompts import placements
 from softprompt.tasks import TextFormat
 
-__all__ = ["columns", "encode_to_generate", "encode_to_rank"]
+__all__ = ["columns", "encode", "encode_to_generate", "encode_to_rank"]
+
+
+def encode(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:
+    """Tokenize queries that all have candidates to rank, or all none.
+
+    Raises:
+        SoftpromptError: As `encode_to_rank`, or as `encode_to_generate`.
+    """
+    ranked = any(query.candidates for query in queries)
+    return encode_to_rank(model, queries) if ranked else encode_to_generate(model, queries)
 
 
 def encode_to_generate(model: Prompted, queries: Sequence[Query]) -> list[EncodedQuery]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, SoftpromptError, UnknownPromptError
-from softprompt.inference.encoding import encode_to_generate, encode_to_rank
+from softprompt.inference.encoding import encode
 from softprompt.inference.jobs import Job, Way, by_name
 from softprompt.inference.prompt_cache import Lease
 from softprompt.inference.prompt_folder import PromptFolder
@@ -67,7 +67,7 @@ def encode_request(model: Prompted, request: Request, lease: Lease | None) -> En
         max_input_tokens=request.max_input_tokens,
         truncate=request.truncate,
     )
-    (encoded,) = (encode_to_rank if request.candidates else encode_to_generate)(model, [query])
+    (encoded,) = encode(model, [query])
     return encoded
 
 

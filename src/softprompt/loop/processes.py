@@ -13,10 +13,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
 from torch import Tensor, nn
 
-from softprompt.backbones.launch import LAUNCHED, lost_one, process_count
+from softprompt.backbones.launch import LAUNCHED, process_count
 from softprompt.errors import ConfigError, LostProcessError, SoftpromptError
 
-__all__ = ["Processes", "lost_one"]
+__all__ = ["Processes"]
 
 T = TypeVar("T")
 

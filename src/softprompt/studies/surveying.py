@@ -9,7 +9,7 @@ from typing import final
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import LengthError, MissingDependencyError, UnsupportedError
-from softprompt.inference.encoding import encode_to_generate, encode_to_rank
+from softprompt.inference.encoding import encode
 from softprompt.studies.grid import Grid
 from softprompt.studies.rows import Order, Planned, count_parameters
 from softprompt.studies.workplace import Workplace
@@ -92,7 +92,6 @@ def _refusal(grid: Grid, backbone: Backbone, one: Planned) -> str | None:
     jobs = [*one.jobs(grid, "" if prompts else None).values(), one.chosen_by("" if prompts else None)]
     try:
         for job in jobs:
-            encode = encode_to_rank if job.evaluates_by == "rank" else encode_to_generate
             encode(model, job.queries(backbone, job.examples()))
     except LengthError as error:
         if jobs[0].text is None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from softprompt.backbones import Backbone
+from softprompt.backbones.launch import lost_one
 from softprompt.conditioning import Prompted
 from softprompt.config import to_mapping
 from softprompt.errors import LostProcessError, NonFiniteError, TrainingInterrupted
@@ -23,7 +24,7 @@ from softprompt.evaluation import evaluate_many
 from softprompt.inference import BatchLimits
 from softprompt.loop.checkpoints import latest_checkpoint
 from softprompt.loop.interrupts import Interrupts
-from softprompt.loop.processes import Processes, lost_one
+from softprompt.loop.processes import Processes
 from softprompt.training.agreement import check_agreement
 from softprompt.training.data import TrainRow, digest, encode_rows
 from softprompt.training.folder import SessionFolder

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
 from softprompt.errors import ConfigError
-from softprompt.inference.encoding import encode_to_generate, encode_to_rank
+from softprompt.inference.encoding import encode
 from softprompt.inference.queries import EncodedQuery
 from softprompt.prompts.registry import SharingMethod, brings_head
 from softprompt.tasks import Task, compute_available
@@ -90,7 +90,6 @@ def encode_evaluation(model: Prompted, member: Member, task: Task) -> tuple[list
     """
     job = member.job(task)
     examples = job.examples()
-    encode = encode_to_rank if job.by == "rank" else encode_to_generate
     asked = encode(model, job.queries(model.backbone, examples))
     scores, missing = compute_available(task.metrics, task.answers(examples[:1], examples[0].targets[:1]))
     member.run.check_watched(task, scores, missing)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from accelerate import PartialState
 
+from softprompt.backbones.launch import lost_one
 from softprompt.errors import ConfigError, LostProcessError
 from softprompt.loop import processes as processes_module
-from softprompt.loop.processes import Processes, lost_one
+from softprompt.loop.processes import Processes
 
 
 def test_a_program_started_alone_is_the_only_one() -> None:
