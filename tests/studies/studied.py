@@ -73,6 +73,13 @@ def scored(grid: Grid, score: Callable[[Cell], float | None], **elsewhere: Calla
                     for label, other in further.items()
                     for name, value in with_interval(f"on {label}_accuracy", other(cell)).items()
                 },
+                "outcomes": {
+                    name: {"rows": name, "values": [value, value]}
+                    for name, value in {
+                        "test": found,
+                        **{f"on {k}": other(cell) for k, other in further.items()},
+                    }.items()
+                },
             }
         )
     return rows

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 from tests.studies.grids import small_grid, stored_backbone, stored_task
 from tests.studies.tables import lasting, ran
@@ -42,6 +43,8 @@ def test_every_cell_gets_the_row_that_it_would_get_alone(tmp_path):
         assert row["test_accuracy"] == alone["accuracy"]
         assert (row["test_accuracy_low"], row["test_accuracy_high"]) == tuple(alone.intervals["accuracy"])
         assert row["test_rows"] == 10
+        hits = [100 * (one.prediction in one.targets) for one in alone.predictions]
+        assert {name: kept["values"] for name, kept in row["outcomes"].items()} == {"test": hits}
         assert row["parameters"] == (3 * 24 if prompt else sum(p.numel() for p in learned.model.parameters()))
         said = [(one.input, one.prediction) for one in alone.predictions]
         assert "cases" not in row
@@ -192,6 +195,9 @@ def test_what_was_learned_is_scored_elsewhere_too(tmp_path):
         low, high = found.intervals["accuracy"]
         assert rows[cell.identity]["on shouted_accuracy_low"] == low
         assert rows[cell.identity]["on shouted_accuracy_high"] == high
+        outcomes = rows[cell.identity]["outcomes"]
+        assert list(outcomes) == ["test", "on shouted", "on seen"]
+        assert np.mean(outcomes["on shouted"]["values"]) == pytest.approx(found["accuracy"])
     lines = {line.method: line for line in summarise(grid, table)}
     best = max((row for row in table if row["label"] == "prompt tuning"), key=lambda row: row["validation_accuracy"])
     assert lines["prompt tuning"].elsewhere == {

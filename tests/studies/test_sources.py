@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from statistics import fmean
 
+import numpy as np
 import pytest
 import yaml
 from tests.studies.grids import small_grid
@@ -89,6 +90,11 @@ def test_an_ensemble_is_of_runs_with_seeds_of_its_own(tmp_path):
             best = max(apart, key=lambda one: one["validation_accuracy"])
             assert row["measured_members_mean"] == pytest.approx(fmean(one["test_accuracy"] for one in apart))
             assert row["measured_members_best"] == pytest.approx(best["test_accuracy"])
+            outcomes = {name: kept["values"] for name, kept in row["outcomes"].items()}
+            apart_by_row = [one["outcomes"]["test"]["values"] for one in apart]
+            assert outcomes["measured_members_mean"] == pytest.approx(np.mean(apart_by_row, axis=0))
+            assert outcomes["measured_members_best"] == best["outcomes"]["test"]["values"]
+            assert fmean(outcomes["test"]) == pytest.approx(row["test_accuracy"])
     lines = {line.method: line for line in summarise(grid, table)}
     assert {len(lines[name].scores) for name in methods} == {2}
     rates = {row["learning_rate"] for row in members.values() if row["seed"] > 1}

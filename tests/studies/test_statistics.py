@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from softprompt.studies.statistics import contrast, distance_p, mean_weights, slope_weights
+from softprompt.studies.statistics import contrast, distance_p, mean_weights, slope_weights, unpaired_error
 
 POINTS = st.floats(-20, 20).map(lambda value: round(value, 2))
 CELLS = st.lists(st.lists(POINTS, min_size=2, max_size=4).map(np.array), min_size=1, max_size=4)
@@ -69,7 +69,7 @@ ERRORS = st.lists(st.floats(0, 5), min_size=4, max_size=4).map(np.array)
 def test_rows_add_to_what_seeds_leave_open(cells, errors):
     """All cells are scored on the same rows, so a mean over them errs as they do."""
     weights, errors = mean_weights(len(cells)), errors[: len(cells)]
-    seeds, both = contrast(cells, weights), contrast(cells, weights, rows_errors=errors)
+    seeds, both = contrast(cells, weights), contrast(cells, weights, rows_error=unpaired_error(weights, errors))
     reach = seeds.interval.high - seeds.value
     rows = stats.norm.interval(0.95)[1] * statistics.fmean(errors.tolist())
     assert both.interval.high - both.value == pytest.approx((reach**2 + rows**2) ** 0.5, abs=1e-6)
@@ -79,21 +79,22 @@ def test_rows_add_to_what_seeds_leave_open(cells, errors):
 def test_a_slope_errs_at_both_of_its_ends():
     sizes = np.array([1.0, 10.0, 100.0, 1000.0])
     weights = slope_weights(sizes, "aaaa")
-    found = contrast([np.array([1.0, 2.0])] * 4, weights, rows_errors=np.full(4, 2.0))
     end = 2.0 * weights[weights > 0].sum()
-    assert found.rows_error == pytest.approx(end * 2**0.5), "of one sign alike, of opposite signs apart"
+    assert unpaired_error(weights, np.full(4, 2.0)) == pytest.approx(end * 2**0.5), (
+        "of one sign alike, of opposite signs apart"
+    )
 
 
-@given(CELLS, ERRORS, st.floats(0.5, 5))
-def test_p_is_the_share_that_the_interval_leaves_out_that_ends_at_the_margin(cells, errors, distance):
-    weights, errors = mean_weights(len(cells)), errors[: len(cells)]
-    found = contrast(cells, weights, rows_errors=errors)
+@given(CELLS, st.floats(0, 5), st.floats(0.5, 5))
+def test_p_is_the_share_that_the_interval_leaves_out_that_ends_at_the_margin(cells, rows_error, distance):
+    weights = mean_weights(len(cells))
+    found = contrast(cells, weights, rows_error=rows_error)
     if found.error < 0.05:
         return
     p = distance_p(found, distance)
     assert p == distance_p(found, -distance)
     if p > 1e-9:
-        ends = contrast(cells, weights, rows_errors=errors, level=1 - p).interval
+        ends = contrast(cells, weights, rows_error=rows_error, level=1 - p).interval
         assert ends.high - found.value == pytest.approx(distance, rel=1e-4)
     assert distance_p(found, 0.0) == 1.0
 
@@ -151,14 +152,14 @@ def test_an_interval_of_seeds_and_rows_holds_the_truth_often_enough(monkeypatch)
     monkeypatch.setattr("softprompt.studies.statistics._RESAMPLES", 1)
     generator = np.random.default_rng(0)
 
-    def held(rows_errors):
+    def held(rows_error):
         inside = 0
         for _ in range(1000):
             shared = generator.normal(0.0, 2.0)
             cells = [generator.normal(1.0 + shared, 0.5, 3) for _ in range(3)]
-            low, high = contrast(cells, mean_weights(3), rows_errors=rows_errors).interval
+            low, high = contrast(cells, mean_weights(3), rows_error=rows_error).interval
             inside += low <= 1.0 <= high
         return inside / 1000
 
-    assert held(np.full(3, 2.0)) > 0.93
-    assert held(None) < 0.4
+    assert held(2.0) > 0.93
+    assert held(0.0) < 0.4

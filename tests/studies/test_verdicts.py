@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 from tests.studies.studied import BETTER, SIZES, WORSE, claim, claiming, scored, with_interval
 
 from softprompt.studies import judge, summarise
@@ -101,9 +102,64 @@ def test_a_task_has_its_own_variance_and_pays_for_the_others():
     assert films.high - films.low < (topics.high - topics.low) / 9
 
 
-def test_rows_that_were_drawn_widen_the_interval():
+def answered(cell, apart):
+    """Of 400 test rows, 100 where a side is right: labels on all of the first rows, and as words are on the others."""
+    right = np.random.default_rng(cell.seed).random(400) < 0.6
+    if cell.settings["init"] == "labels":
+        right[:apart] = True
+    return 100.0 * right
+
+
+def test_what_both_sides_get_right_or_wrong_together_says_nothing_of_their_difference():
+    grid = claiming(
+        claim(among={"task": ["films"], "length": [1]}),
+        backbones=["bundled:t5-mini"],
+        methods={name: settings for name, settings in claiming().methods.items() if name == "rows"},
+    )
+    rows = scored(grid, lambda cell: float(answered(cell, 60).mean()))
+    kept = {cell.identity: {"rows": "the same", "values": answered(cell, 60).tolist()} for cell in grid.cells()}
+    (found,) = judge(grid, summarise(grid, [{**row, "outcomes": {"test": kept[row["cell"]]}} for row in rows]))
+    (finding,) = found.findings
+    ours, theirs = (
+        [answered(cell, 60) for cell in grid.cells() if is_chosen(cell, "films", init)] for init in ("labels", "words")
+    )
+    differences = np.subtract(ours, theirs)  # [seeds, rows]
+    seeds = contrast([differences.mean(1)], mean_weights(1)).interval
+    rows_error = differences.mean(0).std(ddof=1) / 400**0.5
+    assert finding.effect == pytest.approx(differences.mean())
+    assert finding.high - finding.effect == pytest.approx(
+        np.hypot(seeds.high - finding.effect, stats.norm.isf(0.025) * rows_error)
+    )
+    assert (found.outcome, finding.reason) == ("supported", "")
+    unpaired = np.hypot(*(np.mean([side.std(ddof=1) for side in sides]) for sides in (ours, theirs))) / 400**0.5
+    assert rows_error < unpaired / 3
+
+
+def is_chosen(cell, task, init):
+    """Whether a cell is of one row that begins so, at the rate that is chosen."""
+    settings = cell.settings
+    return (cell.task, settings["length"], settings["learning_rate"], settings["init"]) == (task, 1, 0.1, init)
+
+
+def test_changes_to_further_tasks_err_by_the_rows_of_both():
+    grid = claiming(claim(moved_to=["books"]), backbones=["bundled:t5-mini"])
+    rows, cells = scored(grid, lambda cell: 60.0, books=ahead(3.0)), {cell.identity: cell for cell in grid.cells()}
+    for row in rows:
+        errs = cells[row["cell"]].settings.get("init") == "labels"
+        row["outcomes"] = {
+            "test": {"rows": "films", "values": [50.0 - 3.0 * errs, 50.0 + 3.0 * errs]},
+            "on books": {"rows": "books", "values": [50.0 - 4.0 * errs, 50.0 + 4.0 * errs]},
+        }
+    (found,) = judge(grid, summarise(grid, rows))
+    (finding,) = found.findings
+    seeds = contrast([contrast_cell(3.0)] * 2, mean_weights(2)).interval
+    assert finding.effect == pytest.approx(3.0)
+    assert finding.high - 3.0 == pytest.approx(np.hypot(seeds.high - 3.0, stats.norm.isf(0.025) * 5.0))
+
+
+def test_rows_that_kept_no_outcomes_widen_the_interval_more():
     grid = claiming(claim(among={"task": ["films"]}))
-    rows = scored(grid, ahead(3.0))
+    rows = [{name: value for name, value in row.items() if name != "outcomes"} for row in scored(grid, ahead(3.0))]
     (sure,) = judge(grid, summarise(grid, rows))
     (unsure,) = judge(
         grid, summarise(grid, [{**row, **with_interval("test_accuracy", row["test_accuracy"], 4.0)} for row in rows])
@@ -113,6 +169,8 @@ def test_rows_that_were_drawn_widen_the_interval():
     both_sides = 4.0 * 2**0.5  # that more seeds and backbones do not lessen: their rows are the same
     assert other.high - other.effect == pytest.approx(np.hypot(one.high - one.effect, both_sides))
     assert other.p > 0.05 > one.p
+    assert (one.reason, unsure.reason) == (sure.reason, sure.reason)
+    assert sure.reason.startswith("What came out for each test row was not kept of all")
     lacking = [{name: value for name, value in row.items() if not name.endswith("_low")} for row in rows]
     (told,) = judge(grid, summarise(grid, lacking))
     assert told.reason == (
@@ -184,7 +242,7 @@ def test_one_seed_is_no_verdict():
         assert (finding.outcome, finding.low, finding.high, finding.p) == ("undecided", None, None, None)
         assert (finding.effect, finding.seeds) == (pytest.approx(2.5), 1)
         assert finding.reason == "A verdict needs two seeds of each comparison at least, and one has 1."
-    assert f"films: {finding.reason} topics: {finding.reason}" in found.reason
+    assert f"films, topics: {finding.reason}" in found.reason
 
 
 def test_a_claim_without_scores_is_not_tested():
@@ -351,6 +409,7 @@ def test_rows_of_several_further_tasks_are_drawn_apart():
                 if name in row
                 for key, value in with_interval(name, row[name], 4.0).items()
             },
+            "outcomes": {},
         }
         for row in rows
     ]

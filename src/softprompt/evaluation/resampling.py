@@ -27,7 +27,7 @@ from softprompt.tasks.metrics.meteor import meteor_of, meteor_statistics
 from softprompt.tasks.metrics.nist import NistSums
 from softprompt.tasks.metrics.tags import entity_counts, right_tags, scores_of_entities
 
-__all__ = ["Counts", "Dear", "Progress", "Resampled", "bootstrap", "resampled_metric"]
+__all__ = ["Counts", "Dear", "Progress", "Resampled", "bootstrap", "pseudo_values", "resampled_metric"]
 
 Counts = Int[np.ndarray, " rows"]
 """How often each row was drawn."""
@@ -93,6 +93,26 @@ def bootstrap(
         if progress is not None and (done % _TOLD_EACH == 0 or done == resamples):
             progress(done, resamples)
     return {name: table[:, column] for column, name in enumerate(scores)}
+
+
+def pseudo_values(score: Resampled, rows: int, *, groups: Sequence[str] | None = None) -> Float[np.ndarray, " units"]:
+    """What each row, or each group of rows, makes of a score: n times the score less n - 1 times that without it.
+
+    Of a mean over rows these are the rows' own scores. Their standard deviation over the root of n is about the score's
+    standard error as rows are drawn.
+
+    Args:
+        score: Of the rows.
+        rows: How many there are.
+        groups: As in `bootstrap`.
+
+    References:
+        Efron and Tibshirani 1993, §11.5 (pseudo-values of the jackknife).
+    """
+    unit = _units(rows, groups)
+    units = int(unit.max()) + 1
+    whole = units * score(np.ones(rows, dtype=int))
+    return np.array([whole - (units - 1) * score((unit != place).astype(int)) for place in range(units)])
 
 
 def resampled_metric(name: str, answers: Answers) -> Mapping[str, Resampled]:

@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import Float
 
 from softprompt.config import choose
-from softprompt.evaluation.resampling import Progress, Resampled, bootstrap, mean_of, resampled_metric
+from softprompt.evaluation.resampling import Progress, Resampled, bootstrap, mean_of, pseudo_values, resampled_metric
 from softprompt.evaluation.ways import By
 from softprompt.tasks import Answers, Example, Task, compute_available, match_label
 
 __all__ = ["Evaluation", "Interval", "Prediction", "draw_rows", "measure", "predicted"]
 
 _DRAWS = 1000
+_FEWEST_UNITS = 2
 _ILLEGAL, _EMPTY = "illegal", "empty"
 
 
@@ -126,6 +127,24 @@ class Evaluation(Mapping[str, float]):
         )
         ends = {name: np.quantile(scores, (0.025, 0.975)).tolist() for name, scores in drawn.items()}
         return {name: Interval(*both) for name, both in ends.items() if not math.isnan(both[0])}
+
+    def outcomes(self, name: str) -> Float[np.ndarray, " units"] | None:
+        """What each row, or each group of rows, makes of a score, so that differences on the same rows can be judged.
+
+        Of a mean over rows these are the rows' own scores, of others the jackknife's pseudo-values.
+
+        Args:
+            name: Of one of the scores.
+
+        Returns:
+            None if the score cannot be computed without each of them, or if there is one alone.
+        """
+        groups = self.answers.groups
+        if len(set(groups or range(len(self.predictions)))) < _FEWEST_UNITS:
+            return None
+        score = self.resampled([name]).get(name)
+        values = None if score is None else pseudo_values(score, len(self.predictions), groups=groups)
+        return values if values is not None and np.isfinite(values).all() else None
 
     @property
     def answers(self) -> Answers:

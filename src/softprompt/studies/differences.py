@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from softprompt.studies.claims import Claim
 from softprompt.studies.grid import TEXT_PROMPT, Grid
 from softprompt.studies.measures import is_count
+from softprompt.studies.outcomes import RowErrors
 from softprompt.studies.pairing import facts, pair_up
 from softprompt.studies.summary import Line
 
@@ -27,15 +29,18 @@ class Pair:
         better: That is said to score higher.
         worse: That it is compared with.
         differences: By seed, in the order of seeds; one alone if neither line depends on its seed.
-        rows_error: Standard error of their mean as rows were drawn: as if each line had rows of its own, and all seeds
-            erred alike. Of lines that were scored on the same rows it is more than their difference errs. Zero of what
-            is no score; None where a score lacks its interval.
+        row_errors: How their mean errs as rows were drawn; of what is no score, not at all. None where a score's
+            outcomes were not kept.
+        unpaired_error: Standard error of the same as if each line had rows of its own, and all seeds erred alike. Of
+            lines that were scored on the same rows it is more than their difference errs. Zero of what is no score;
+            None where a score lacks its interval.
     """
 
     better: Line
     worse: Line
     differences: tuple[float, ...]
-    rows_error: float | None
+    row_errors: RowErrors | None
+    unpaired_error: float | None
 
     @property
     def lines(self) -> tuple[Line, Line]:
@@ -75,8 +80,9 @@ def _further(grid: Grid, line: Line) -> Sequence[str]:
 
 def _pair(grid: Grid, claim: Claim, better: Line, worse: Line) -> Pair:
     """The differences for each seed that both have; over several further tasks, their mean."""
-    labels: Sequence[str | None] = [label for label in claim.others if better.by_seed(label) and worse.by_seed(label)]
-    each = [_compared(claim, better, worse, label) for label in (labels if claim.others else [None])]
+    further = [label for label in claim.others if better.by_seed(label) and worse.by_seed(label)]
+    labels: Sequence[str | None] = further if claim.others else [None]
+    each = [_compared(claim, better, worse, label) for label in labels]
     seeds = sorted(set.intersection(*map(set, each))) if each else []
     means = [float(np.mean([one[seed] for one in each])) for seed in seeds]
     if not any(_is_drawn(grid, claim, line) for line in (better, worse)):
@@ -85,7 +91,8 @@ def _pair(grid: Grid, claim: Claim, better: Line, worse: Line) -> Pair:
         better=better,
         worse=worse,
         differences=tuple(means),
-        rows_error=_rows_error(claim, better, worse, labels, seeds),
+        row_errors=_row_errors(claim, better, worse, labels, seeds),
+        unpaired_error=_unpaired_error(claim, better, worse, labels, seeds),
     )
 
 
@@ -121,14 +128,44 @@ def _scores(claim: Claim, line: Line, label: str | None) -> Mapping[int, float]:
     return {seed: score - own[seed] for seed, score in scores.items()}
 
 
-def _rows_error(
+def _row_errors(
+    claim: Claim, better: Line, worse: Line, labels: Sequence[str | None], seeds: Sequence[int]
+) -> RowErrors | None:
+    """Of the mean over seeds and labels; None if outcomes of one of the scores were not kept."""
+    if claim.measure is not None:
+        return RowErrors()
+    total, weight = RowErrors(), 1 / max(1, len(seeds) * len(labels))
+    for seed, label in itertools.product(seeds, labels):
+        ours, theirs = _errors(claim, better, label, seed), _errors(claim, worse, label, seed)
+        if claim.reference is not None:
+            instead = _errors_of_reference(claim.reference, better, seed)
+            ours, theirs = (ours, instead) if claim.better else (instead, theirs)
+        if ours is None or theirs is None:
+            return None
+        total += (ours - theirs) * weight
+    return total
+
+
+def _errors(claim: Claim, line: Line, label: str | None, seed: int) -> RowErrors | None:
+    found = line.row_errors.get(label, {}).get(seed)
+    if not claim.moved_to:
+        return found
+    own = line.row_errors[None].get(seed)
+    return None if found is None or own is None else found - own
+
+
+def _errors_of_reference(reference: float | str, line: Line, seed: int) -> RowErrors | None:
+    return line.row_errors.get(reference, {}).get(seed) if isinstance(reference, str) else RowErrors()
+
+
+def _unpaired_error(
     claim: Claim, better: Line, worse: Line, labels: Sequence[str | None], seeds: Sequence[int]
 ) -> float | None:
     if claim.measure is not None:
         return 0.0
     sides = (better,) if isinstance(claim.reference, int | float) else (better, worse)
-    asked = labels or [None]
-    total = math.sqrt(sum(_variance(claim, line, label, seeds) for line in sides for label in asked)) / len(asked)
+    variances = [_variance(claim, line, label, seeds) for line in sides for label in labels]
+    total = math.sqrt(sum(variances)) / max(1, len(labels))
     return None if math.isnan(total) else total
 
 

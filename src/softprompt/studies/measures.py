@@ -23,11 +23,21 @@ from softprompt.prompts import SoftPrompt
 from softprompt.registry import Registry
 from softprompt.tasks import Task
 
-__all__ = ["MEASURED", "MEASURES", "OF_MEMBERS", "Measure", "is_count", "measured_columns", "unit_of"]
+__all__ = [
+    "MEASURED",
+    "MEASURES",
+    "MEMBERS_BEST",
+    "MEMBERS_MEAN",
+    "OF_MEMBERS",
+    "Measure",
+    "is_count",
+    "measured_columns",
+    "unit_of",
+]
 
 MEASURED = "measured_"
 """What the columns of measures begin with, before their names."""
-OF_MEMBERS = ("members_mean", "members_best")
+MEMBERS_MEAN, MEMBERS_BEST = OF_MEMBERS = ("members_mean", "members_best")
 """What the row of an ensemble has besides: the watched score of its members, the mean, and that of the one that is best
 on validation."""
 _MISSING = f"{MEASURED}missing"

@@ -19,7 +19,8 @@ from softprompt.prompts import SoftPrompt
 from softprompt.studies.cases import CASES, choose_cases
 from softprompt.studies.cells import Cell
 from softprompt.studies.grid import Grid
-from softprompt.studies.measures import MEASURED, OF_MEMBERS
+from softprompt.studies.measures import MEASURED, MEMBERS_BEST, MEMBERS_MEAN
+from softprompt.studies.outcomes import OUTCOMES, keep_outcomes
 from softprompt.studies.reading import Other
 from softprompt.studies.traces import adapted_steps, stored_bytes, traces
 from softprompt.tasks import Task
@@ -172,19 +173,24 @@ def untrained_row(grid: Grid, backbone: Backbone, one: Planned) -> dict[str, Any
     validation = {f"validation_{name}": score for name, score in found.pop(_CHOSEN_ON).items()}
     row = {**_identity(grid, count_parameters(backbone), one), "status": "finished", "reason": ""}
     row |= {"parameters": parameters, "trained": 0, "stored_bytes": stored}
-    return {**row, **validation, **_reported(grid, one, found), **members, **traces(backbone.device, held)}
+    reported = _reported(grid, one, found)
+    outcomes = {OUTCOMES: {**reported[OUTCOMES], **members.pop(OUTCOMES, {})}}
+    return {**row, **validation, **reported, **members, **outcomes, **traces(backbone.device, held)}
 
 
-def _of_members(grid: Grid, model: Prompted, one: Planned) -> dict[str, float]:
-    """The watched score of an ensemble's members by themselves, on the reported split."""
+def _of_members(grid: Grid, model: Prompted, one: Planned) -> dict[str, Any]:
+    """The watched score of an ensemble's members by themselves, on the reported split, and what came out by row."""
     jobs = {(name, _CHOSEN_ON): one.chosen_by(name) for name in model.prompts}
     jobs |= {(name, grid.split): one.jobs(grid, name)[None] for name in model.prompts}
-    scores = {asked: found[one.watches] for asked, found in evaluate_many(model, jobs).items()}
-    best = max(model.prompts, key=lambda name: scores[name, _CHOSEN_ON])
-    mean = fmean(scores[name, grid.split] for name in model.prompts)
-    return {
-        f"{MEASURED}{name}": score for name, score in zip(OF_MEMBERS, (mean, scores[best, grid.split]), strict=True)
-    }
+    found = evaluate_many(model, jobs)
+    best = max(model.prompts, key=lambda name: found[name, _CHOSEN_ON][one.watches])
+    compared = {MEMBERS_MEAN: [*model.prompts], MEMBERS_BEST: [best]}
+    row: dict[str, Any] = {OUTCOMES: {}}
+    for measured, names in compared.items():
+        scores = [found[name, grid.split] for name in names]
+        row[f"{MEASURED}{measured}"] = fmean(score[one.watches] for score in scores)
+        row[OUTCOMES][f"{MEASURED}{measured}"] = keep_outcomes(one.watches, *scores)
+    return row
 
 
 def trained_row(
@@ -242,13 +248,15 @@ def _identity(grid: Grid, backbone_parameters: int, one: Planned) -> dict[str, A
 def _reported(grid: Grid, one: Planned, scores: Mapping[str | None, Evaluation]) -> dict[str, Any]:
     """The reported split's scores, their intervals, and the most frequent answer's; the same of the further tasks.
 
-    With the first seed, a few answers too.
+    Of the score that counts, what came out for each row; with the first seed, a few answers too.
     """
     majority = evaluate_majority(one.cell.drawn(one.task), grid.split, rows=grid.rows)[one.watches]
     row = {**_scored(grid.split, scores[None]), f"{grid.split}_majority": majority}
     row["evaluation_seconds"] = round(scores[None].seconds, 1)  # of all that was scored in the same batches
     for label in one.others:
         row |= _scored(f"{ON}{label}", scores[label])
+    asked = {grid.split: None, **{f"{ON}{label}": label for label in one.others}}
+    row[OUTCOMES] = {name: keep_outcomes(one.watches, scores[label]) for name, label in asked.items()}
     if one.cell.seed == grid.seeds[0]:
         row[CASES] = choose_cases(scores[None])
     return row

@@ -17,7 +17,7 @@ from scipy import optimize, stats
 
 from softprompt.evaluation import Interval
 
-__all__ = ["LEVEL", "Cells", "Effect", "contrast", "distance_p", "mean_weights", "slope_weights"]
+__all__ = ["LEVEL", "Cells", "Effect", "contrast", "distance_p", "mean_weights", "slope_weights", "unpaired_error"]
 
 Cells = Sequence[Float[np.ndarray, " _seeds"]]
 """By cell, a difference for each seed, in points; cells may have different numbers of seeds."""
@@ -81,23 +81,20 @@ def contrast(
     cells: Cells,
     weights: Float[np.ndarray, " cells"],
     *,
-    rows_errors: Float[np.ndarray, " cells"] | None = None,
+    rows_error: float = 0.0,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Effect:
     """A weighted sum of cell means, `sum(w_c mean_c)`, with an interval.
 
     The variance within cells is taken to be one, and pooled: `s^2 = sum (d_cs - mean_c)^2 / sum (n_c - 1)`; seeds make
-    the contrast's `s^2 sum w_c^2 / n_c`. Rows are the same for all cells: those whose weights have one sign are held to
-    err alike, those of opposite signs apart, which is the most that errors without negative correlation come to. The
-    interval reaches `sqrt((t s.e.)^2 + (z e)^2)` to each side, with s.e. of seeds and e of rows: never less far than
-    for seeds alone.
+    the contrast's `s^2 sum w_c^2 / n_c`. The interval reaches `sqrt((t s.e.)^2 + (z e)^2)` to each side, with s.e. of
+    seeds and e of rows: never less far than for seeds alone.
 
     Args:
         cells: At least one of them with two seeds.
         weights: Of each cell.
-        rows_errors: Of each cell's mean, the standard error as rows are drawn, which more seeds do not lessen; None is
-            none.
+        rows_error: Standard error of the contrast as rows are drawn, which more seeds do not lessen.
         level: Of the interval.
         seed: Of the bootstrap.
 
@@ -111,7 +108,6 @@ def contrast(
     variance = sum(float(((cell - mean) ** 2).sum()) for cell, mean in zip(cells, means, strict=True)) / freedom
     value = float(weights @ means)
     error = float(np.sqrt(variance * (weights**2 / counts).sum()))
-    rows_error = 0.0 if rows_errors is None else _error_of_rows(weights * rows_errors)
     reach = _reach(1 - level, error, rows_error, freedom)
     return Effect(
         value=value,
@@ -121,6 +117,20 @@ def contrast(
         rows_error=rows_error,
         freedom=freedom,
     )
+
+
+def unpaired_error(weights: Float[np.ndarray, " cells"], errors: Float[np.ndarray, " cells"]) -> float:
+    """Standard error of a contrast as rows were drawn that all cells share, where nothing is known row by row.
+
+    Cells whose weights have one sign are held to err alike, those of opposite signs apart, which is the most that
+    errors without negative correlation come to.
+
+    Args:
+        weights: Of each cell.
+        errors: Of each cell's mean.
+    """
+    weighted = weights * errors
+    return float(np.hypot(weighted[weighted > 0].sum(), weighted[weighted < 0].sum()))
 
 
 def distance_p(effect: Effect, distance: float) -> float:
@@ -143,10 +153,6 @@ def distance_p(effect: Effect, distance: float) -> float:
 def _reach(share: float, error: float, rows_error: float, freedom: int) -> float:
     """How far an interval goes to each side that leaves such a share out."""
     return float(np.hypot(stats.t.isf(share / 2, freedom) * error, stats.norm.isf(share / 2) * rows_error))
-
-
-def _error_of_rows(weighted: Float[np.ndarray, " cells"]) -> float:
-    return float(np.hypot(weighted[weighted > 0].sum(), weighted[weighted < 0].sum()))
 
 
 def _bootstrap(cells: Cells, weights: Float[np.ndarray, " cells"], seed: int) -> Interval:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from softprompt.studies.grid import TESTED_ON, Cell, Grid
-from softprompt.studies.measures import MEASURED
+from softprompt.studies.measures import MEASURED, OF_MEMBERS
+from softprompt.studies.outcomes import OUTCOMES, RowErrors, kept_errors
 from softprompt.studies.rows import ON
 from softprompt.studies.states import State, last_states, state_of
 
@@ -42,6 +43,8 @@ class Line:
         seeds_elsewhere: By label, the seeds of these, in their order.
         errors: By label, None for the task itself, and by seed the standard error of a score as its rows were drawn;
             scores without an interval have none.
+        row_errors: The same row by row; of an ensemble also of its members' scores, as `measured` has them. Rows of
+            older versions have none.
         measured: By the name of what was measured of the prompts, the value by seed; empty of what is no prompt.
         majority: The score of the most frequent training answer.
         parameters: Values that were learned and are stored.
@@ -72,6 +75,7 @@ class Line:
     elsewhere: Mapping[str, tuple[float, ...]]
     seeds_elsewhere: Mapping[str, tuple[int, ...]]
     errors: Mapping[str | None, Mapping[int, float]]
+    row_errors: Mapping[str | None, Mapping[int, RowErrors]]
     measured: Mapping[str, Mapping[int, float]]
     majority: float | None
     parameters: int | None
@@ -232,6 +236,11 @@ def _line(
             None: _errors(reported, f"{grid.split}_{metric}"),
             **{label: _errors(reported, f"{ON}{label}_{metric}") for label in elsewhere},
         },
+        row_errors={
+            None: _row_errors(reported, grid.split),
+            **{label: _row_errors(reported, f"{ON}{label}") for label in elsewhere},
+            **{measured: _row_errors(reported, f"{MEASURED}{measured}") for measured in OF_MEMBERS},
+        },
         measured=_measured(reported),
         majority=reported[0][f"{grid.split}_majority"] if reported else None,
         parameters=reported[0]["parameters"] if reported else None,
@@ -251,6 +260,11 @@ def _line(
 
 def _errors(rows: Iterable[Row], score: str) -> dict[int, float]:
     return {row["seed"]: (row[f"{score}_high"] - row[f"{score}_low"]) / _WIDTH for row in rows if f"{score}_low" in row}
+
+
+def _row_errors(rows: Iterable[Row], reported: str) -> dict[int, RowErrors]:
+    kept = {row["seed"]: kept_errors(row.get(OUTCOMES, {}).get(reported)) for row in rows}
+    return {seed: errors for seed, errors in kept.items() if errors is not None}
 
 
 def _measured(rows: Iterable[Row]) -> dict[str, dict[int, float]]:

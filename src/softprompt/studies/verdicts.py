@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
+from jaxtyping import Float
 
 from softprompt.evaluation import Interval
 from softprompt.studies.cells import ENSEMBLE
@@ -15,7 +17,16 @@ from softprompt.studies.differences import Pair, compared_pairs
 from softprompt.studies.families import family_of
 from softprompt.studies.grid import TEXT_PROMPT, Grid
 from softprompt.studies.measures import is_count, unit_of
-from softprompt.studies.statistics import LEVEL, Effect, contrast, distance_p, mean_weights, slope_weights
+from softprompt.studies.outcomes import RowErrors
+from softprompt.studies.statistics import (
+    LEVEL,
+    Effect,
+    contrast,
+    distance_p,
+    mean_weights,
+    slope_weights,
+    unpaired_error,
+)
 from softprompt.studies.summary import Line
 
 __all__ = ["Finding", "Outcome", "Verdict", "judge"]
@@ -27,6 +38,10 @@ _FEWEST_SEEDS = 2
 _NO_SPREAD = 1e-9  # what differs by less was rounded
 _COUNTED = "It is counted, and sure."
 _ALIKE = "The seeds do not differ at all, so nothing is known of how sure it is."
+_ROWS_APART = (
+    "What came out for each test row was not kept of all, so both sides count as if each had rows of its own, which is"
+    " wider."
+)
 _ROWS_UNKNOWN = "Some scores lack their interval, so the interval of the effect leaves out that their rows were drawn."
 
 
@@ -141,8 +156,8 @@ def _find(grid: Grid, claim: Claim, pairs: Sequence[Pair], level: float) -> Find
         return replace(found, reason=few)
     if not _is_sure(pairs):
         return replace(found, reason=_ALIKE)
-    errors = np.array([pair.rows_error or 0.0 for pair in pairs])
-    effect = contrast(cells, weights, rows_errors=errors, level=level)
+    rows_error, reason = _rows_error(pairs, weights)
+    effect = contrast(cells, weights, rows_error=rows_error, level=level)
     return replace(
         found,
         outcome=_outcome(claim, effect.interval),
@@ -150,8 +165,19 @@ def _find(grid: Grid, claim: Claim, pairs: Sequence[Pair], level: float) -> Find
         high=effect.interval.high,
         bootstrap=effect.bootstrap,
         p=distance_p(effect, _distance(claim, effect)),
-        reason="" if all(pair.rows_error is not None for pair in pairs) else _ROWS_UNKNOWN,
+        reason=reason,
     )
+
+
+def _rows_error(pairs: Sequence[Pair], weights: Float[np.ndarray, " pairs"]) -> tuple[float, str]:
+    """Standard error of a contrast as test rows were drawn, and what is to be known about it."""
+    errors = [pair.row_errors for pair in pairs if pair.row_errors is not None]
+    if len(errors) == len(pairs):
+        parts = [error * weight for error, weight in zip(errors, weights.tolist(), strict=True)]
+        return sum(parts, RowErrors()).standard_error, ""
+    apart = np.array([math.nan if pair.unpaired_error is None else pair.unpaired_error for pair in pairs])
+    reason = _ROWS_UNKNOWN if np.isnan(apart).any() else _ROWS_APART
+    return unpaired_error(weights, np.nan_to_num(apart)), reason
 
 
 def _is_sure(pairs: Sequence[Pair]) -> bool:
@@ -220,7 +246,16 @@ def _over_tasks(findings: Sequence[Finding], looks: int, level: float, *, disagr
     notes = [f"Decided on {decided} of {len(findings)} tasks" + (", which disagree." if disagree else ".")]
     if looks > 1:
         notes.append(f"Each interval is of {100 * level:.3g} %, so that all {looks} are of 95 % together.")
-    return notes + [f"{finding.task}: {finding.reason}" for finding in findings if finding.reason]
+    return notes + [f"{', '.join(tasks)}: {reason}" for reason, tasks in _by_reason(findings).items()]
+
+
+def _by_reason(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """By what is to be known, the tasks that it is to be known of."""
+    tasks: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.reason:
+            tasks.setdefault(finding.reason, []).append(finding.task)
+    return tasks
 
 
 def _of_trend(claim: Claim, told: Sequence[Pair], lone: Sequence[Pair]) -> list[str]:
