@@ -22,7 +22,7 @@ from softprompt.conditioning import Prompted
 from softprompt.conditioning.decoding import JoiningDecoding
 from softprompt.conditioning.texts import EncodedInput, collate_inputs
 from softprompt.conditioning.turns import TurnDecoding
-from softprompt.evaluation.measuring import Job, evaluate_many
+from softprompt.evaluation import Job, evaluate_many
 from softprompt.prompts import PrefixTuning, PromptTuning
 from softprompt.training.data import TrainRow
 from softprompt.training.passes import cut_passes

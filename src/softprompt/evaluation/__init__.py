@@ -2,7 +2,8 @@
 
 from softprompt.evaluation.baselines import TextPrompt, evaluate_majority
 from softprompt.evaluation.comparison import Comparison, compare
-from softprompt.evaluation.measuring import Job, evaluate, evaluate_many
+from softprompt.evaluation.job import Job
+from softprompt.evaluation.measuring import evaluate, evaluate_many
 from softprompt.evaluation.recording import read_evaluation
 from softprompt.evaluation.result import Evaluation, Interval, Prediction
 from softprompt.evaluation.ways import By, choose_way
