@@ -168,7 +168,7 @@ def _costs(lines: Sequence[Line]) -> list[Figure]:
     return on_pages(
         "score_against_trained",
         "Score against the number of trained values",
-        f"{_BARS} Each step of the axis is ten times as many.",
+        f"{_BARS} The axis is logarithmic.",
         "trained values",
         panels,
         joined=False,
