@@ -21,6 +21,10 @@ def write_data(folder: Path) -> Path:
     draw = random.Random(0)
     _write_sst2(folder / "sst2" / "sentence_level", draw)
     _write_e2e(folder / "e2e", draw)
+    _write_trec(folder / "trec", draw)
+    _write_news(folder / "ag_news", draw)
+    _write_glue(folder / "glue" / "MRPC", ("#1 String", "#2 String"), "Quality", draw)
+    _write_glue(folder / "glue" / "QQP", ("question1", "question2"), "is_duplicate", draw)
     for category in ("books", "electronics"):
         _write_amazon(folder / "amazon" / category, category, draw)
     for part in ("orig", "new"):
@@ -47,6 +51,32 @@ def _write_e2e(folder: Path, draw: random.Random) -> None:
                 name, food = f"{file[0]}{number // _REFERENCES}", ("French", "Thai")[number // _REFERENCES % 2]
                 said = f"{name} has {draw.choice(['good', 'fine', 'fair'])} {food} food."
                 table.writerow([f"name[{name}], food[{food}]", said])
+
+
+def _write_trec(folder: Path, draw: random.Random) -> None:
+    folder.mkdir(parents=True)
+    kinds = ("ABBR:exp", "DESC:def", "ENTY:food", "HUM:ind", "LOC:city", "NUM:date")
+    lines = [f"{draw.choice(kinds)} What of case {number} ?\n" for number in range(_TRAIN)]
+    (folder / "train_5500.label").write_text("".join(lines), encoding="latin-1")
+
+
+def _write_news(folder: Path, draw: random.Random) -> None:
+    folder.mkdir(parents=True)
+    for file, rows in (("train.csv", _TRAIN), ("test.csv", _REST)):
+        with (folder / file).open("w", encoding="utf-8", newline="") as out:
+            table = csv.writer(out, quoting=csv.QUOTE_ALL)
+            for number in range(rows):
+                table.writerow([draw.randint(1, 4), f"{file} {number}", f"What was said of case {number}."])
+
+
+def _write_glue(folder: Path, texts: tuple[str, str], label: str, draw: random.Random) -> None:
+    folder.mkdir(parents=True)
+    for file, rows in (("train.tsv", _TRAIN), ("dev.tsv", _REST)):
+        lines = ["\t".join((*texts, label))]
+        for number in range(rows):
+            first, second = (draw.choice(_WORDS[draw.choice("01")]) for _ in texts)
+            lines.append(f"Case {number} is {first}.\tIt is {second}.\t{number % 2}")
+        (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_amazon(folder: Path, category: str, draw: random.Random) -> None:

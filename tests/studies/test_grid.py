@@ -13,7 +13,7 @@ from tests.studies.grids import small_grid
 from softprompt.errors import ConfigError, DataError, MissingFileError
 from softprompt.evaluation import TextPrompt
 from softprompt.prompts import PromptTuning
-from softprompt.studies import load_grid, named_grids, summarise
+from softprompt.studies import load_grid, named_grids, reading, summarise
 from softprompt.studies.reading import read_others, read_task
 from softprompt.tasks import get_scorer
 from softprompt.training import ModelTuning
@@ -200,6 +200,29 @@ def test_an_optional_task_is_left_out_without_its_files(tmp_path):
         read_others("reviews", less, "train")
 
 
+def test_an_optional_task_to_train_on_is_left_out_without_its_files(tmp_path):
+    grid, said = small_grid(tmp_path), []
+    more = {**grid.tasks["reviews"], "optional": True, "train": str(tmp_path / "more.jsonl")}
+    wide = dataclasses.replace(grid, tasks={**grid.tasks, "more": more})
+    assert reading.at_hand(wide, say=said.append) == grid
+    assert said == [f"'more' is left out: There is no file {tmp_path}/more.jsonl; check the path."]
+    assert reading.at_hand(grid) is grid
+    shutil.copy(grid.tasks["reviews"]["train"], tmp_path / "more.jsonl")
+    assert reading.at_hand(wide) is wide
+    own = {cell.identity for cell in wide.cells() if cell.task == "more"}
+    always = dataclasses.replace(wide, tasks={**grid.tasks, "more": {**more, "optional": False}})
+    assert own == {cell.identity for cell in always.cells() if cell.task == "more"}
+    tested = {**more, "tested_on": {"same": {"train": str(tmp_path / "absent.jsonl")}}}
+    with pytest.raises(MissingFileError, match="There is no file"):
+        read_others("more", tested, "train")  # of the further tasks each says itself that it is optional
+    (tmp_path / "more.jsonl").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"more\.jsonl:1: is not valid JSON"):
+        reading.at_hand(wide)
+    (tmp_path / "more.jsonl").unlink()
+    with pytest.raises(ConfigError, match="None of the tasks of the grid 'small' has its files: more"):
+        reading.at_hand(wide.narrowed(tasks=["more"]))
+
+
 def test_what_is_optional_is_no_part_of_a_cells_identity(tmp_path):
     """A summary is made without the data, and must find the rows of a study that left it out."""
     grid = small_grid(tmp_path)
@@ -223,9 +246,9 @@ def at_hand(folder: Path) -> Path:
 
 
 NAMED_TASKS = {
-    json.dumps([label, settings]): load_grid(name)
-    for name in named_grids()
-    for label, settings in load_grid(name).tasks.items()
+    json.dumps([label, settings]): grid
+    for grid in map(load_grid, named_grids())
+    for label, settings in grid.tasks.items()
 }
 """Every task of a named grid once, with a grid that has it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from tests.models import tiny_backbone
@@ -103,6 +104,24 @@ def test_what_is_stored_is_counted():
     assert looks("storage", prompt) == {"stored_share": pytest.approx(1000 * 5 * 24 / values)}
 
 
+def test_similarity_is_the_cosine_of_mean_rows():
+    bad, good = rows_near("bad"), rows_near("good")
+    means = [prompt().rows.detach().mean(0) for prompt in (bad, good)]
+    cosine = 100 * float(torch.nn.functional.cosine_similarity(*means, dim=0))
+    found = looks("similarity", bad, start=good)
+    assert found == {"similarity": pytest.approx(cosine), "similarity_rows": pytest.approx(cosine)}
+    assert cosine < 99
+    backbone, task = tiny_backbone("decoder-only"), sentiment()
+    prefix = PrefixTuning(length=2, hidden=None).build(backbone, task, seed=0)
+    assert measured_columns(["similarity"], backbone, bad, task) == {
+        "measured_missing": "similarity: the run starts from no prompt for another task."
+    }
+    row = measured_columns(["similarity"], backbone, bad, task, compared=(bad, prefix))
+    assert "no two can be compared" in row["measured_missing"]
+    whole = measured_columns(["similarity"], backbone, bad, task, compared=(prefix, prefix))
+    assert whole["measured_similarity"] == pytest.approx(100, abs=1e-3), "of a prefix the mean over layers"
+
+
 def test_what_there_is_none_of_is_told():
     backbone, task = tiny_backbone("decoder-only"), sentiment()
     prefix = PrefixTuning(length=2, hidden=None).build(backbone, task, seed=0)
@@ -189,6 +208,50 @@ def test_a_count_goes_with_size_in_its_own_unit_and_is_sure():
     for finding in found.findings:
         assert finding.unit == "per thousand per tenfold of backbone_parameters"
         assert (finding.low, finding.p, finding.reason) == (None, None, "It is counted, and sure.")
+
+
+LIKE = {"labels": 80.0, "words": 20.0}
+
+
+def test_a_score_may_go_with_what_was_measured():
+    """Each backbone has a level of its own; the axes make what is measured, so they do not tell groups apart."""
+    grid = claiming(
+        {"says": "it grows", "better": {"method": "rows"}, "reference": 0, "rises_with": "labels_kept"}, **LOOKED
+    )
+
+    def like(cell):
+        return LIKE[cell.settings["init"]] + (10 if cell.settings["length"] == 1 else 0) + NOISE[cell.seed]
+
+    def score(cell):
+        if cell.method != "rows":
+            return 60.0
+        level = 30.0 if "mini" in cell.backbone else 0.0
+        bent = 1.0 if cell.settings["length"] == 1 else 0.0
+        return level + 0.5 * like(cell) + bent + NOISE[cell.seed]
+
+    rows = scored(grid, score)
+    for cell, row in zip(grid.cells(), rows, strict=True):
+        if cell.method == "rows":
+            row["measured_labels_kept"] = like(cell)
+    (found,) = judge(grid, summarise(grid, rows))
+    places, scores = [80, 90, 20, 30] * 2, [40, 46, 10, 16, 70, 76, 40, 46]
+    levels = [[float(place < 4), float(place >= 4)] for place in range(8)]
+    slope = np.linalg.lstsq(np.column_stack([places, levels]), np.array(scores), rcond=None)[0][0]
+    within = [score - (28 if place < 4 else 58) for place, score in enumerate(scores)]
+    r = np.corrcoef(places, within)[0, 1]
+    assert found.outcome == "supported"
+    for finding in found.findings:
+        assert finding.effect == pytest.approx(10 * slope)
+        assert finding.unit == "points per 10 of labels_kept"
+        assert finding.cells == 8
+        assert finding.reason == f"Within each backbone r = {r:+.2f}, over 8 means of seeds."
+    unmeasured = [{name: value for name, value in row.items() if "measured" not in name} for row in rows]
+    (lacking,) = judge(grid, summarise(grid, unmeasured))
+    assert lacking.outcome == "not tested"
+    assert lacking.reason == "16 of 16 comparisons have no scores with labels_kept yet."
+    alike = [{**row, "measured_labels_kept": 50.0} if "measured_labels_kept" in row else row for row in rows]
+    (flat,) = judge(grid, summarise(grid, alike))
+    assert (flat.outcome, flat.reason) == ("not tested", "A trend needs two values of labels_kept at least.")
 
 
 def test_a_score_may_be_held_against_a_number():

@@ -114,7 +114,8 @@ def is_answered(claim: Claim, lines: Sequence[Line]) -> bool:
     """Whether some pair has what a claim compares; of one backbone there is no trend with size."""
 
     def has(line: Line) -> bool:
-        measured = [name for name in (claim.measure, claim.reference) if isinstance(name, str)]
+        measured = [name for name in (claim.measure, claim.reference, claim.trend) if isinstance(name, str)]
+        measured = [name for name in measured if name != PARAMETERS]
         scores = [line.elsewhere.get(label) for label in claim.others] if claim.others else [line.scores]
         return any(scores) and all(line.measured.get(name) for name in measured)
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import yaml
 from tests.studies.grids import small_grid
-from tests.training.sessions import calm_backbone, tensors
+from tests.training.sessions import calm_backbone, sentiment, tensors
 
 from softprompt.errors import ArtefactError, ConfigError
 from softprompt.evaluation import evaluate
 from softprompt.inference import Ensemble
+from softprompt.inspection import map_prompts
 from softprompt.prompts import SoftPrompt
 from softprompt.studies import ResultsTable, load_grid, run_grid, summarise
 from softprompt.studies.reading import read_task
@@ -122,6 +123,56 @@ def test_a_prompt_that_does_not_come_again_is_named(tmp_path, monkeypatch):
         ran(grown, tmp_path / "out")
 
 
+COMPARED = {"rows": ROWS, "moved": {**MOVED, "only_on": ["shouted"]}}
+
+
+def test_a_start_is_compared_with_what_is_learned_on_the_task_alone(tmp_path):
+    """Not with what the run itself learned, which is like its start whatever the tasks are."""
+    grid = grid_of(tmp_path, COMPARED, seeds=(0,), measures=["similarity"])
+    table = ran(grid, tmp_path / "out")
+    rows = {row["key"]: row for row in table}
+    (moved,) = (row for row in table if row["label"] == "moved")
+    start, alone = (rows[key] for key in moved["source_keys"])
+    chosen = {line.task: line.chosen for line in summarise(grid, table) if line.method == "rows"}
+    for row, task in ((start, "reviews"), (alone, "shouted")):
+        assert (row["task"], row["label"], row["seed"]) == (task, "rows", 0)
+        assert row["learning_rate"] == chosen[task]["learning_rate"]
+        assert not any(name.startswith("measured_") for name in row)
+    prompts = [SoftPrompt.load(tmp_path / "out" / "prompts" / key) for key in moved["source_keys"]]
+    found = map_prompts(calm_backbone("decoder-only"), dict(zip("ab", prompts, strict=True)))
+    assert moved["measured_similarity"] == pytest.approx(100 * found.mean_row["rows"][0][1])
+    assert moved["measured_similarity_rows"] == pytest.approx(100 * found.best_match["rows"][0][1])
+    assert list(ran(grid, tmp_path / "out")) == list(table), "nothing is run twice"
+    (cell,) = (cell for cell in grid.cells() if cell.method == "moved")
+    run = cell.run("a", sentiment(), moved["source_keys"])
+    assert list(run.method.source) == [start["key"]], "it starts from the first alone"
+
+
+def test_comparing_starts_leaves_other_rows_as_they_are(tmp_path):
+    def identities(method, **changes):
+        cells = grid_of(tmp_path, COMPARED, seeds=(0,), **changes).cells()
+        return {cell.identity for cell in cells if cell.method == method}
+
+    assert identities("rows") == identities("rows", measures=["similarity"])
+    assert not identities("moved") & identities("moved", measures=["similarity"])
+    itself = grid_of(tmp_path, {"rows": ROWS, "moved": MOVED}, seeds=(0,), measures=["similarity"])
+    compared = {cell.task: cell.alone for cell in itself.cells() if cell.method == "moved"}
+    assert compared["reviews"] is None, "its start is the very prompt"
+    assert (compared["shouted"].task, compared["shouted"].method) == ("shouted", "rows")
+
+
+def test_methods_are_run_on_the_tasks_that_they_name(tmp_path):
+    grid = grid_of(tmp_path, COMPARED)
+    assert grid.pairs == [("reviews", "rows"), ("shouted", "rows"), ("shouted", "moved")]
+    assert {cell.task for cell in grid.cells() if cell.method == "moved"} == {"shouted"}
+    assert all("only_on" not in cell.settings for cell in grid.cells())
+    assert list(grid.narrowed(tasks=["reviews"]).methods) == ["rows"]
+    both = grid_of(tmp_path, {**COMPARED, "moved": {**MOVED, "only_on": ["reviews", "shouted"]}})
+    everywhere = grid_of(tmp_path, {**COMPARED, "moved": MOVED})
+    assert [cell.identity for cell in both.cells()] == [cell.identity for cell in everywhere.cells()]
+    assert both.narrowed(tasks=["reviews"]).methods["moved"]["only_on"] == ["reviews"]
+
+
 def test_what_needs_a_prompt_that_failed_fails(tmp_path):
     methods = {"rows": {**ROWS, "learning_rate": [1e30]}, "moved": MOVED, "vote": VOTE}
     grid = grid_of(tmp_path, methods, seeds=(0,)).narrowed(tasks=["reviews"])
@@ -192,11 +243,21 @@ def test_the_values_of_common_axes_are_the_same(tmp_path):
         ({"a": {**VOTE, "members": 0}}, "members=0; expected how many"),
         ({"a": {**VOTE, "combine": "votes"}}, "Did you mean 'vote'"),
         ({"a": {"method": "ensemble", "members": 2}}, "lacks of: LABEL"),
+        ({"a": {**MOVED, "only_on": ["review"]}}, "task in only_on of methods.a 'review'. Did you mean 'reviews'"),
+        ({"a": {**MOVED, "only_on": "reviews"}}, "only_on of methods.a is 'reviews'; expected a list"),
+        ({"rows": {**ROWS, "only_on": ["shouted"]}, "a": MOVED}, "on 'reviews', which its only_on leaves out; add"),
     ],
 )
 def test_what_cannot_be_needed_is_refused(tmp_path, methods, message):
     with pytest.raises(ConfigError, match=message):
         grid_of(tmp_path, {"rows": ROWS, **methods})
+
+
+def test_what_may_be_left_out_is_no_source(tmp_path):
+    grid = grid_of(tmp_path, {"rows": ROWS})
+    optional = {**grid.tasks, "reviews": {**grid.tasks["reviews"], "optional": True}}
+    with pytest.raises(ConfigError, match="names the task 'reviews', which is left out where its files are not there"):
+        dataclasses.replace(grid, tasks=optional, methods={"rows": ROWS, "moved": MOVED})
 
 
 def test_an_ensemble_has_no_settings_of_others(tmp_path):

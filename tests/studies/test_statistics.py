@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from softprompt.studies.statistics import contrast, distance_p, mean_weights, slope_weights, unpaired_error
+from softprompt.studies.statistics import (
+    contrast,
+    distance_p,
+    mean_weights,
+    slope_weights,
+    unpaired_error,
+    within_correlation,
+)
 
 POINTS = st.floats(-20, 20).map(lambda value: round(value, 2))
 CELLS = st.lists(st.lists(POINTS, min_size=2, max_size=4).map(np.array), min_size=1, max_size=4)
@@ -48,18 +55,27 @@ def test_of_one_cell_it_is_the_paired_t_test(cell):
 @given(st.lists(st.tuples(st.sampled_from([1, 5, 20, 100]), POINTS, st.sampled_from("ab")), min_size=2, max_size=8))
 def test_a_slope_is_that_of_least_squares_with_an_intercept_for_each_group(cells):
     quantities, means, groups = zip(*cells, strict=True)
-    weights = slope_weights(np.array(quantities, dtype=float), groups)
+    places = np.log10(quantities)
+    weights = slope_weights(places, groups)
+    correlation = within_correlation(places, np.array(means), groups)
     if all(len({q for q, other in zip(quantities, groups, strict=True) if other == one}) == 1 for one in groups):
         assert weights is None
+        assert correlation is None
         return
     design = np.array(
         [
-            [np.log10(quantity), *(float(group == one) for one in sorted(set(groups)))]
-            for quantity, group in zip(quantities, groups, strict=True)
+            [place, *(float(group == one) for one in sorted(set(groups)))]
+            for place, group in zip(places, groups, strict=True)
         ]
     )
     slope = np.linalg.lstsq(design, np.array(means), rcond=None)[0][0]
     assert weights @ np.array(means) == pytest.approx(slope, abs=1e-6)
+    levels = design[:, 1:] @ np.linalg.pinv(design[:, 1:])
+    residues = [values - levels @ values for values in (places, np.array(means))]
+    if correlation is None:
+        assert np.abs(residues[1]).max() < 1e-3
+    else:
+        assert correlation == pytest.approx(np.corrcoef(*residues)[0, 1], abs=1e-6)
 
 
 ERRORS = st.lists(st.floats(0, 5), min_size=4, max_size=4).map(np.array)
@@ -78,7 +94,7 @@ def test_rows_add_to_what_seeds_leave_open(cells, errors):
 
 def test_a_slope_errs_at_both_of_its_ends():
     sizes = np.array([1.0, 10.0, 100.0, 1000.0])
-    weights = slope_weights(sizes, "aaaa")
+    weights = slope_weights(np.log10(sizes), "aaaa")
     end = 2.0 * weights[weights > 0].sum()
     assert unpaired_error(weights, np.full(4, 2.0)) == pytest.approx(end * 2**0.5), (
         "of one sign alike, of opposite signs apart"
@@ -127,7 +143,7 @@ def test_a_95_percent_interval_holds_the_truth_95_times_in_100(cells, seeds, mon
 def test_so_does_that_of_a_slope(monkeypatch):
     monkeypatch.setattr("softprompt.studies.statistics._RESAMPLES", 1)
     lengths = np.array([1.0, 10.0, 100.0] * 2)
-    weights = slope_weights(lengths, "aaabbb")
+    weights = slope_weights(np.log10(lengths), "aaabbb")
 
     def draw(generator, place, seeds):
         return generator.normal(4.0 * np.log10(lengths[place]) + 7.0 * (place > 2), 2.0, seeds)

@@ -15,15 +15,16 @@ from softprompt.studies import StudyFolder, is_quick, load_grid, named_grids, qu
 from softprompt.studies.quick import STAND_IN, unmade
 from softprompt.studies.running import _told
 
-RECORDED = Path(__file__).parents[2] / "docs" / "results" / "backbones" / "results.jsonl"
+RECORDED = Path(__file__).parents[2] / "docs" / "results"
 
 
-def test_rows_that_were_recorded_are_still_found():
-    """Sources joined a cell's identity: without one, it is what it was."""
-    cells = {cell.identity: cell for cell in load_grid("backbones").cells()}
-    rows = [json.loads(line) for line in RECORDED.read_text(encoding="utf-8").splitlines()]
+@pytest.mark.parametrize(("name", "least"), [("backbones", 132), ("domain_shift", 36)])
+def test_rows_that_were_recorded_are_still_found(name, least):
+    """Sources joined a cell's identity, and further tasks a grid: without them, it is what it was."""
+    cells = {cell.identity: cell for cell in load_grid(name).cells()}
+    rows = [json.loads(line) for line in (RECORDED / name / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     found = [row for row in rows if row["cell"] in cells]
-    assert len(found) >= 132
+    assert len(found) >= least
     for row in found:
         assert cells[row["cell"]].key(row["backbone_digest"], row["task_digest"]) == row["key"]
 
@@ -43,6 +44,15 @@ def test_the_folder_says_what_was_asked(tmp_path):
     assert read.lines == again.lines
     with pytest.raises(ConfigError, match=r"has no study\.yaml that would say what was run there; name the grid"):
         StudyFolder(tmp_path).find_grid()
+
+
+def test_a_study_is_of_the_tasks_that_are_at_hand(tmp_path):
+    grid = small_grid(tmp_path, seeds=(0,), methods={"bare": {"method": "text_prompt"}})
+    absent = {**grid.tasks["reviews"], "optional": True, "train": str(tmp_path / "absent.jsonl")}
+    study = sp.Study(dataclasses.replace(grid, tasks={**grid.tasks, "more": absent}), tmp_path / "out")
+    assert [line.task for line in study.run(device="cpu").lines] == ["reviews"]
+    assert len(study.table) == 1
+    assert load_grid(tmp_path / "out" / "study.yaml") == grid
 
 
 def test_claims_without_their_lines_are_not_kept(tmp_path):

@@ -34,7 +34,7 @@ class Ensemble:
         MismatchError: If a prompt was made for another backbone.
 
     References:
-        Lester et al. 2021, §5 (majority vote).
+        Lester et al. 2021, §6 (majority vote).
     """
 
     def __init__(self, backbone: Backbone, prompts: Sequence[SoftPrompt], *, combine: Combine = "vote") -> None:

@@ -37,7 +37,7 @@ class Members:
             backbones, or there is no such way to combine them.
 
     References:
-        Lester et al. 2021, §5.
+        Lester et al. 2021, §6.
     """
 
     def __init__(self, prompts: Sequence[SoftPrompt], combine: Combine = "vote") -> None:

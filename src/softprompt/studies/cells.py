@@ -16,7 +16,18 @@ from softprompt.prompts import Combine
 from softprompt.tasks import Task
 from softprompt.training import WEIGHT_METHODS, Run, find_method
 
-__all__ = ["ENSEMBLE", "STARTS_FROM", "TEXT_PROMPT", "Cell", "Source", "comparable", "digest", "trains_prompt"]
+__all__ = [
+    "ENSEMBLE",
+    "ONLY_ON",
+    "STARTS_FROM",
+    "TEXT_PROMPT",
+    "Cell",
+    "Source",
+    "comparable",
+    "digest",
+    "starts_elsewhere",
+    "trains_prompt",
+]
 
 TEXT_PROMPT = "text_prompt"
 """What prompt design is called among the names of methods."""
@@ -24,6 +35,8 @@ ENSEMBLE = "ensemble"
 """What prompts that answer together are called among the names of methods."""
 STARTS_FROM = "starts_from"
 """The setting of a method that names whose prompts its runs start from."""
+ONLY_ON = "only_on"
+"""The setting of a method that names the tasks that it is run on, where these are not all."""
 _TRAIN_ROWS = "train_rows"
 _TEXT_SETTINGS = ("text", "shots", "calibrate")
 _ENSEMBLE_SETTINGS = ("of", "members", "combine")
@@ -63,7 +76,8 @@ class Cell:
         measured: How: the split and its rows, what a session decides, how the backbone is loaded, and how a trained
             prompt is looked at.
         title: What progress calls it.
-        source: The prompts that it needs; None if it needs none.
+        source: The prompts that it learns from; None if there are none.
+        alone: That which the method of its source learns on its own task, where a measure compares the two.
     """
 
     backbone: str
@@ -75,15 +89,22 @@ class Cell:
     measured: Mapping[str, Any]
     title: str
     source: Source | None = None
+    alone: Source | None = None
 
     @cached_property
     def identity(self) -> str:
         """What a summary finds its row by: what the grid says of it. Models and data are not looked at."""
         said = dataclasses.asdict(self)
         del said["title"]
-        if self.source is None:
-            del said["source"]
+        for name in ("source", "alone"):
+            if said[name] is None:
+                del said[name]
         return digest(said)
+
+    @property
+    def needs(self) -> tuple[Source, ...]:
+        """All prompts that it needs, in the order in which their runs are named."""
+        return tuple(one for one in (self.source, self.alone) if one is not None)
 
     def key(self, backbone_digest: str, task_digest: str, source_keys: Sequence[str] = ()) -> str:
         """What keeps its row in a results table from being made twice: the same run on the same model and data.
@@ -101,7 +122,7 @@ class Cell:
         Args:
             name: Of the run.
             task: Its task.
-            sources: Where the prompts lie that it starts from; none if it starts from none.
+            sources: Where the prompts lie that it needs, those that it starts from first; none if it needs none.
 
         Raises:
             ConfigError: If a setting is unknown or out of range.
@@ -110,7 +131,7 @@ class Cell:
         left_out = (*_RUN, _TRAIN_ROWS, STARTS_FROM, "method")
         rest = {key: value for key, value in self.settings.items() if key not in left_out}
         if self.source is not None:
-            rest |= {"init": "prompt", "source": list(sources)}
+            rest |= {"init": "prompt", "source": list(sources[: len(self.source.seeds)])}
         method = find_method(self.settings["method"], rest)
         return Run(name=name, method=method, task=self.drawn(task), seed=self.seed, **own)
 
@@ -175,6 +196,11 @@ class Cell:
 def trains_prompt(settings: Mapping[str, Any]) -> bool:
     """Whether a run of such settings learns a prompt, not weights and not nothing."""
     return settings["method"] not in (TEXT_PROMPT, ENSEMBLE, *WEIGHT_METHODS)
+
+
+def starts_elsewhere(settings: Mapping[str, Any]) -> bool:
+    """Whether a run of such settings starts from a prompt that another learned."""
+    return trains_prompt(settings) and bool(settings.get(STARTS_FROM))
 
 
 def comparable(value: Any) -> Any:

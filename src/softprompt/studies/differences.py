@@ -12,7 +12,7 @@ import numpy as np
 
 from softprompt.studies.claims import Claim
 from softprompt.studies.grid import TEXT_PROMPT, Grid
-from softprompt.studies.measures import is_count
+from softprompt.studies.measures import is_count, is_measured
 from softprompt.studies.outcomes import RowErrors
 from softprompt.studies.pairing import facts, pair_up
 from softprompt.studies.summary import Line
@@ -34,6 +34,7 @@ class Pair:
         unpaired_error: Standard error of the same as if each line had rows of its own, and all seeds erred alike. Of
             lines that were scored on the same rows it is more than their difference errs. Zero of what is no score;
             None where a score lacks its interval.
+        measured: What the differences are said to go with, if that was measured: the mean over the same seeds.
     """
 
     better: Line
@@ -41,6 +42,7 @@ class Pair:
     differences: tuple[float, ...]
     row_errors: RowErrors | None
     unpaired_error: float | None
+    measured: float | None = None
 
     @property
     def lines(self) -> tuple[Line, Line]:
@@ -83,7 +85,9 @@ def _pair(grid: Grid, claim: Claim, better: Line, worse: Line) -> Pair:
     further = [label for label in claim.others if better.by_seed(label) and worse.by_seed(label)]
     labels: Sequence[str | None] = further if claim.others else [None]
     each = [_compared(claim, better, worse, label) for label in labels]
-    seeds = sorted(set.intersection(*map(set, each))) if each else []
+    goes_with = _goes_with(grid, claim, better, worse)
+    asked = each if goes_with is None else [*each, goes_with]
+    seeds = sorted(set.intersection(*map(set, asked))) if each else []
     means = [float(np.mean([one[seed] for one in each])) for seed in seeds]
     if not any(_is_drawn(grid, claim, line) for line in (better, worse)):
         means = means[:1]
@@ -93,7 +97,15 @@ def _pair(grid: Grid, claim: Claim, better: Line, worse: Line) -> Pair:
         differences=tuple(means),
         row_errors=_row_errors(claim, better, worse, labels, seeds),
         unpaired_error=_unpaired_error(claim, better, worse, labels, seeds),
+        measured=float(np.mean([goes_with[seed] for seed in seeds])) if goes_with and seeds else None,
     )
+
+
+def _goes_with(grid: Grid, claim: Claim, better: Line, worse: Line) -> Mapping[int, float] | None:
+    """By seed, the measured value that the difference is said to go with; one of the two lines has it."""
+    if claim.trend is None or not is_measured(grid.measures, claim.trend):
+        return None
+    return better.measured.get(claim.trend) or worse.measured.get(claim.trend, {})
 
 
 def _is_drawn(grid: Grid, claim: Claim, line: Line) -> bool:

@@ -14,10 +14,10 @@ from typing import Any, final
 from softprompt.backbones import Backbone
 from softprompt.config import check_types, choose, plain_values
 from softprompt.errors import ConfigError
-from softprompt.studies.cells import TEXT_PROMPT, Cell, comparable, digest, trains_prompt
+from softprompt.studies.cells import ONLY_ON, TEXT_PROMPT, Cell, comparable, digest, trains_prompt
 from softprompt.studies.claims import read_claims
-from softprompt.studies.measures import MEASURES
-from softprompt.studies.sources import as_told, check_sources, find_source
+from softprompt.studies.measures import MEASURES, applied
+from softprompt.studies.sources import as_told, check_sources, find_alone, find_source, kept_methods
 from softprompt.studies.task_settings import OPTIONAL, OWN_RUN, PATHS, TESTED_ON, without_paths
 from softprompt.training import TrainConfig
 
@@ -47,13 +47,14 @@ class Grid:
             split is the test, where there is no test split with labels; `train_rows`: so many are trained on;
             `tested_on`: by label, settings of further tasks that whatever was learned is scored on too. They have the
             task's own settings but for what they set, and `split` for another one than the grid's; `run`: settings
-            of its runs, over the grid's.
+            of its runs, over the grid's; `optional`: without its files the task is left out.
         methods: By label, settings of a method and its runs; `method` is its name, or `model_tuning`, `lora`, `ia3`; or
             `text_prompt`, with `text`, `shots` and `calibrate`, which is not trained. `train_rows` here, or among the
-            settings of every run, draws so many training rows by each run's seed. With `starts_from: {task, method}`
-            runs start from the prompt of the run of that method, on that task, that has their seed (soft prompt
-            transfer, Vu et al. 2022). The method `ensemble` (Lester et al. 2021, §5) has `of`, `members` and `combine`:
-            draw d of the seeds is of the prompts of N runs of the method `of`, those with seeds d·N to d·N + N - 1.
+            settings of every run, draws so many training rows by each run's seed. `only_on` names the tasks that a
+            method is run on. With `starts_from: {task, method}` runs start from the prompt of the run of that method,
+            on that task, that has their seed (soft prompt transfer, Vu et al. 2022). The method `ensemble` (Lester et
+            al. 2021, §6) has `of`, `members` and `combine`: draw d of the seeds is of the prompts of N runs of the
+            method `of`, those with seeds d·N to d·N + N - 1.
         seeds: Of the runs.
         run: Settings of every run.
         session: Settings of every session.
@@ -121,6 +122,7 @@ class Grid:
             if "method" not in method:
                 raise ConfigError(f"methods.{label} of the grid {self.name!r} lacks method: NAME.")
             self._check_own(f"methods.{label}", {**self.run, **method})
+            self._check_tasks(label, method)
         for label, task in self.tasks.items():
             self._check_own(f"tasks.{label}", task.get(OWN_RUN) or {})
         if unknown := set(self.tune_seeds or ()) - set(self.seeds):
@@ -137,9 +139,25 @@ class Grid:
             if name in settings:
                 raise ConfigError(f"{name} of {where}: the grid {self.name!r} lists {name}s itself.")
 
+    def _check_tasks(self, label: str, method: Mapping[str, Any]) -> None:
+        if (only := method.get(ONLY_ON)) is None:
+            return
+        if not isinstance(only, list | tuple) or not only:
+            raise ConfigError(f"{ONLY_ON} of methods.{label} is {only!r}; expected a list of tasks' labels.")
+        for task in only:
+            if task not in self.tasks:
+                raise choose(f"task in {ONLY_ON} of methods.{label}", str(task), self.tasks)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The labels of each task and each method that is run on it."""
+        pairs = itertools.product(self.tasks, self.methods)
+        return [(task, method) for task, method in pairs if task in self.methods[method].get(ONLY_ON, self.tasks)]
+
     def settings(self, task: str, method: str) -> dict[str, Any]:
         """Settings of a method's runs on a task, by their labels; those with several values are axes."""
-        return {**self.run, **(self.tasks[task].get(OWN_RUN) or {}), **self.methods[method]}
+        own = {name: value for name, value in self.methods[method].items() if name != ONLY_ON}
+        return {**self.run, **(self.tasks[task].get(OWN_RUN) or {}), **own}
 
     def axes(self, task: str, method: str) -> dict[str, Sequence[Any]]:
         """The settings of a method's runs on a task that have several values and are not tuned, with their values."""
@@ -157,13 +175,14 @@ class Grid:
         decisive = {name: value for name, value in self.session.items() if name not in _COSMETIC}
         measured = {"split": self.split, "rows": self.rows, **decisive, **self.loading}
         words = {label: without_paths(task) for label, task in self.tasks.items()}
-        for backbone, task, method in itertools.product(self.backbones, self.tasks, self.methods):
+        for backbone, (task, method) in itertools.product(self.backbones, self.pairs):
             settings = self.settings(task, method)
             axes = {name: value for name, value in settings.items() if isinstance(value, list | tuple)}
             for values in itertools.product(*axes.values()):
                 chosen = {**settings, **{name: comparable(value) for name, value in zip(axes, values, strict=True)}}
                 told = as_told(chosen)
-                looked = {"measures": sorted(self.measures)} if self.measures and trains_prompt(told) else {}
+                looks = sorted(applied(self.measures, told)) if trains_prompt(told) else []
+                looked = {"measures": looks} if looks else {}
                 for seed in self.seeds:
                     yield Cell(
                         backbone=backbone,
@@ -175,6 +194,7 @@ class Grid:
                         measured={**measured, **looked},
                         title=_title([task, method, *(told[name] for name in axes), f"seed{seed}"]),
                         source=find_source(self, task, chosen, seed),
+                        alone=find_alone(self, task, chosen, seed),
                     )
 
     def narrowed(
@@ -206,6 +226,8 @@ class Grid:
                     if label not in known:
                         raise choose(f"{what[:-1]} of the grid {self.name!r}", label, known)
                 changes[what] = {label: settings for label, settings in known.items() if label in chosen}
+        if "tasks" in changes:
+            changes["methods"] = kept_methods(changes.get("methods", self.methods), changes["tasks"])
         if seeds:
             tuning = tuple(seed for seed in self.tune_seeds or () if seed in seeds) or tuple(seeds[:1])
             changes |= {"seeds": tuple(seeds), "tune_seeds": tuning if self.tune_seeds else None}

@@ -9,11 +9,12 @@ from typing import Any, final
 
 from softprompt.backbones import Backbone
 from softprompt.config import choose
-from softprompt.errors import UnsupportedError
+from softprompt.errors import ConfigError, UnsupportedError
 from softprompt.inspection import (
     LayerAttention,
     attention_mass,
     label_traces,
+    map_prompts,
     nearest_words,
     prompt_at_start,
     task_samples,
@@ -21,6 +22,7 @@ from softprompt.inspection import (
 from softprompt.inspection.words import stem_chance
 from softprompt.prompts import SoftPrompt
 from softprompt.registry import Registry
+from softprompt.studies.cells import starts_elsewhere
 from softprompt.tasks import Task
 
 __all__ = [
@@ -30,7 +32,10 @@ __all__ = [
     "MEMBERS_MEAN",
     "OF_MEMBERS",
     "Measure",
+    "applied",
+    "compares_starts",
     "is_count",
+    "is_measured",
     "measured_columns",
     "unit_of",
 ]
@@ -57,11 +62,15 @@ class Measure:
         function: Takes it; it leaves out values that there are none of, and raises UnsupportedError without any.
         units: By the name of each value that it may give, its unit.
         is_count: Whether its values follow from what was asked for, whatever is learned: seeds do not differ in them.
+        of_starts: Whether it is of runs that start from a prompt for another task: the function is given that prompt
+            as the second, and as the first, in place of what the run learned, that which the method of the second
+            learned on the run's own task.
     """
 
     function: Look
     units: Mapping[str, str]
     is_count: bool = False
+    of_starts: bool = False
 
 
 def labels(backbone: Backbone, prompt: SoftPrompt, start: SoftPrompt | None, task: Task) -> dict[str, float]:
@@ -128,6 +137,27 @@ def storage(backbone: Backbone, prompt: SoftPrompt, start: SoftPrompt | None, ta
     return {"stored_share": 1000 * prompt.num_parameters() / values}
 
 
+def similarity(backbone: Backbone, prompt: SoftPrompt, start: SoftPrompt | None, task: Task) -> dict[str, float]:
+    """How like the prompt that a run starts from is to one that was learned on the run's own task.
+
+    `similarity` is the cosine of the two mean rows, `similarity_rows` the mean cosine of a row with the row of the
+    other that is most like it; of prefixes the mean over layers.
+
+    References:
+        Vu et al. 2022, §4.
+    """
+    if start is None:
+        raise UnsupportedError("what its run starts from is not known.")
+    try:
+        found = map_prompts(backbone, {"alone": prompt, "start": start})
+    except ConfigError as error:
+        raise UnsupportedError(str(error)) from error
+    looks = {"similarity": found.mean_row, "similarity_rows": found.best_match}
+    return {
+        name: 100 * statistics.fmean(cosines[0][1] for cosines in layers.values()) for name, layers in looks.items()
+    }
+
+
 _POINTS = "points"
 MEASURES: Registry[Measure] = Registry(
     "measure",
@@ -141,6 +171,9 @@ MEASURES: Registry[Measure] = Registry(
             ),
         ),
         "labels": Measure(function=labels, units=dict.fromkeys(("labels_kept", "labels_kept_before"), _POINTS)),
+        "similarity": Measure(
+            function=similarity, units=dict.fromkeys(("similarity", "similarity_rows"), _POINTS), of_starts=True
+        ),
         "stems": Measure(
             function=stems, units=dict.fromkeys(("stem_share", "stem_share_before", "stem_share_chance"), _POINTS)
         ),
@@ -150,7 +183,24 @@ MEASURES: Registry[Measure] = Registry(
 """The measures that a grid may ask for, by name."""
 
 
-def measured_columns(measures: Sequence[str], backbone: Backbone, prompt: SoftPrompt, task: Task) -> dict[str, Any]:
+def applied(measures: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Those among the names of measures that are of a run of such settings."""
+    return [name for name in measures if not MEASURES.get(name).of_starts or starts_elsewhere(settings)]
+
+
+def compares_starts(measures: Sequence[str]) -> bool:
+    """Whether one of them compares what runs start from with what is learned on their own task."""
+    return any(MEASURES.get(name).of_starts for name in measures)
+
+
+def measured_columns(
+    measures: Sequence[str],
+    backbone: Backbone,
+    prompt: SoftPrompt,
+    task: Task,
+    *,
+    compared: tuple[SoftPrompt, SoftPrompt] | None = None,
+) -> dict[str, Any]:
     """What a trained prompt's row says of its looks.
 
     Args:
@@ -158,6 +208,7 @@ def measured_columns(measures: Sequence[str], backbone: Backbone, prompt: SoftPr
         backbone: The frozen model.
         prompt: As it was trained.
         task: That it was trained on.
+        compared: What its run started from, and what was learned on the task alone; None where there is no such pair.
 
     Returns:
         Values by name, in the measures' units, and what there is not of them, with the reason.
@@ -169,8 +220,14 @@ def measured_columns(measures: Sequence[str], backbone: Backbone, prompt: SoftPr
     row: dict[str, Any] = {}
     missing = {}
     for name in measures:
+        measure = MEASURES.get(name)
         try:
-            found = MEASURES.get(name).function(backbone, prompt, start, task)
+            if not measure.of_starts:
+                found = measure.function(backbone, prompt, start, task)
+            elif compared is None:
+                raise UnsupportedError("the run starts from no prompt for another task.")
+            else:
+                found = measure.function(backbone, compared[1], compared[0], task)
         except UnsupportedError as error:
             missing[name] = str(error)
         else:
@@ -193,6 +250,11 @@ def unit_of(measures: Sequence[str], value: str, what: str) -> str:
     if value not in units:
         raise choose(what, value, units)
     return units[value]
+
+
+def is_measured(measures: Sequence[str], name: str) -> bool:
+    """Whether a name is that of a value that measures give."""
+    return any(name in MEASURES.get(measure).units for measure in measures)
 
 
 def is_count(measures: Sequence[str], value: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, final
 from softprompt.errors import ConfigError
 from softprompt.studies.cells import Cell, Source
 from softprompt.studies.grid import Grid
-from softprompt.studies.sources import reached
+from softprompt.studies.sources import kept_methods, reached
 from softprompt.studies.summary import summarise, wanted
 
 __all__ = ["Learning", "find_learning", "own_rows", "wanted_cells"]
@@ -35,18 +35,27 @@ class Learning:
 
 
 def find_learning(grid: Grid, cell: Cell, rows: Iterable[Row]) -> Learning:
-    """The runs that learn what a cell with a source needs.
+    """The runs that learn what a cell needs.
 
     Args:
         grid: What was asked for.
-        cell: One of its cells, which has a source.
+        cell: One of its cells, which needs something.
         rows: Of a results table, in its order.
 
     Raises:
         ConfigError: If no such runs have the values of the cell's axes.
     """
-    assert cell.source is not None
-    source, several = cell.source, list(rows)
+    several = list(rows)
+    found = [_learning_of(grid, cell, source, several) for source in cell.needs]
+    is_known = all(one.chosen for one in found)
+    return Learning(
+        asked=tuple(asked for one in found for asked in one.asked),
+        chosen=tuple(chosen for one in found for chosen in one.chosen) if is_known else (),
+        is_over=all(one.is_over for one in found),
+    )
+
+
+def _learning_of(grid: Grid, cell: Cell, source: Source, several: Sequence[Row]) -> Learning:
     part = _part(grid, cell.backbone, source)
     values = {name: cell.settings[name] for name in part.axes(source.task, source.method)}
 
@@ -97,7 +106,7 @@ def wanted_cells(grid: Grid, backbone: str, rows: Sequence[Row]) -> list[tuple[C
         for cell in waiting:
             identity = cell.identity
             if identity not in found:
-                learning = None if cell.source is None else find_learning(grid, cell, rows)
+                learning = find_learning(grid, cell, rows) if cell.needs else None
                 found[identity] = cell, learning
                 further += () if learning is None else learning.asked
         waiting = further
@@ -122,11 +131,13 @@ def _part(grid: Grid, backbone: str, source: Source) -> Grid:
     """The part of a grid that learns some prompts; its values are chosen as those of the whole grid."""
     kept = reached(grid, source.task, source.method)
     named = set().union(*(grid.settings(*one) for one in kept))
+    tasks = {label: grid.tasks[label] for label in dict.fromkeys(task for task, _ in kept)}
+    methods = {label: grid.methods[label] for label in dict.fromkeys(method for _, method in kept)}
     return dataclasses.replace(
         grid,
         backbones=(backbone,),
-        tasks={label: grid.tasks[label] for label in dict.fromkeys(task for task, _ in kept)},
-        methods={label: grid.methods[label] for label in dict.fromkeys(method for _, method in kept)},
+        tasks=tasks,
+        methods=kept_methods(methods, tasks),
         seeds=tuple(dict.fromkeys((*grid.seeds, *source.seeds))),
         tune=tuple(name for name in grid.tune if name in named),
         tune_seeds=grid.tune_seeds or grid.seeds,

@@ -13,7 +13,8 @@ from softprompt.studies.cells import comparable
 from softprompt.studies.claims import FAMILY, PARAMETERS, SIZE, Claim, read_claims
 from softprompt.studies.families import family_of, size_of
 from softprompt.studies.grid import TESTED_ON, Grid
-from softprompt.studies.measures import unit_of
+from softprompt.studies.measures import is_measured, unit_of
+from softprompt.studies.sources import as_told
 
 __all__ = ["Facts", "check_claims", "facts", "pair_up"]
 
@@ -109,7 +110,7 @@ def check_claims(grid: Grid) -> None:
             if label not in others:
                 raise choose(f"further task of {_lowered(claim)}", label, others)
         _check_measures(grid, claim)
-        _check_trend(claim, lines)
+        _check_trend(grid, claim, lines)
         pairs = pair_up(claim, lines)
         if not pairs and FAMILY not in claim.named:
             raise ConfigError(
@@ -123,10 +124,11 @@ def check_claims(grid: Grid) -> None:
 def _lines(grid: Grid, claim: Claim) -> Iterator[Facts]:
     named = [side["backbone"] for side in (claim.better, claim.worse) if "backbone" in side]
     backbones = dict.fromkeys([*grid.backbones, *named, *claim.among.get("backbone", ())])
-    for backbone, task, method in itertools.product(backbones, grid.tasks, grid.methods):
+    for backbone, (task, method) in itertools.product(backbones, grid.pairs):
         axes = grid.axes(task, method)
         for values in itertools.product(*axes.values()):
-            yield facts(backbone, task, method, dict(zip(axes, map(comparable, values), strict=True)))
+            told = as_told(dict(zip(axes, map(comparable, values), strict=True)))
+            yield facts(backbone, task, method, told)
 
 
 def _check_value(claim: Claim, name: str, values: Iterable[Any], lines: Sequence[Facts]) -> None:
@@ -151,8 +153,8 @@ def _check_measures(grid: Grid, claim: Claim) -> None:
         raise ConfigError(f"{claim.title} compares {told}; compare values of one unit.")
 
 
-def _check_trend(claim: Claim, lines: Sequence[Facts]) -> None:
-    if claim.trend in (None, PARAMETERS):
+def _check_trend(grid: Grid, claim: Claim, lines: Sequence[Facts]) -> None:
+    if claim.trend is None or claim.trend == PARAMETERS or is_measured(grid.measures, claim.trend):
         return
     found = [line[claim.trend] for line in lines if claim.trend in line]
     if not found:

@@ -37,7 +37,7 @@ class Rounds:
         self._workplace, self._backbone, self._table, self._say = workplace, backbone, table, say
         self._grid, self._folder = workplace.grid, workplace.folder
         self._cases = CaseFile(self._folder.cases)
-        sources = [cell.source for cell in self._grid.cells() if cell.source is not None]
+        sources = [source for cell in self._grid.cells() for source in cell.needs]
         self._kept = {(source.task, source.method) for source in sources}
         self._lost: dict[str, Row] = {}
         self._remade: set[str] = set()
@@ -126,9 +126,9 @@ class Rounds:
         order = self._order(cell, tuple(row["key"] for row in known) if is_complete else ())
         without = [row for row in known if row["status"] in ("failed", "unsupported")]
         if without or not is_complete:
-            assert cell.source is not None
             status = "unsupported" if any(row["status"] == "unsupported" for row in without) else "failed"
-            reason = f"{cell.source.method!r} on {cell.source.task!r}, whose prompts it needs, learned not all of them."
+            needed = " and ".join(f"{one.method!r} on {one.task!r}" for one in cell.needs)
+            reason = f"{needed}, whose prompts it needs, learned not all of them."
             planned = self._workplace.planned(order)
             parameters = self._found().backbone_parameters
             self._lost[order.key] = unmade_row(self._grid, parameters, planned, status=status, reason=reason)

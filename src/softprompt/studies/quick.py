@@ -10,7 +10,7 @@ from typing import Any
 
 from softprompt.backbones.catalogue import bundled_names, card
 from softprompt.errors import ConfigError
-from softprompt.studies.cells import ENSEMBLE
+from softprompt.studies.cells import ENSEMBLE, ONLY_ON
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
 from softprompt.studies.pairing import check_claims
@@ -106,7 +106,10 @@ def _without(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _few(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the first values of each axis."""
-    return {name: value[:_VALUES] if isinstance(value, list) else value for name, value in settings.items()}
+    return {
+        name: value[:_VALUES] if isinstance(value, list) and name != ONLY_ON else value
+        for name, value in settings.items()
+    }
 
 
 def _small_task(settings: Mapping[str, Any], draws: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from softprompt.studies.grid import OPTIONAL, OWN_RUN, TESTED_ON, Grid
 from softprompt.studies.pairing import check_claims
 from softprompt.tasks import FORMAT_SETTINGS, Task, load_task
 
-__all__ = ["Other", "load_grid", "named_grids", "read_others", "read_task"]
+__all__ = ["Other", "at_hand", "load_grid", "named_grids", "read_others", "read_task"]
 
 _OWN_TASK = (
     *("task", "data_dir", "on_bad_row", *FORMAT_SETTINGS),
@@ -63,6 +63,31 @@ def load_grid(name: str | Path) -> Grid:
     return grid
 
 
+def at_hand(grid: Grid, *, say: Callable[[str], None] = lambda line: None) -> Grid:
+    """The same grid without the optional tasks whose files are not there.
+
+    Args:
+        grid: Whose tasks say where their files are.
+        say: Told which tasks are left out, and which files they lack.
+
+    Raises:
+        ConfigError: If none is left.
+        DataError: If the data of an optional task are there and cannot be read.
+    """
+    absent = []
+    for label, settings in grid.tasks.items():
+        if not settings.get(OPTIONAL):
+            continue
+        try:
+            read_task(label, settings)
+        except MissingFileError as missing:
+            say(f"{label!r} is left out: {missing}")
+            absent.append(label)
+    if len(absent) == len(grid.tasks):
+        raise ConfigError(f"None of the tasks of the grid {grid.name!r} has its files: {', '.join(absent)}.")
+    return grid.narrowed(tasks=[label for label in grid.tasks if label not in absent]) if absent else grid
+
+
 def read_task(label: str, settings: Mapping[str, Any]) -> Task:
     """The task that a grid's settings stand for.
 
@@ -70,7 +95,7 @@ def read_task(label: str, settings: Mapping[str, Any]) -> Task:
         ConfigError: If a setting is unknown, or the task cannot be found.
         DataError: If its data cannot be read.
     """
-    rest = {key: value for key, value in settings.items() if key not in (TESTED_ON, OWN_RUN)}
+    rest = {key: value for key, value in settings.items() if key not in (OPTIONAL, OWN_RUN, TESTED_ON)}
     validation_rows, train_rows, seed = (rest.pop(key, None) for key in ("validation_rows", "train_rows", "seed"))
     if "task" in rest:
         if "group" in rest:
@@ -118,7 +143,7 @@ def read_others(
     given = settings.get(TESTED_ON) or {}
     if not isinstance(given, Mapping):
         raise ConfigError(f"{TESTED_ON} of the task {label!r}: expected tasks by label, with their settings.")
-    shared = {key: value for key, value in settings.items() if key not in _OF_TRAINING}
+    shared = {key: value for key, value in settings.items() if key not in (OPTIONAL, *_OF_TRAINING)}
     others = {}
     for other, own in given.items():
         for key in own or {}:

@@ -95,6 +95,14 @@ class Planned:
         """The score that counts."""
         return self.cell.settings.get("metric") or self.task.watched
 
+    @property
+    def compared(self) -> tuple[SoftPrompt, SoftPrompt] | None:
+        """The prompt that it starts from and that which was learned on its task alone, if they are compared."""
+        if self.cell.alone is None:
+            return None
+        start, alone = map(SoftPrompt.load, self.sources)
+        return start, alone
+
     def jobs(self, grid: Grid, prompt: str | Together | None) -> dict[str | None, Job]:
         """What is reported: the grid's split, and by label the further tasks.
 

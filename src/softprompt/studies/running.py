@@ -19,7 +19,7 @@ from softprompt.studies.grid import Grid
 from softprompt.studies.needs import find_learning, own_rows
 from softprompt.studies.planning import Rounds
 from softprompt.studies.quick import answerable, check_size
-from softprompt.studies.reading import Other
+from softprompt.studies.reading import Other, at_hand
 from softprompt.studies.table import ResultsTable
 from softprompt.studies.workers import Executor, InTurn, WorkerProcesses
 from softprompt.studies.workplace import Unit, Workplace
@@ -44,7 +44,7 @@ def run_grid(
     """Run every cell of a grid that has no row yet.
 
     Args:
-        grid: What to compare.
+        grid: What to compare; optional tasks whose files are not there are left out.
         output_dir: Holds `results.jsonl`, `study.yaml` with the grid, `states.json`, and the sessions that are not
             finished.
         device: Where to compute.
@@ -68,6 +68,7 @@ def run_grid(
     check_alone("a study")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: expected at least 1.")
+    grid = at_hand(grid, say=say)
     workplace = Workplace(grid, output_dir, device, say)
     for cell in grid.cells():  # what cannot run is met now, not after hours
         _check(grid, cell, workplace.task(cell.task), workplace.others(cell.task))
@@ -147,11 +148,11 @@ def _check(grid: Grid, cell: Cell, task: Task, others: Mapping[str, Other]) -> N
     if cell.is_untrained:
         cell.check_untrained()
         cell.text_prompt(task)
-    elif cell.run("check", task, () if cell.source is None else _TO_COME).evaluate_every == 0:
+    elif cell.run("check", task, _TO_COME if cell.needs else ()).evaluate_every == 0:
         raise ConfigError(
             f"{cell.method!r} with evaluate_every=0 has no validation score to be chosen by; leave it out."
         )
-    if cell.source is not None:
+    if cell.needs:
         find_learning(grid, cell, ())
     if grid.split not in task.splits:
         raise ConfigError(

@@ -19,7 +19,7 @@ from softprompt.loop.memory import reset_memory
 from softprompt.prompts import SoftPrompt
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
-from softprompt.studies.measures import measured_columns
+from softprompt.studies.measures import applied, measured_columns
 from softprompt.studies.rows import Order, Planned, trained_row, untrained_row
 from softprompt.studies.traces import traces
 from softprompt.studies.workplace import Workplace
@@ -162,10 +162,12 @@ def _look(
     """By run, what the grid measures of the prompts that were learned."""
     if not grid.measures:
         return {}
-    learned = {one.run.name: (one.task, results[one.run.name]) for one in session if one.run.name in results}
+    learned = {one.run.name: (one, results[one.run.name]) for one in session if one.run.name in results}
     return {
-        name: measured_columns(grid.measures, backbone, result.learned, task)
-        for name, (task, result) in learned.items()
+        name: measured_columns(
+            applied(grid.measures, one.cell.settings), backbone, result.learned, one.task, compared=one.compared
+        )
+        for name, (one, result) in learned.items()
         if result.status != "failed" and isinstance(result.learned, SoftPrompt)
     }
 

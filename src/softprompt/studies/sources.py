@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, get_args
 from softprompt.config import choose
 from softprompt.errors import ConfigError
 from softprompt.prompts import Combine
-from softprompt.studies.cells import ENSEMBLE, STARTS_FROM, TEXT_PROMPT, Source
-from softprompt.studies.task_settings import without_paths
+from softprompt.studies.cells import ENSEMBLE, ONLY_ON, STARTS_FROM, TEXT_PROMPT, Source
+from softprompt.studies.measures import compares_starts
+from softprompt.studies.task_settings import OPTIONAL, without_paths
 from softprompt.training import WEIGHT_METHODS
 
 if TYPE_CHECKING:
     from softprompt.studies.grid import Grid
 
-__all__ = ["as_told", "check_sources", "find_source", "reached"]
+__all__ = ["as_told", "check_sources", "find_alone", "find_source", "kept_methods", "reached"]
 
 _STARTS = ("init", "source", "text")
 _NAMED = {"task", "method"}
@@ -42,6 +43,36 @@ def find_source(grid: Grid, task: str, settings: Mapping[str, Any], seed: int) -
     else:
         return None
     return Source(task=where, method=what, seeds=seeds, said=_said(grid, where, what))
+
+
+def find_alone(grid: Grid, task: str, settings: Mapping[str, Any], seed: int) -> Source | None:
+    """The prompt that a run's start is compared with: what the same method learned on the run's own task.
+
+    Args:
+        grid: The grid.
+        task: The cell's task.
+        settings: The cell's, of which no setting has several values.
+        seed: The cell's.
+
+    Returns:
+        That of the run with the cell's seed; None if no measure compares them, or the start is that very prompt.
+    """
+    named = settings.get(STARTS_FROM)
+    if not named or named["task"] == task or not compares_starts(grid.measures):
+        return None
+    return Source(task=task, method=named["method"], seeds=(seed,), said=_said(grid, task, named["method"]))
+
+
+def kept_methods(methods: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Methods for some of a grid's tasks: those that are run on none of them are left out."""
+    kept: dict[str, Mapping[str, Any]] = {}
+    for label, settings in methods.items():
+        only = settings.get(ONLY_ON)
+        if only is None:
+            kept[label] = settings
+        elif own := [task for task in only if task in tasks]:
+            kept[label] = {**settings, ONLY_ON: own}
+    return kept
 
 
 def as_told(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,15 +104,19 @@ def check_sources(grid: Grid) -> None:
             _check_ensemble(grid, label, settings)
         for named in _several(settings.get(STARTS_FROM)):
             _check_start(grid, label, settings, named)
-    for task in grid.tasks:
-        for method in grid.methods:
-            for needed in _needed(grid, task, method):
-                if (task, method) in reached(grid, *needed):
-                    raise ConfigError(
-                        f"methods.{method} of the grid {grid.name!r} needs what {needed[1]!r} learns on {needed[0]!r},"
-                        " which needs its own prompts; name another method or task."
-                    )
-                _check_axes(grid, task, method, needed)
+    for task, method in grid.pairs:
+        for needed in (*_needed(grid, task, method), *_compared(grid, task, method)):
+            if (task, method) in reached(grid, *needed):
+                raise ConfigError(
+                    f"methods.{method} of the grid {grid.name!r} needs what {needed[1]!r} learns on {needed[0]!r},"
+                    " which needs its own prompts; name another method or task."
+                )
+            if needed not in grid.pairs:
+                raise ConfigError(
+                    f"methods.{method} of the grid {grid.name!r} needs what {needed[1]!r} learns on {needed[0]!r},"
+                    f" which its {ONLY_ON} leaves out; add the task there."
+                )
+            _check_axes(grid, task, method, needed)
 
 
 def _said(grid: Grid, task: str, method: str) -> dict[str, Any]:
@@ -103,6 +138,14 @@ def _needed(grid: Grid, task: str, method: str) -> Iterator[tuple[str, str]]:
     for named in _several(settings.get(STARTS_FROM)):
         if named:
             yield named["task"], named["method"]
+
+
+def _compared(grid: Grid, task: str, method: str) -> Iterator[tuple[str, str]]:
+    """Tasks and methods whose prompts a measure compares with those that a method on a task starts from."""
+    settings = grid.settings(task, method)
+    for named in _several(settings.get(STARTS_FROM)):
+        if alone := find_alone(grid, task, {STARTS_FROM: named}, 0):
+            yield alone.task, alone.method
 
 
 def _several(value: Any) -> list[Any]:
@@ -135,6 +178,11 @@ def _check_start(grid: Grid, label: str, settings: Mapping[str, Any], named: Any
             raise ConfigError(f"{where}: {STARTS_FROM} says how its prompts start; drop {name}.")
     if named["task"] not in grid.tasks:
         raise choose(f"task in {STARTS_FROM} of {where}", str(named["task"]), grid.tasks)
+    if grid.tasks[named["task"]].get(OPTIONAL):
+        raise ConfigError(
+            f"{where}: {STARTS_FROM} names the task {named['task']!r}, which is left out where its files are not there;"
+            f" drop its {OPTIONAL}."
+        )
     _check_learns(grid, where, STARTS_FROM, named["method"])
 
 

@@ -17,7 +17,17 @@ from scipy import optimize, stats
 
 from softprompt.evaluation import Interval
 
-__all__ = ["LEVEL", "Cells", "Effect", "contrast", "distance_p", "mean_weights", "slope_weights", "unpaired_error"]
+__all__ = [
+    "LEVEL",
+    "Cells",
+    "Effect",
+    "contrast",
+    "distance_p",
+    "mean_weights",
+    "slope_weights",
+    "unpaired_error",
+    "within_correlation",
+]
 
 Cells = Sequence[Float[np.ndarray, " _seeds"]]
 """By cell, a difference for each seed, in points; cells may have different numbers of seeds."""
@@ -57,24 +67,38 @@ def mean_weights(cells: int) -> Float[np.ndarray, " cells"]:
 
 
 def slope_weights(
-    quantities: Float[np.ndarray, " cells"], groups: Sequence[Hashable]
+    places: Float[np.ndarray, " cells"], groups: Sequence[Hashable]
 ) -> Float[np.ndarray, " cells"] | None:
-    """Weights of the least-squares slope over the decimal logarithm of a quantity, with an intercept for each group.
+    """Weights of the least-squares slope over where cells stand, with an intercept for each group.
 
     Args:
-        quantities: Of each cell, above zero.
+        places: Of each cell.
         groups: By cell, what it shares its intercept with.
 
     Returns:
-        The weights, in 1 per tenfold; None if no group has two quantities.
+        The weights, in 1 per unit of the places; None if no group has two places.
     """
-    logs = np.log10(quantities)
-    offsets = np.zeros(len(logs))  # [cells]
-    for group in dict.fromkeys(groups):
-        own = np.array([one == group for one in groups])
-        offsets[own] = logs[own] - logs[own].mean()
+    offsets = _within(places, groups)
     spread = float(offsets @ offsets)
     return offsets / spread if spread > _TOLERANCE else None
+
+
+def within_correlation(
+    places: Float[np.ndarray, " cells"], values: Float[np.ndarray, " cells"], groups: Sequence[Hashable]
+) -> float | None:
+    """Pearson's r of values with places, both less the mean of their group; None if either does not vary."""
+    offsets, residues = _within(places, groups), _within(values, groups)
+    spread = float(offsets @ offsets) * float(residues @ residues)
+    return float(offsets @ residues) / spread**0.5 if spread > _TOLERANCE**2 else None
+
+
+def _within(values: Float[np.ndarray, " cells"], groups: Sequence[Hashable]) -> Float[np.ndarray, " cells"]:
+    """Values less the mean of their group."""
+    offsets = np.zeros(len(values))  # [cells]
+    for group in dict.fromkeys(groups):
+        own = np.array([one == group for one in groups])
+        offsets[own] = values[own] - values[own].mean()
+    return offsets
 
 
 def contrast(

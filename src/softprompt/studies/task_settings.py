@@ -12,14 +12,14 @@ PATHS = ("data_dir", "train", "validation", "test")
 TESTED_ON = "tested_on"
 """The setting of a task that names further ones."""
 OPTIONAL = "optional"
-"""The setting of a further task by which it is left out where its files are not there."""
+"""The setting of a task by which it is left out where its files are not there."""
 OWN_RUN = "run"
 """The setting of a task that holds settings of its runs."""
 
 
 def without_paths(task: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a task but for where its files are and for its runs, and those of the tasks that it is tested on."""
-    plain = {key: value for key, value in task.items() if key not in (*PATHS, OWN_RUN)}
+    plain = {key: value for key, value in task.items() if key not in (*PATHS, OPTIONAL, OWN_RUN)}
     if isinstance(others := plain.get(TESTED_ON), Mapping):
         plain[TESTED_ON] = {
             label: without_paths(settings or {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -12,11 +12,10 @@ from jaxtyping import Float
 
 from softprompt.evaluation import Interval
 from softprompt.studies.cells import ENSEMBLE
-from softprompt.studies.claims import PARAMETERS, Claim, read_claims
+from softprompt.studies.claims import Claim, read_claims
 from softprompt.studies.differences import Pair, compared_pairs
-from softprompt.studies.families import family_of
 from softprompt.studies.grid import TEXT_PROMPT, Grid
-from softprompt.studies.measures import is_count, unit_of
+from softprompt.studies.measures import is_count, is_measured, unit_of
 from softprompt.studies.outcomes import RowErrors
 from softprompt.studies.statistics import (
     LEVEL,
@@ -24,10 +23,10 @@ from softprompt.studies.statistics import (
     contrast,
     distance_p,
     mean_weights,
-    slope_weights,
     unpaired_error,
 )
 from softprompt.studies.summary import Line
+from softprompt.studies.trends import correlation, left_out, split_lone, trend_unit, trend_weights
 
 __all__ = ["Finding", "Outcome", "Verdict", "judge"]
 
@@ -54,7 +53,8 @@ class Finding:
         task: The task's label.
         metric: Whose scores are compared, or the measure.
         outcome: Where the interval lies: on the claimed side of the margin, on the other, or on both.
-        effect: Of the better less the worse, in its unit, the mean over cells; of a trend, per tenfold.
+        effect: Of the better less the worse, in its unit, the mean over cells; of a trend, per tenfold, or per ten of
+            what was measured.
         low: Lower end of its interval of seeds and rows; None where nothing is known of how sure it is.
         high: Upper end.
         bootstrap: Its 95 % interval by drawing seeds alone; nothing is judged by it.
@@ -121,7 +121,7 @@ def judge(grid: Grid, lines: Sequence[Line]) -> list[Verdict]:
 
 def _judge(grid: Grid, claim: Claim, pairs: Sequence[Pair]) -> Verdict:
     scored = [pair for pair in pairs if pair.differences]
-    told, lone = _split(claim, scored)
+    told, lone = split_lone(claim, scored)
     tasks = {task: [pair for pair in told if pair.task == task] for task in dict.fromkeys(pair.task for pair in told)}
     looks = sum(_is_sure(cells) for cells in tasks.values())
     level = 1 - (1 - LEVEL) / max(looks, 1)
@@ -130,15 +130,14 @@ def _judge(grid: Grid, claim: Claim, pairs: Sequence[Pair]) -> Verdict:
     decided = [outcome for outcome in _DECIDED if outcome in outcomes]
     outcome: Outcome = "not tested" if not findings else decided[0] if len(decided) == 1 else "undecided"
     notes = _over_tasks(findings, looks, level, disagree=len(decided) > 1)
-    notes += _of_trend(claim, told, lone) + _notes(grid, claim, pairs, scored)
+    notes += left_out(claim, told, lone) + _notes(grid, claim, pairs, scored)
     return Verdict(claim=claim, outcome=outcome, findings=findings, level=level, reason=" ".join(notes))
 
 
 def _find(grid: Grid, claim: Claim, pairs: Sequence[Pair], level: float) -> Finding:
     """What the pairs of one task come to."""
     cells = [np.array(pair.differences) for pair in pairs]
-    weights = mean_weights(len(pairs)) if claim.trend is None else slope_weights(*_positions(claim, pairs))
-    assert weights is not None  # lone sizes were left out
+    weights = mean_weights(len(pairs)) if claim.trend is None else trend_weights(claim, pairs)
     value = float(weights @ np.array([cell.mean() for cell in cells]))
     found = Finding(
         task=pairs[0].task,
@@ -165,7 +164,7 @@ def _find(grid: Grid, claim: Claim, pairs: Sequence[Pair], level: float) -> Find
         high=effect.interval.high,
         bootstrap=effect.bootstrap,
         p=distance_p(effect, _distance(claim, effect)),
-        reason=reason,
+        reason=" ".join(filter(None, (correlation(claim, pairs), reason))),
     )
 
 
@@ -186,38 +185,9 @@ def _is_sure(pairs: Sequence[Pair]) -> bool:
     return all(len(cell) >= _FEWEST_SEEDS for cell in cells) and any(np.ptp(cell) > _NO_SPREAD for cell in cells)
 
 
-def _split(claim: Claim, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """The pairs that say something of a claim; and for a trend, those that are the only size of their group."""
-    if claim.trend is None:
-        return list(pairs), []
-    sizes: dict[Hashable, set[float]] = {}
-    for pair in pairs:
-        sizes.setdefault(_group(claim, pair), set()).add(_quantity(claim, pair))
-    told = [pair for pair in pairs if len(sizes[_group(claim, pair)]) > 1]
-    return told, [pair for pair in pairs if len(sizes[_group(claim, pair)]) < 2]
-
-
-def _positions(claim: Claim, pairs: Sequence[Pair]) -> tuple[np.ndarray, list[Hashable]]:
-    return np.array([_quantity(claim, pair) for pair in pairs], dtype=float), [_group(claim, pair) for pair in pairs]
-
-
-def _quantity(claim: Claim, pair: Pair) -> float:
-    """What the difference is said to go with; one of the two lines has it."""
-    if claim.trend is None or claim.trend == PARAMETERS:
-        return float(pair.better.backbone_parameters or 0)
-    return float(next(line.axes[claim.trend] for line in pair.lines if claim.trend in line.axes))
-
-
-def _group(claim: Claim, pair: Pair) -> Hashable:
-    """What pairs share that differ in that alone."""
-    axes = [sorted((key, str(value)) for key, value in line.axes.items() if key != claim.trend) for line in pair.lines]
-    backbone = family_of(pair.better.backbone) if claim.trend == PARAMETERS else pair.better.backbone
-    return str((backbone, pair.task, pair.better.method, pair.worse.method, axes))
-
-
 def _unit(grid: Grid, claim: Claim) -> str:
     unit = "points" if claim.measure is None else unit_of(grid.measures, claim.measure, "measure of a claim")
-    return f"{unit} per tenfold of {claim.trend}" if claim.trend else unit
+    return trend_unit(grid, claim, unit) if claim.trend else unit
 
 
 def _outcome(claim: Claim, interval: Interval) -> Outcome:
@@ -258,14 +228,6 @@ def _by_reason(findings: Sequence[Finding]) -> dict[str, list[str]]:
     return tasks
 
 
-def _of_trend(claim: Claim, told: Sequence[Pair], lone: Sequence[Pair]) -> list[str]:
-    if claim.trend is None or not lone:
-        return []
-    if not told:
-        return [f"A trend needs two values of {claim.trend} at least."]
-    return [f"{len(lone)} of {len(lone) + len(told)} comparisons are left out, the only {claim.trend} of their kind."]
-
-
 def _notes(grid: Grid, claim: Claim, pairs: Sequence[Pair], scored: Sequence[Pair]) -> list[str]:
     """What is lacking, and what makes a comparison unequal."""
     if not pairs:
@@ -275,13 +237,19 @@ def _notes(grid: Grid, claim: Claim, pairs: Sequence[Pair], scored: Sequence[Pai
     if refused:
         notes.append(f"{_of(refused, pairs)} cannot be: {_refusal(refused[0])}")
     if lacking := [pair for pair in pairs if not pair.differences and not pair.is_refused]:
-        notes.append(f"{_of(lacking, pairs)} have no {claim.measure or 'scores'} yet.")
+        notes.append(f"{_of(lacking, pairs)} have no {_compared_value(grid, claim)} yet.")
     if fewer := [pair for pair in scored if 1 < len(pair.differences) < len(grid.seeds)]:
         notes.append(f"{_of(fewer, pairs)} lack some of the {len(grid.seeds)} seeds.")
     for task, method in dict.fromkeys((line.task, line.method) for pair in scored for line in pair.lines):
         if _is_untuned(grid, task, method):
             notes.append(f"{method} on {task} has one {' and '.join(grid.tune)} alone.")
     return notes
+
+
+def _compared_value(grid: Grid, claim: Claim) -> str:
+    """What a pair must have to say something."""
+    what = claim.measure or "scores"
+    return f"{what} with {claim.trend}" if claim.trend and is_measured(grid.measures, claim.trend) else what
 
 
 def _of(some: Sequence[Pair], pairs: Sequence[Pair]) -> str:
