@@ -207,7 +207,7 @@ class VllmEngine:
 
     def _check_room(self, tokens: int) -> None:
         self._backlog.check_room()
-        jobs = self._backlog.jobs()
+        jobs = [job for job in self._backlog.jobs() if not job.ticket.done]  # an answer is given before it is settled
         if len(jobs) >= self._most_requests or sum(job.tokens for job in jobs) + tokens > self._most_tokens:
             raise QueueFullError(f"{len(jobs)} requests are on their way already; try again later.")
 
