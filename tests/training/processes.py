@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 import sklearn.metrics  # noqa: F401  # imported late by a metric: the server should have it already
 import torch
 from tests.training.sessions import calm_backbone, describing, sentiment
+from torch.distributed.fsdp._fully_shard import _fsdp_param_group
 
 from softprompt import artefact
-from softprompt.errors import TrainingInterrupted
+from softprompt.backbones import Backbone
+from softprompt.errors import LostProcessError, TrainingInterrupted
 from softprompt.loop import checkpoints
 from softprompt.prompts import PrefixTuning, PromptTuning
 from softprompt.training import Run, TrainConfig, train
@@ -27,6 +30,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
 MOMENTS = ("half-written tensors", "before the rename", "after the rename", "before old ones are removed")
+GATHERING = "while a layer is gathered"
 
 
 def two_runs(steps: int, evaluate_every: int) -> list[Run]:
@@ -66,8 +70,9 @@ class Settings:
         steps: Of both runs.
         evaluate_every: Of both runs.
         checkpoint_every: Of the session.
-        moment: One of `MOMENTS`, at which the process sends itself a signal; none if empty.
-        count: Which folder is being written then, counted from 1: checkpoints first, prompts at the end.
+        moment: One of `MOMENTS`, at which the process sends itself a signal, or `GATHERING`; none if empty.
+        count: Which folder is being written then, counted from 1: checkpoints first, prompts at the end; or which
+            layer is gathered.
         number: The signal.
     """
 
@@ -90,8 +95,26 @@ def session(folder: str, settings: Settings) -> None:
         Path(folder, "interrupted.txt").write_text(str(stop), encoding="utf-8")
 
 
+def member(folder: str, backbone: str, index: int, port: int, settings: Settings) -> None:
+    """Train a sharded backbone as one of two processes; the first sends itself the signal.
+
+    What the other says when it is lost is written to `lost-INDEX.txt`.
+    """
+    torch.set_num_threads(1)
+    if index == 0:
+        signal_at(settings.moment, settings.count, settings.number)
+    own = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in own.items()})
+    config = TrainConfig(output_dir=folder, checkpoint_every=settings.checkpoint_every, progress=False)
+    runs = two_runs(settings.steps, settings.evaluate_every)
+    try:
+        train(Backbone.from_pretrained(backbone, sharded=True), runs, config)
+    except LostProcessError as lost:
+        Path(folder, f"lost-{index}.txt").write_text(str(lost), encoding="utf-8")
+
+
 def signal_at(moment: str, count: int, number: int) -> None:
-    """Have the process send itself a signal at a moment of writing its folder number `count`."""
+    """Have the process send itself a signal at a moment of writing its folder number `count`, or at a gather."""
     seen = 0
 
     def signalling(call: Callable, ours: Callable[..., bool], *, first: Callable = lambda *_: None) -> Callable:
@@ -120,6 +143,8 @@ def signal_at(moment: str, count: int, number: int) -> None:
             checkpoints.shutil.rmtree = signalling(
                 checkpoints.shutil.rmtree, lambda path, *_: Path(path).name.startswith("step-")
             )
+        case "while a layer is gathered":
+            _fsdp_param_group.foreach_all_gather = signalling(_fsdp_param_group.foreach_all_gather, lambda *_: True)
 
 
 def start(folder: Path, **settings: Any) -> multiprocessing.process.BaseProcess:
@@ -127,6 +152,18 @@ def start(folder: Path, **settings: Any) -> multiprocessing.process.BaseProcess:
     process = CONTEXT.Process(target=session, args=(str(folder), Settings(**settings)))
     process.start()
     return process
+
+
+def start_pair(folder: Path, backbone: Path, **settings: Any) -> list[multiprocessing.process.BaseProcess]:
+    """Start two processes of `member` with some `Settings`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = (port, Settings(**settings))
+    pair = [CONTEXT.Process(target=member, args=(str(folder), str(backbone), index, *given)) for index in range(2)]
+    for process in pair:
+        process.start()
+    return pair
 
 
 def finish(process: multiprocessing.process.BaseProcess) -> int | None:

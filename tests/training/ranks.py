@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import transformers as tf
 from tests.models import END, PAD, SPECIAL, WORDS, word_tokenizer
+from tests.training import gathers
 from tests.training.sessions import describing, sentiment
 from transformers.initialization import no_init_weights
 
@@ -132,6 +133,19 @@ CASES: dict[tuple[str, str], dict[str, Any]] = {
 SINGLE = [("llama", "parallel", "rows"), ("t5", "sharded", "keys")]
 """Sessions of one run each."""
 
+RESUMED = {"parallel": "llama", "sharded": "t5"}
+"""By the way in which weights are held, a family whose session is stopped and gone on with."""
+
+ROUNDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "computed": ({}, {"precision": "bf16"}),
+    "kept": ({"dtype": "bfloat16"}, {}),
+}
+"""What is in bfloat16, with settings of the backbone and of the session."""
+
+
+def rounded_runs() -> list[Run]:
+    return [*one_run("rows"), *one_run("keys")]
+
 
 def special_runs() -> list[Run]:
     """Runs with a session each: of the model's weights, with fewer rows than processes; of several tasks."""
@@ -220,7 +234,17 @@ def main(folder: Path) -> None:
         train(backbones[family], one_run(name), quiet(folder / family / f"{case}-{name}"))
     for run in special_runs():
         train(whole["llama"], [run], quiet(folder / "special" / run.name))
-    found["stopped"] = train_until(whole["llama"], folder / "resumed", stop=2, signalled=1)
+    found["stopped"] = {
+        way: train_until((spread if way == "sharded" else whole)[family], folder / "resumed" / way, stop=2, signalled=1)
+        for way, family in RESUMED.items()
+    }
+    for case, (loading, settings) in ROUNDED.items():
+        rounded = Backbone.from_pretrained(folder / "llama", sharded=True, **loading)
+        train(rounded, rounded_runs(), quiet(folder / "rounded" / case, **settings))
+    found["gathers"] = {
+        f"{family} {case}": gathers.count_gathers(spread[family], method, **settings)
+        for (family, case), (method, settings, _) in gathers.CASES.items()
+    }
     found["refused"] = refused(spread["llama"])
     found["differing"] = differing(whole["llama"], index)
     found["untracked"] = untracked(whole["llama"], folder / "untracked")

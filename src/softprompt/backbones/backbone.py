@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from softprompt.backbones import adapters, launch, loading, quantization, sharding
+from softprompt.backbones import adapters, launch, loading, offloading, quantization, sharding
 from softprompt.backbones.attention import KERNELS, prepare_head, wrapped
 from softprompt.backbones.carrying import Carried, Recorder, Site, carrying
 from softprompt.backbones.checkpointing import checkpointed
@@ -115,7 +115,7 @@ class Backbone:
             trust_remote_code: Whether code that comes with the model may run.
 
         Raises:
-            BackboneError: If there is no such model, or it cannot be used.
+            BackboneError: If there is no such model, or it cannot be used, or not in the places of `device_map`.
             MismatchError: If it is an adapter that was trained on another model than the one that it names.
             UnsupportedError: If it is an adapter for a model that carries another, which cannot be merged, or has no
                 layers that can be quantised, or keeps them outside of its devices.
@@ -147,7 +147,8 @@ class Backbone:
                 offload=offload,
             )
             placed = model if spread or device_map is not None else model.to(loading.pick_device(device))
-            backbone = cls(placed, tokenizer, str(name), has_untrained_head=untrained)
+            with contextlib.nullcontext() if device_map is None else offloading.finding_weights(str(name)):
+                backbone = cls(placed, tokenizer, str(name), has_untrained_head=untrained)
             if spread:
                 _ = backbone.fingerprint  # all processes have to look at the weights together
         if quantize is not None:

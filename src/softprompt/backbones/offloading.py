@@ -5,12 +5,17 @@ Outside of that their places in the model are empty. What looks at weights asks 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate.hooks import AlignDevicesHook, SequentialHook
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-__all__ = ["execution_device", "is_offloaded", "kept_weight"]
+from softprompt.errors import BackboneError
+
+__all__ = ["execution_device", "finding_weights", "is_offloaded", "kept_weight"]
 
 
 def kept_weight(model: PreTrainedModel, name: str, weight: Tensor) -> Tensor:
@@ -31,6 +36,25 @@ def execution_device(module: nn.Module) -> torch.device | None:
     """Where a module computes whose weights are elsewhere; None if nobody brings them."""
     found = next((hook.execution_device for hook in _hooks(module)), None)
     return None if found is None else torch.device(found)
+
+
+@contextmanager
+def finding_weights(name: str) -> Iterator[None]:
+    """A block in which the layers of a model compute for the first time.
+
+    Args:
+        name: The model's.
+
+    Raises:
+        BackboneError: If nothing is kept where a layer looks for its weight: accelerate keeps a tied one once.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise BackboneError(
+            f"{name}: by this device_map, {error.args[0]} is kept where its layer does not find it; give all parts that"
+            " share a table the same place, or say auto."
+        ) from error
 
 
 def _hooks(module: nn.Module) -> list[AlignDevicesHook]:

@@ -49,6 +49,7 @@ def evaluate_prompt(
     dtype: str = "auto",
     quantize: Literal["int8", "nf4"] | None = None,
     device: str = "auto",
+    device_map: str | dict[str, str | int] | None = None,
     classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -110,15 +111,16 @@ def evaluate_prompt(
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps.
+        device_map: Spread the backbone over the devices of this process, as transformers does: auto, or a mapping.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
         batch_tokens: Most tokens per batch, padding included.
     """
     settings = dict(locals())
-    import softprompt as sp
     from softprompt.backbones.launch import check_alone
     from softprompt.cli.data import read_tasks, tell_formats
+    from softprompt.cli.loading import load_backbone
     from softprompt.cli.score_table import score_table
     from softprompt.cli.scoring import (
         Scores,
@@ -148,15 +150,7 @@ def evaluate_prompt(
     asked = [(one, part) for one in tasks for part in pick_splits(one, split)]
     with Progress() as progress:
         scores = Scores(
-            load=lambda: sp.Backbone.from_pretrained(
-                backbone,
-                dtype=dtype,
-                quantize=quantize,
-                device=device,
-                classes=classes,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-            ),
+            load=lambda: load_backbone(settings),
             progress=progress,
             rows=rows,
             options={

@@ -14,7 +14,8 @@ __all__ = ["predict"]
 
 _STANDARD_OUTPUT = "-"
 _ITS_OWN = (
-    "num_beams", "dtype", "quantize", "device", "classes", "revision", "trust_remote_code", "batch_tokens", "window"
+    "num_beams", "dtype", "quantize", "device", "device_map", "classes", "revision", "trust_remote_code",
+    "batch_tokens", "window",
 )  # fmt: skip
 """Options that say how this process computes."""
 
@@ -36,6 +37,7 @@ def predict(
     dtype: str = "auto",
     quantize: Literal["int8", "nf4"] | None = None,
     device: str = "auto",
+    device_map: str | dict[str, str | int] | None = None,
     classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -64,6 +66,7 @@ def predict(
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps.
+        device_map: Spread the backbone over the devices of this process, as transformers does: auto, or a mapping.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
@@ -103,6 +106,7 @@ def _of_backbone(settings: dict[str, Any]) -> tuple[dict[str, Any], Callable[...
     import softprompt as sp
     from softprompt.cli.answers import answer_all
     from softprompt.cli.inputs import check_template
+    from softprompt.cli.loading import load_backbone
     from softprompt.cli.scoring import on_backbone, read_prompt
     from softprompt.inference import BatchLimits, Query, Together
     from softprompt.prompts import Members
@@ -113,8 +117,7 @@ def _of_backbone(settings: dict[str, Any]) -> tuple[dict[str, Any], Callable[...
         check_template(soft)
     form = sp.TextFormat.from_mapping(soft.info.format) if soft and soft.info.format else None
     labels = _labels(form.labels if form else None, settings["by"])
-    loading = ("dtype", "quantize", "device", "classes", "revision", "trust_remote_code")
-    loaded = sp.Backbone.from_pretrained(settings["backbone"], **{name: settings[name] for name in loading})
+    loaded = load_backbone(settings)
     asked: str | Together | None = None
     if isinstance(soft, Members):
         ensemble = on_backbone(loaded, soft)

@@ -22,7 +22,6 @@ ALONE: Mapping[str, object] = {
 """What a server without Ray has of the options that are about it."""
 
 _FILES = ("keys", "admin_keys", "tls_certificate", "tls_key")
-_LOADING = ("dtype", "quantize", "device", "classes", "revision", "trust_remote_code")
 
 
 def check_alone(given: Mapping[str, Any]) -> None:
@@ -46,6 +45,7 @@ def serve_replicas(given: Mapping[str, Any], settings: Any, most_connections: in
     Raises:
         ConfigError: If an option says nothing on Ray; further errors as of `serve_on_ray`.
     """
+    from softprompt.cli.loading import loading_options
     from softprompt.inference import BatchLimits
     from softprompt.serving.replicas import EnginePlan, Replicas, serve_on_ray
 
@@ -67,7 +67,7 @@ def serve_replicas(given: Mapping[str, Any], settings: Any, most_connections: in
         prompts=None if given["prompts"] is None else _place(given["prompts"]),
         hub=tuple(given["hub"] or ()),
         settings=dataclasses.replace(settings, **{name: _place(given[name]) for name in _FILES if given[name]}),
-        loading={name: given[name] for name in _LOADING},
+        loading=loading_options(given),
         limits=BatchLimits(rows=given["batch_rows"], tokens=given["batch_tokens"]),
         queue_requests=given["queue_requests"],
         queue_tokens=given["queue_tokens"],

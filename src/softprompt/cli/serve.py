@@ -34,6 +34,7 @@ def run_server(
     dtype: str = "auto",
     quantize: Literal["int8", "nf4"] | None = None,
     device: str = _DEVICE,
+    device_map: str | dict[str, str | int] | None = None,
     classes: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -83,6 +84,8 @@ def run_server(
         dtype: The backbone's dtype: auto, float32, bfloat16, float16.
         quantize: Keep the frozen weights of linear layers in fewer bits: int8 or nf4 (needs torchao).
         device: auto, cpu, cuda, mps; with vllm it is the processor.
+        device_map: Spread the backbone over the devices of the server, or of each replica, as transformers does:
+            auto, or a mapping.
         classes: Give an encoder without classification head a new one of so many classes, for prompts with heads.
         revision: The backbone's branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the backbone may run.
@@ -111,7 +114,7 @@ def run_server(
     if ray is None:
         check_alone(given)
 
-    import softprompt as sp
+    from softprompt.cli.loading import load_backbone
     from softprompt.errors import ConfigError, MissingDependencyError
     from softprompt.inference import BatchLimits
 
@@ -125,26 +128,18 @@ def run_server(
 
     if vllm is None and vllm_model is not None:
         raise ConfigError("vllm_model names a model of a vLLM server; say its address with vllm, too.")
-    of_here = (quantize, classes, device, batch_rows, batch_tokens)
-    if vllm is not None and of_here != (None, None, _DEVICE, _BATCH_ROWS, _BATCH_TOKENS):
+    of_here = (quantize, classes, device, device_map, batch_rows, batch_tokens)
+    if vllm is not None and of_here != (None, None, _DEVICE, None, _BATCH_ROWS, _BATCH_TOKENS):
         raise ConfigError(
-            "quantize, classes, device, batch_rows and batch_tokens are about a backbone that computes here; drop "
-            "them, or vllm."
+            "quantize, classes, device, device_map, batch_rows and batch_tokens are about a backbone that computes "
+            "here; drop them, or vllm."
         )
     settings = ServerSettings(**{field.name: given[field.name] for field in dataclasses.fields(ServerSettings)})
     if ray is not None:
         serve_replicas(given, settings, _MAX_CONNECTIONS)
         return
     behind = None if vllm is None else server_at(vllm, vllm_model)
-    loaded = sp.Backbone.from_pretrained(
-        backbone,
-        dtype=dtype,
-        quantize=quantize,
-        device=device if behind is None else "cpu",
-        classes=classes,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = load_backbone(given if behind is None else {**given, "device": "cpu"})
     log_to_stderr()
     engine = open_engine(
         loaded,

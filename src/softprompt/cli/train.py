@@ -220,15 +220,13 @@ def train_prompts(
         compare_methods(given, _changed(given))
         return
     import softprompt as sp
+    from softprompt.cli.loading import load_backbone
     from softprompt.cli.results import print_results
     from softprompt.cli.runs import build_runs
 
     with contextlib.nullcontext() if processes.first else contextlib.redirect_stderr(io.StringIO()):
         made = build_runs(given) if settings == "given" else []
-    loaded = sp.Backbone.from_pretrained(
-        backbone, dtype=dtype, device=device, attention=attention, quantize=quantize, classes=classes,
-        sharded=sharded, offload=offload, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    loaded = load_backbone(given)
     if settings != "given":
         from softprompt.cli.advising import take_advice
 

@@ -226,8 +226,9 @@ def _generate_target(backbone: Backbone, prompts: Sequence[Applied], rows: Rows,
         options["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
     encoded = encode(backbone, joined)
     mask = joined.model_inputs["attention_mask"]
+    unread = torch.full_like(mask, -100, dtype=torch.long)  # transformers' own stands where the table does: on disk
     with carrying(Carried(injection=joined.injection)):
-        return backbone.model.generate(encoder_outputs=encoded, attention_mask=mask, **options)
+        return backbone.model.generate(unread, encoder_outputs=encoded, attention_mask=mask, **options)
 
 
 def encode(backbone: Backbone, joined: Joined) -> BaseModelOutput:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.models import word_tokenizer
-from tests.training.ranks import make_model
+from tests.training.ranks import FAMILIES, make_model
 from tests.training.sessions import difference, sentiment, short_run
 
 from softprompt.backbones import Backbone
 from softprompt.conditioning import Prompted
-from softprompt.errors import UnsupportedError
+from softprompt.errors import BackboneError, UnsupportedError
+from softprompt.inference import Engine, Request, Sampling
+from softprompt.prompts import PrefixTuning, PromptTuning
 from softprompt.training import IA3, LoRA, ModelTuning, TrainConfig, train
 
 DISK = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "disk",
@@ -19,7 +21,7 @@ DISK = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": 
 
 def saved(family, folder):
     make_model(family).save_pretrained(folder)
-    word_tokenizer("decoder-only").save_pretrained(folder)
+    word_tokenizer(FAMILIES[family]).save_pretrained(folder)
     return folder
 
 
@@ -45,6 +47,38 @@ def test_the_embedding_table_may_be_on_disk(folder):
     assert spread.device == torch.device("cpu")
     found = Prompted(spread)(ids, prompts=[None]).logits
     torch.testing.assert_close(found, Prompted(Backbone.from_pretrained(folder))(ids, prompts=[None]).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "device_map"), [("llama", DISK), ("t5", {"": "disk"})], ids=["llama", "t5"])
+def test_answers_are_those_of_the_whole(family, device_map, tmp_path):
+    """Text of an encoder-decoder began where its table stood, which was nowhere."""
+    folder = saved(family, tmp_path / "model")
+    whole = Backbone.from_pretrained(folder)
+    methods = {"rows": PromptTuning(length=4, init="vocab"), "keys": PrefixTuning(length=3, hidden=None, init="vocab")}
+    for name, method in methods.items():
+        method.build(whole, seed=1).save(tmp_path / "prompts" / name)
+    asked = [("review : great film", "rows"), ("the song was long", "keys"), ("a bad book", None)]
+    texts, names = zip(*asked, strict=True)
+    found = []
+    for backbone in (whole, Backbone.from_pretrained(folder, device_map=device_map)):
+        with Engine(backbone, tmp_path / "prompts") as engine:
+            sampling = Sampling(max_new_tokens=5)
+            answers = [engine.submit(Request(input=text, prompt=name, sampling=sampling)) for text, name in asked]
+            said = [answer.result().completions for answer in answers]
+        model = Prompted(backbone, {name: method.build(whole, seed=1) for name, method in methods.items()})
+        said.append(model.generate(texts, prompts=names, max_new_tokens=5, num_beams=2))
+        found.append((said, model.score(texts, ["good", "bad"], prompts=names)))
+    (said, scores), (wanted, wanted_scores) = found
+    assert said == wanted
+    torch.testing.assert_close(scores, wanted_scores)
+
+
+def test_parts_that_share_a_table_have_one_place(tmp_path):
+    """Accelerate ended in the bare name of the weight."""
+    device_map = {"shared": "cpu", "encoder": "disk", "decoder": "disk", "lm_head": "disk"}
+    with pytest.raises(BackboneError, match=r"encoder\.embed_tokens\.weight is kept where its layer does not find"):
+        Backbone.from_pretrained(saved("t5", tmp_path), device_map=device_map)
 
 
 @pytest.mark.parametrize("place", ["cpu", "disk"])
