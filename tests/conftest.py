@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import jaxtyping
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
+from tests.checking import checked
 
 # Read when torch and the Hugging Face libraries are first imported, so set before any test module is.
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="softprompt-tests-")
@@ -22,8 +23,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# Shapes and types are checked in tests only; an int is a float where one is asked for (PEP 484).
-install_import_hook("softprompt", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# Shapes and types are checked in tests only.
+jaxtyping.jaxtyped = checked
+jaxtyping.install_import_hook("softprompt", "tests.checking.typed")
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

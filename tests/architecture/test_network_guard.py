@@ -47,7 +47,7 @@ def test_a_caught_error_fails_the_test_all_the_same(pytester):
                 pass
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", f"pythonpath={CONFTEST.parents[1]}")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines([f"*these were tried: *{ELSEWHERE}*"])
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +30,11 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
     """Train and validation files of film reviews."""
+    return write_films(tmp_path)
+
+
+def write_films(folder: Path) -> dict[str, str]:
+    """Reviews of films, books and songs, labelled good or bad: the file of each split."""
     draw = random.Random(0)
 
     def rows(count: int) -> list[dict[str, str]]:
@@ -39,7 +47,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 
     paths = {}
     for split, count in (("train", 24), ("validation", 8)):
-        path = tmp_path / f"{split}.jsonl"
+        path = folder / f"{split}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows(count)), encoding="utf-8")
         paths[split] = str(path)
     return paths
@@ -58,19 +66,27 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
     return call
 
 
-@pytest.fixture
-def trained(run, backbone, files, tmp_path):
-    """Folder of a session with one run."""
-    out = tmp_path / "session"
-    code, table, err = run(
-        "train", "--backbone", backbone, "--output_dir", str(out), "--name", "film", *TEMPLATES,
-        "--train_file", files["train"], "--validation_file", files["validation"],
-        "--length", "4", "--steps", "6", "--batch_size", "4", "--learning_rate", "0.5",
-    )  # fmt: skip
-    assert code == 0, err
-    assert "film" in table
-    assert "accuracy" in table
+@pytest.fixture(scope="session")
+def session(backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a session with one run, trained once for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    files, out, table, err = write_films(folder), folder / "session", io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(table), contextlib.redirect_stderr(err):
+        code = main(
+            ("train", "--backbone", backbone, "--output_dir", str(out), "--name", "film", *TEMPLATES,
+             "--train_file", files["train"], "--validation_file", files["validation"],
+             "--length", "4", "--steps", "6", "--batch_size", "4", "--learning_rate", "0.5")
+        )  # fmt: skip
+    assert code == 0, err.getvalue()
+    assert "film" in table.getvalue()
+    assert "accuracy" in table.getvalue()
     return out
+
+
+@pytest.fixture
+def trained(session: Path, tmp_path: Path) -> Path:
+    """A copy of the session's folder, which a test may change."""
+    return shutil.copytree(session, tmp_path / "session")
 
 
 @pytest.fixture

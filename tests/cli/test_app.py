@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.cli.films import TEMPLATES
 
+from softprompt.cli import app
 from softprompt.cli.app import COMMANDS
 
 LEAVES = [
@@ -92,8 +94,24 @@ def test_debug_shows_where_an_error_came_from(run, tmp_path):
     assert "read_metadata" in err
 
 
-def test_an_unknown_backbone_is_named(run, tmp_path):
-    arguments = ("--task", "subj", "--output_dir", str(tmp_path / "out"))
+def test_options_of_other_commands_are_not_read(run, monkeypatch):
+    """Those of all commands were, before any command ran, which took most of the time of a short one."""
+    told = []
+    monkeypatch.setattr(app, "auto_cli", lambda commands, **_: told.append(commands))
+    run("tasks", "show", "sst2")
+    run("tasks", "--help")
+    run("--help")
+    assert [commands.keys() for commands in told] == 3 * [COMMANDS.keys()], "the usage names them all"
+    shown, group, whole = told
+    assert shown["tasks"]["show"] is COMMANDS["tasks"]["show"]
+    assert {name for name in COMMANDS if shown[name] is COMMANDS[name]} == set()
+    assert {name for name in COMMANDS if group[name] is COMMANDS[name]} == {"tasks"}
+    assert whole == COMMANDS
+
+
+def test_an_unknown_backbone_is_named(run, files, tmp_path):
+    data = ("--train_file", files["train"], "--validation_file", files["validation"], *TEMPLATES)
+    arguments = (*data, "--output_dir", str(tmp_path / "out"))
     code, _, err = run("train", "--backbone", "bundled:nonsense", *arguments)
     assert code == 2
     assert "bundled backbone 'nonsense'" in err

@@ -26,6 +26,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
         facts = {"file": name, "sha256": recipes.file_digest(folder / name)}
         files.append({**facts, "use": use, "licence": "none stated", "origin": "films"})
     shape = {"window": 32, "batch_size": 4, "steps": 6, "warmup_steps": 2, "learning_rate": 0.002, "vocab_size": 600}
+    shape["held_out_windows"] = 16
     return folder, {
         "corpus": {"licence": "none stated (films)", "files": files},
         "defaults": {"preset": "t5-tiny", "evaluate_every": 2, "compile": False, **shape},

@@ -272,14 +272,14 @@ def test_what_is_known_to_differ_is_told(run, backbone, reviews, tmp_path):
         assert [f"{TASKS[0]} validation {what}", count] in told
 
 
-def test_a_wrong_metric_is_refused_before_a_backbone_is_loaded(run, monkeypatch):
+def test_a_wrong_metric_is_refused_before_a_backbone_is_loaded(run, reviews, monkeypatch):
     """It was refused after everything had been predicted."""
 
     def loaded(*_, **__):
         raise AssertionError("The backbone was loaded.")
 
     monkeypatch.setattr(sp.Backbone, "from_pretrained", loaded)
-    common = ("evaluate", "--backbone", "nowhere", "--task", "subj")
+    common = ("evaluate", "--backbone", "nowhere", "--task", TASKS[0], "--data_dir", reviews)
     for metrics, message in (("acuracy", "Did you mean 'accuracy'"), ("multirc", "scores groups of rows")):
         code, table, err = run(*common, "--metrics+", metrics)
         assert (code, table) == (2, "")

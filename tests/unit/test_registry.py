@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import entry_points
 
 import pytest
 
+from softprompt import registry
 from softprompt.errors import ConfigError
 from softprompt.registry import Registry
 
@@ -82,6 +84,30 @@ def test_a_name_that_two_packages_offer_is_refused(tmp_path):
     want = "Several packages offer the thing 'offered': offering_things:VALUE, other_things:VALUE. Remove all but one"
     with pytest.raises(ConfigError, match=want):
         things.get("offered")
+
+
+@pytest.mark.usefixtures("package")
+def test_a_package_that_comes_while_the_program_runs_is_seen(tmp_path):
+    """What packages offer is kept, for to read all of them takes long."""
+    things: Registry[list[str]] = Registry("thing", GROUP)
+    assert "late" not in things.names()
+    info = tmp_path / "late_things-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late-things\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\nlate = offering_things:VALUE\n")
+    assert "late" in things.names()
+    assert things.get("late") == ["offered"]
+
+
+@pytest.mark.usefixtures("package")
+def test_what_packages_offer_is_read_once(monkeypatch):
+    """Every run read all installed packages several times, 10 ms each."""
+    read = []
+    monkeypatch.setattr(registry, "entry_points", lambda: read.append(1) or entry_points())
+    for _ in range(3):
+        Registry("thing", GROUP).names()
+        Registry("other thing", "softprompt.other_things").names()
+    assert len(read) == 1
 
 
 @pytest.mark.usefixtures("package")

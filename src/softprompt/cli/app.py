@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         auto_cli(
-            COMMANDS, args=given, as_positional=False, prog="softprompt", description=DESCRIPTION,
+            _asked_for(given), args=given, as_positional=False, prog="softprompt", description=DESCRIPTION,
             version=version("softprompt"),
         )  # fmt: skip
     except SystemExit as stop:  # help, version and usage errors of the parser
@@ -131,6 +131,20 @@ def _with_option(arguments: list[str]) -> list[str]:
         case ["study", what, *rest] if not what.startswith("-"):
             return ["study", f"--grid={what}", *rest]
     return arguments
+
+
+def _asked_for(arguments: list[str], commands: dict[str, Any] = COMMANDS) -> dict[str, Any]:
+    """The commands for the parser: to read the options of all takes 0.2 s, so only those of one named are read."""
+    match arguments:
+        case [name, *rest] if name in commands and name != "_help":
+            told: dict[str, Any] = {key: text if key == "_help" else _unread for key, text in commands.items()}
+            asked = commands[name]
+            return told | {name: _asked_for(rest, asked) if isinstance(asked, dict) else asked}
+    return commands
+
+
+def _unread() -> None:
+    """Stands in for a command that is not asked for."""
 
 
 def _fail(error: Exception, debug: bool, code: int, message: str = "") -> int:

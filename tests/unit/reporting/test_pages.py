@@ -15,18 +15,19 @@ from softprompt.reporting import writing as writing_module
 TRAP = "<img src=x onerror=alert(1)> | *bold* `code`"
 
 
-@pytest.fixture
-def pages(tmp_path):
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
     methods = {
         f"rows {TRAP}": {"method": "prompt_tuning", "length": [1, 20], "learning_rate": [0.1, 0.3]},
         "model tuning": {"method": "model_tuning", "learning_rate": 0.001},
     }
     asked = grid(name=TRAP, question=TRAP, methods=methods)
-    outputs = tmp_path / "outputs.jsonl"
+    outputs = folder / "outputs.jsonl"
     case = {"task": "films", "split": "test", "input": f"{TRAP}\n# no heading", "targets": ["good"], "prediction": TRAP}
     outputs.write_text(json.dumps(case) + "\n", encoding="utf-8")
-    study = open_study(write_study(tmp_path / "study", asked, rows(asked)))
-    return write_report(make_report(study, predictions=[outputs]), tmp_path / "out")
+    study = open_study(write_study(folder / "study", asked, rows(asked)))
+    return write_report(make_report(study, predictions=[outputs]), folder / "out")
 
 
 class Page(HTMLParser):
