@@ -91,14 +91,21 @@ class Registry(Generic[T]):
 
 
 def _offers(group: str) -> EntryPoints:
-    """The entry points of a group; packages are read again only when a folder that they are found in has changed."""
-    folders = [place or "." for place in sys.path if os.path.isdir(place or ".")]
-    changed = tuple((os.path.abspath(folder), os.stat(folder).st_mtime_ns) for folder in folders)
-    return _installed(changed).get(group, EntryPoints())
+    """The entry points of a group; packages are read again only when a place where they are found has changed."""
+    places = tuple((os.path.abspath(place or "."), _changed(place or ".")) for place in sys.path)
+    return _installed(places).get(group, EntryPoints())
+
+
+def _changed(place: str) -> int | None:
+    """When a folder or an archive was changed last; None if there is none."""
+    try:
+        return os.stat(place).st_mtime_ns
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=1)
-def _installed(folders: tuple[tuple[str, int], ...]) -> dict[str, EntryPoints]:
-    """What packages in these folders offer, by group: reading all takes 10 ms, and every run names strategies."""
+def _installed(places: tuple[tuple[str, int | None], ...]) -> dict[str, EntryPoints]:
+    """What packages in these places offer, by group: reading all takes 10 ms, and every run names strategies."""
     offers = entry_points()
     return {group: offers.select(group=group) for group in offers.groups}

@@ -57,6 +57,18 @@ def test_candidates_count_what_is_sent_for_them(url, stub, folder):
         assert len(stub.bodies) <= before + 2
 
 
+def test_what_was_answered_takes_no_room_until_it_is_settled(url, folder, monkeypatch):
+    """A client that had its answer was refused its next request, as long as the first had not ended here."""
+    with VllmEngine(llama(), folder, VllmServer(url=url), most_requests=1) as engine:
+        settle, late = engine._backlog.settle, []
+        monkeypatch.setattr(engine._backlog, "settle", late.append)
+        assert engine.submit(chosen_from("good", "bad")).result(10).choice is not None
+        assert engine.submit(chosen_from("good", "bad")).result(10).choice is not None
+        monkeypatch.undo()
+        for job in late:
+            settle(job)
+
+
 def test_more_texts_than_may_be_on_their_way_are_no_matter_of_time(url, folder):
     with (
         VllmEngine(llama(), folder, VllmServer(url=url), most_requests=3) as engine,

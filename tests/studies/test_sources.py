@@ -167,6 +167,8 @@ def test_methods_are_run_on_the_tasks_that_they_name(tmp_path):
     assert {cell.task for cell in grid.cells() if cell.method == "moved"} == {"shouted"}
     assert all("only_on" not in cell.settings for cell in grid.cells())
     assert list(grid.narrowed(tasks=["reviews"]).methods) == ["rows"]
+    everywhere = grid_of(tmp_path, {**COMPARED, "moved": {**MOVED, "only_on": None}})
+    assert everywhere.pairs == grid_of(tmp_path, {**COMPARED, "moved": MOVED}).pairs
     both = grid_of(tmp_path, {**COMPARED, "moved": {**MOVED, "only_on": ["reviews", "shouted"]}})
     everywhere = grid_of(tmp_path, {**COMPARED, "moved": MOVED})
     assert [cell.identity for cell in both.cells()] == [cell.identity for cell in everywhere.cells()]
@@ -241,6 +243,7 @@ def test_the_values_of_common_axes_are_the_same(tmp_path):
         ({"a": {**VOTE, "of": "bare"}, "bare": {"method": "text_prompt"}}, "names 'bare', but text_prompt learns no"),
         ({"a": {**MOVED, "starts_from": {**START, "method": "a"}}}, "which needs its own prompts; name another"),
         ({"a": {**VOTE, "members": 0}}, "members=0; expected how many"),
+        ({"a": {**VOTE, "members": [2, 0]}}, "members=0; expected how many"),
         ({"a": {**VOTE, "combine": "votes"}}, "Did you mean 'vote'"),
         ({"a": {"method": "ensemble", "members": 2}}, "lacks of: LABEL"),
         ({"a": {**MOVED, "only_on": ["review"]}}, "task in only_on of methods.a 'review'. Did you mean 'reviews'"),

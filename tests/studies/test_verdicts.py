@@ -138,7 +138,8 @@ def test_what_both_sides_get_right_or_wrong_together_says_nothing_of_their_diffe
 def is_chosen(cell, task, init):
     """Whether a cell is of one row that begins so, at the rate that is chosen."""
     settings = cell.settings
-    return (cell.task, settings["length"], settings["learning_rate"], settings["init"]) == (task, 1, 0.1, init)
+    values = (cell.task, settings.get("length"), settings["learning_rate"], settings.get("init"))
+    return settings["method"] == "prompt_tuning" and values == (task, 1, 0.1, init)
 
 
 def test_changes_to_further_tasks_err_by_the_rows_of_both():
@@ -155,6 +156,91 @@ def test_changes_to_further_tasks_err_by_the_rows_of_both():
     seeds = contrast([contrast_cell(3.0)] * 2, mean_weights(2)).interval
     assert finding.effect == pytest.approx(3.0)
     assert finding.high - 3.0 == pytest.approx(np.hypot(seeds.high - 3.0, stats.norm.isf(0.025) * 5.0))
+
+
+OUTCOMES = np.random.default_rng(1)
+
+
+def drawn_outcomes(rows, *names):
+    """Outcomes by chance for each row of results, of 50 test rows by each name, and rows that have them."""
+    found = [{name: OUTCOMES.normal(50.0, 20.0, 50) for name in names} for _ in rows]
+    kept = [{name: {"rows": name, "values": values.tolist()} for name, values in one.items()} for one in found]
+    return found, [{**row, "outcomes": one} for row, one in zip(rows, kept, strict=True)]
+
+
+def row_error(grid, rows, found, weights):
+    """Of a weighted sum of rows of results, the standard error as test rows are drawn.
+
+    Args:
+        grid: That they are of.
+        rows: Of results.
+        found: Their outcomes.
+        weights: By cell and name, what its outcomes count.
+    """
+    cells = {cell.identity: cell for cell in grid.cells()}
+    sums = {}
+    for row, outcomes in zip(rows, found, strict=True):
+        for name, weight in weights(cells[row["cell"]]).items():
+            sums[name] = sums.get(name, 0.0) + weight * outcomes[name]
+    return np.sqrt(sum(values.var(ddof=1) / 50 for values in sums.values()))
+
+
+def of_rows(finding, effects, cell_weights):
+    """What of a finding's interval comes from rows."""
+    seeds = contrast(effects, cell_weights).interval
+    return np.sqrt((finding.high - finding.effect) ** 2 - (seeds.high - seeds.low) ** 2 / 4) / stats.norm.isf(0.025)
+
+
+def test_several_further_tasks_err_by_their_own_rows():
+    grid = claiming(claim(tested_on=["books", "shoes"], among={"length": [1]}), backbones=["bundled:t5-mini"])
+    rows = [row for row in scored(grid, ahead(0.0), books=ahead(3.0), shoes=ahead(3.0)) if row["task"] == "films"]
+    found, kept = drawn_outcomes(rows, "test", "on books", "on shoes")
+    ((finding,),) = [verdict.findings for verdict in judge(grid, summarise(grid, kept))]
+
+    def weights(cell):
+        if not is_chosen(cell, "films", cell.settings.get("init")):
+            return {}
+        sign = 1 if cell.settings["init"] == "labels" else -1
+        return {"on books": sign / 6, "on shoes": sign / 6}
+
+    of_these = of_rows(finding, [contrast_cell(3.0)], mean_weights(1))
+    assert of_these == pytest.approx(row_error(grid, rows, found, weights))
+
+
+def test_a_trend_errs_by_its_weights_at_the_same_rows():
+    grid = claiming(claim(rises_with="length", among={"task": ["films"]}), backbones=["bundled:t5-mini"])
+
+    def score(cell):
+        return ahead(1.0 if cell.settings.get("length") == 1 else 4.0)(cell)
+
+    rows = [row for row in scored(grid, score) if row["task"] == "films"]
+    found, kept = drawn_outcomes(rows, "test")
+    ((finding,),) = [verdict.findings for verdict in judge(grid, summarise(grid, kept))]
+
+    def weights(cell):
+        settings = cell.settings
+        if settings["method"] != "prompt_tuning" or settings["learning_rate"] != 0.1:
+            return {}
+        side = 1 if settings["init"] == "labels" else -1
+        return {"test": side * (1 if settings["length"] == 10 else -1) / 3}
+
+    assert finding.effect == pytest.approx(3.0), "points per tenfold"
+    of_these = of_rows(finding, [contrast_cell(1.0), contrast_cell(4.0)], np.array([-1.0, 1.0]))
+    assert of_these == pytest.approx(row_error(grid, rows, found, weights))
+
+
+def test_beside_a_number_a_line_errs_by_itself():
+    grid = claiming(
+        {"says": "labels pass", "better": BETTER, "reference": 50, "among": {"task": ["films"], "length": [1]}},
+        backbones=["bundled:t5-mini"],
+    )
+    rows = [row for row in scored(grid, ahead(3.0)) if row["task"] == "films"]
+    found, kept = drawn_outcomes(rows, "test")
+    ((finding,),) = [verdict.findings for verdict in judge(grid, summarise(grid, kept))]
+    effects = [np.array([60.0 + 0.3 * noise + 3.0 + noise - 50 for noise in NOISE.values()])]
+    of_these = of_rows(finding, effects, mean_weights(1))
+    expected = row_error(grid, rows, found, lambda cell: {"test": 1 / 3 * is_chosen(cell, "films", "labels")})
+    assert of_these == pytest.approx(expected)
 
 
 def test_rows_that_kept_no_outcomes_widen_the_interval_more():

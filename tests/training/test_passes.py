@@ -110,10 +110,7 @@ def test_a_pass_that_is_not_exact_is_refused():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_is_close_to_float32(kind, plain):
-    """Prompts stay float32; the first loss differs by bfloat16's precision, about 1 in 256, and no more.
-
-    After six steps prompts differ by 0.09 at most, that of rows in the encoder-decoder, and by 0.01 in most runs.
-    """
+    """Prompts stay float32; the first loss differs by bfloat16's precision, about 1 in 256, and no more."""
     runs = runs_of(kind)
     found = trained(kind, runs, precision="bf16")
     for run in runs:

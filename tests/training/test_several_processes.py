@@ -226,9 +226,12 @@ def test_where_the_first_of_sharded_processes_dies_the_other_ends_and_the_run_go
     ranks.save_models(tmp_path)
     output = tmp_path / "killed"
     first, second = processes.start_pair(output, tmp_path / "llama", moment=moment, count=count)
-    assert processes.finish(first) == -signal.SIGKILL
-    second.join(timeout=60)
-    assert second.exitcode == 0
+    try:
+        assert processes.finish(first) == -signal.SIGKILL
+        second.join(timeout=60)
+        assert second.exitcode == 0
+    finally:
+        second.kill()
     last = latest_checkpoint(output / "checkpoints")
     assert 0 < load_checkpoint(last)["step"] < 12
     told = (output / "lost-1.txt").read_text(encoding="utf-8")

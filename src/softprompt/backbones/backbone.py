@@ -147,7 +147,7 @@ class Backbone:
                 offload=offload,
             )
             placed = model if spread or device_map is not None else model.to(loading.pick_device(device))
-            with contextlib.nullcontext() if device_map is None else offloading.finding_weights(str(name)):
+            with contextlib.nullcontext() if device_map is None else offloading.finding_weights(str(name), placed):
                 backbone = cls(placed, tokenizer, str(name), has_untrained_head=untrained)
             if spread:
                 _ = backbone.fingerprint  # all processes have to look at the weights together

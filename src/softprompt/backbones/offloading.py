@@ -39,11 +39,12 @@ def execution_device(module: nn.Module) -> torch.device | None:
 
 
 @contextmanager
-def finding_weights(name: str) -> Iterator[None]:
+def finding_weights(name: str, model: nn.Module) -> Iterator[None]:
     """A block in which the layers of a model compute for the first time.
 
     Args:
         name: The model's.
+        model: Its layers.
 
     Raises:
         BackboneError: If nothing is kept where a layer looks for its weight: accelerate keeps a tied one once.
@@ -51,6 +52,8 @@ def finding_weights(name: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
+        if error.args[0] not in dict(model.named_parameters(remove_duplicate=False)):
+            raise
         raise BackboneError(
             f"{name}: by this device_map, {error.args[0]} is kept where its layer does not find it; give all parts that"
             " share a table the same place, or say auto."

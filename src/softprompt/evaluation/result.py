@@ -15,7 +15,15 @@ import numpy as np
 from jaxtyping import Float
 
 from softprompt.config import choose
-from softprompt.evaluation.resampling import Progress, Resampled, bootstrap, mean_of, pseudo_values, resampled_metric
+from softprompt.evaluation.resampling import (
+    Dear,
+    Progress,
+    Resampled,
+    bootstrap,
+    mean_of,
+    pseudo_values,
+    resampled_metric,
+)
 from softprompt.evaluation.ways import By
 from softprompt.tasks import Answers, Example, Task, compute_available, match_label
 
@@ -137,14 +145,16 @@ class Evaluation(Mapping[str, float]):
             name: Of one of the scores.
 
         Returns:
-            None if the score cannot be computed without each of them, or if there is one alone.
+            None if the score cannot be computed without each of them, if that takes long, as of NIST and CIDEr on more
+            than a thousand rows, or if there is one alone.
         """
         groups = self.answers.groups
-        if len(set(groups or range(len(self.predictions)))) < _FEWEST_UNITS:
+        units = len(set(groups or range(len(self.predictions))))
+        score = self.resampled([name]).get(name) if units >= _FEWEST_UNITS else None
+        if score is None or (isinstance(score, Dear) and units > _DRAWS):
             return None
-        score = self.resampled([name]).get(name)
-        values = None if score is None else pseudo_values(score, len(self.predictions), groups=groups)
-        return values if values is not None and np.isfinite(values).all() else None
+        values = pseudo_values(score, len(self.predictions), groups=groups)
+        return values if np.isfinite(values).all() else None
 
     @property
     def answers(self) -> Answers:

@@ -12,10 +12,10 @@ __all__ = ["HOW_JUDGED", "compared", "effect_text", "task_effects", "verdict_tab
 
 HOW_JUDGED = (
     "An effect is that of the side that is said to be better less the other, mean over pairs of lines, with an interval"
-    " over seeds and over the rows that were scored, paired by both. Each task is judged by itself: supported if its"
-    " whole interval lies on the claimed side, not supported if it lies on the other, undecided if it lies on both. A"
-    " claim is what its decided tasks say, undecided if they disagree; its intervals are of 95 % for all of its tasks"
-    " together. Nothing is corrected for the number of claims."
+    " over seeds and over the rows that were scored, paired by seed, and by row where the study kept what came out for"
+    " each. Each task is judged by itself: supported if its whole interval lies on the claimed side, not supported if"
+    " it lies on the other, undecided if it lies on both. A claim is what its decided tasks say, undecided if they"
+    " disagree; its intervals are of 95 % for all of its tasks together. Nothing is corrected for the number of claims."
 )
 
 

@@ -46,10 +46,10 @@ class Claim:
         number: Of the claim in a list of claims; None without one.
         source: Who says so.
         margin: Points by which the difference must exceed zero; negative: at most so many points worse. Of a trend,
-            points per tenfold.
+            points per tenfold, or per ten of a measured value.
         within: Points within which both are said to be equal, instead of one better.
         rises_with: An axis of numbers, or `backbone_parameters`, with whose logarithm the difference grows; or a value
-            that the grid's measures give, with which it grows as it is.
+            that the grid's measures give, with which it grows as it is: that of the better side, if both have one.
         falls_with: The same, with which it shrinks.
         tested_on: Labels of further tasks whose scores are compared instead of the task's own.
         moved_to: The same; what is compared is how the score changes from the task's own to theirs.

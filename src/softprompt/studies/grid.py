@@ -152,7 +152,7 @@ class Grid:
     def pairs(self) -> list[tuple[str, str]]:
         """The labels of each task and each method that is run on it."""
         pairs = itertools.product(self.tasks, self.methods)
-        return [(task, method) for task, method in pairs if task in self.methods[method].get(ONLY_ON, self.tasks)]
+        return [(task, method) for task, method in pairs if task in (self.methods[method].get(ONLY_ON) or self.tasks)]
 
     def settings(self, task: str, method: str) -> dict[str, Any]:
         """Settings of a method's runs on a task, by their labels; those with several values are axes."""

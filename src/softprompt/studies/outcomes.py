@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 
-from softprompt.evaluation import Evaluation
+from softprompt.evaluation import Evaluation, Prediction
 from softprompt.studies.cells import digest
 
 __all__ = ["OUTCOMES", "RowErrors", "keep_outcomes", "kept_errors"]
@@ -50,12 +49,12 @@ class RowErrors:
         return cls({rows: tuple(errors.tolist())})
 
     def __add__(self, other: RowErrors) -> RowErrors:
-        nothing = itertools.repeat(0.0)
-        both = {
-            rows: tuple(map(operator.add, errors, self.by_rows.get(rows, nothing)))
-            for rows, errors in other.by_rows.items()
+        shared = self.by_rows.keys() & other.by_rows.keys()
+        sums = {
+            rows: tuple(one + two for one, two in zip(self.by_rows[rows], other.by_rows[rows], strict=True))
+            for rows in shared
         }
-        return RowErrors({**self.by_rows, **both})
+        return RowErrors({**self.by_rows, **other.by_rows, **sums})
 
     def __sub__(self, other: RowErrors) -> RowErrors:
         return self + other * -1.0
@@ -82,13 +81,18 @@ def keep_outcomes(watched: str, *scores: Evaluation) -> dict[str, Any] | None:
     found = [outcomes for one in scores if (outcomes := one.outcomes(watched)) is not None]
     if len(found) < len(scores):
         return None
-    rows = digest([[row.input, *row.targets] for row in scores[0].predictions])
+    rows = digest([_said_of(row) for row in scores[0].predictions])
     return {"rows": rows, "values": [_short(value) for value in np.mean(found, axis=0).tolist()]}
 
 
 def kept_errors(kept: Mapping[str, Any] | None) -> RowErrors | None:
     """Errors of the score that outcomes were kept of; None if there are none."""
     return None if kept is None else RowErrors.of(kept["rows"], kept["values"])
+
+
+def _said_of(row: Prediction) -> list[Any]:
+    """What tells a row from others, whatever was predicted."""
+    return [row.input, *row.targets, *([] if row.group is None else [{"group": row.group}])]
 
 
 def _short(value: float) -> float:

@@ -150,16 +150,22 @@ def _compared(grid: Grid, task: str, method: str) -> Iterator[tuple[str, str]]:
 
 def _several(value: Any) -> list[Any]:
     """The values of a setting, of which there may be a list, or none."""
-    return list(value) if isinstance(value, list | tuple) else [value] if value else []
+    return _each(value) if value else []
+
+
+def _each(value: Any) -> list[Any]:
+    """The values of a setting that has to be there."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _check_ensemble(grid: Grid, label: str, settings: Mapping[str, Any]) -> None:
     where = f"methods.{label} of the grid {grid.name!r}"
-    members = settings.get("members")
-    if not isinstance(members, int) or isinstance(members, bool) or members < 1:
-        raise ConfigError(f"{where}: members={members!r}; expected how many prompts answer together, at least 1.")
-    if (combine := settings.get("combine", "vote")) not in get_args(Combine):
-        raise choose(f"way to combine prompts in {where}", str(combine), get_args(Combine))
+    for members in _each(settings.get("members")):
+        if not isinstance(members, int) or isinstance(members, bool) or members < 1:
+            raise ConfigError(f"{where}: members={members!r}; expected how many prompts answer together, at least 1.")
+    for combine in _each(settings.get("combine", "vote")):
+        if combine not in get_args(Combine):
+            raise choose(f"way to combine prompts in {where}", str(combine), get_args(Combine))
     if "of" not in settings:
         raise ConfigError(f"{where} lacks of: LABEL, the method whose prompts answer together.")
     _check_learns(grid, where, "of", settings["of"])

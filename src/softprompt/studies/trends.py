@@ -60,7 +60,7 @@ def correlation(claim: Claim, pairs: Sequence[Pair]) -> str:
     means = np.array([np.mean(pair.differences) for pair in pairs])
     groups = [_group(claim, pair) for pair in pairs]
     r = within_correlation(_places(claim, pairs), means, groups)
-    return "" if r is None else f"Within each backbone r = {r:+.2f}, over {len(pairs)} means of seeds."
+    return "" if r is None else f"Within each backbone and method r = {r:+.2f}, over {len(pairs)} means of seeds."
 
 
 def trend_unit(grid: Grid, claim: Claim, unit: str) -> str:
