@@ -113,9 +113,11 @@ def test_a_named_grid_runs_at_quick_size(name, data, tmp_path, monkeypatch, caps
 def is_answered(claim: Claim, lines: Sequence[Line]) -> bool:
     """Whether some pair has what a claim compares; of one backbone there is no trend with size."""
 
+    axes = {name for line in lines for name in line.axes}
+
     def has(line: Line) -> bool:
         measured = [name for name in (claim.measure, claim.reference, claim.trend) if isinstance(name, str)]
-        measured = [name for name in measured if name != PARAMETERS]
+        measured = [name for name in measured if name != PARAMETERS and name not in axes]
         scores = [line.elsewhere.get(label) for label in claim.others] if claim.others else [line.scores]
         return any(scores) and all(line.measured.get(name) for name in measured)
 

@@ -126,7 +126,9 @@ def _small_task(settings: Mapping[str, Any], draws: bool) -> dict[str, Any]:
 def _small_ensemble(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings["method"] != ENSEMBLE:
         return dict(settings)
-    return {**settings, "members": min(settings["members"], _MEMBERS)}
+    members = settings["members"]
+    few = [one for one in members if one <= _MEMBERS] if isinstance(members, list | tuple) else min(members, _MEMBERS)
+    return {**settings, "members": few or _MEMBERS}
 
 
 def _compares(grid: Grid, claim: Mapping[str, Any]) -> bool:
