@@ -35,9 +35,15 @@ def estimate(**settings) -> Estimate:
 def dry_run(run, backbone, files, tmp_path, monkeypatch):
     """Call it on what is then estimated."""
 
-    def call(found: Estimate, *more: str) -> tuple[int, str, str]:
-        arrived = []
-        monkeypatch.setattr(sp, "estimate_memory", lambda *given: arrived.append(given) or found)
+    def call(found: Estimate, *more: str, **wanted: object) -> tuple[int, str, str]:
+        arrived, launches = [], []
+
+        def estimated(*given: object, **launch: object) -> Estimate:
+            arrived.append(given)
+            launches.append(launch)
+            return found
+
+        monkeypatch.setattr(sp, "estimate_memory", estimated)
         monkeypatch.setattr(sp, "train", lambda *given: pytest.fail("it trains"))
         out = tmp_path / "out"
         called = run(
@@ -48,6 +54,7 @@ def dry_run(run, backbone, files, tmp_path, monkeypatch):
         if called[0] == 0:
             ((_, (asked,), config),) = arrived
             assert (asked.batch_size, asked.method.length, config.pass_tokens) == (5, 3, 99)
+            assert launches == [wanted]
         return called
 
     return call
@@ -84,6 +91,24 @@ def test_what_does_not_fit_is_said_with_what_would(dry_run):
     assert out.splitlines()[-1].endswith("smaller passes and recomputed layers do not help.")
     _, out, _ = dry_run(estimate(device="cuda", free_bytes=None))
     assert out.splitlines()[-1].endswith("how much is free is not known here.")
+
+
+def test_what_each_of_several_processes_takes_is_asked_in_one(dry_run):
+    found = estimate(processes=4, weights_bytes=25 * MIB, gathered_bytes=10 * MIB, offloaded_bytes=7 * MIB)
+    asked = ("--processes", "4", "--sharded", "true", "--offload", "true")
+    code, out, err = dry_run(found, *asked, processes=4, sharded=True, offload=True)
+    assert code == 0, err
+    assert "one process alone holds" not in err
+    assert out.splitlines()[0].startswith("memory of each of 4 processes on cpu")
+    rows = dict(line.rsplit(maxsplit=1) for line in out.splitlines() if line[-1].isdigit())
+    assert rows["its part of the weights"] == "25.00"
+    assert rows["gathered while a layer computes"] == "10.00"
+    assert rows["at the peak"] == "485.00"
+    assert "keeps its part of the weights in CPU memory: 7 MiB." in out
+    assert "Each of 4 processes takes 485 MiB, and 1,000 MiB are free: it fits." in out
+    code, _, err = dry_run(found, "--dry_run", "false", "--processes", "4")
+    assert code != 0
+    assert "--processes says for how many --dry_run estimates; to train, start them by torchrun" in err
 
 
 def test_several_sessions_are_not_estimated(dry_run):

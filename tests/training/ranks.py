@@ -74,6 +74,18 @@ def save_large(folder: Path) -> None:
     large.save_pretrained(folder / "large", max_shard_size="40MB")
 
 
+def save_wide(folder: Path) -> None:
+    """A model of three large layers, of 113 megabytes, with a tokenizer."""
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 3, "num_attention_heads": 8}
+    ids = {"vocab_size": len(SPECIAL + WORDS), "pad_token_id": PAD, "eos_token_id": END, "bos_token_id": END}
+    with no_init_weights():
+        wide = tf.LlamaForCausalLM(tf.LlamaConfig(**ids, **sizes))
+    for parameter in wide.parameters():
+        parameter.data.fill_(0.01)
+    wide.save_pretrained(folder / "wide")
+    word_tokenizer("decoder-only").save_pretrained(folder / "wide")
+
+
 def several_runs() -> list[Run]:
     """Runs that go through a backbone in different ways, and reach different layers; the last one diverges."""
     settings: dict[str, Any] = {"steps": STEPS}
@@ -214,6 +226,21 @@ def load_large(folder: Path) -> dict[str, Any]:
     return {"local": local, "whole": sum(weight.nbytes for weight in weights), "most": private.most}
 
 
+def wide_run() -> Run:
+    method = PrefixTuning(length=4, hidden=None)
+    return Run(name="a", method=method, task=sentiment(), batch_size=4, steps=2, evaluate_every=0)
+
+
+def train_wide(folder: Path) -> dict[str, int]:
+    """Train on a sharded model of which a gathered layer is most of what a process comes to hold."""
+    backbone = Backbone.from_pretrained(folder / "wide", sharded=True)
+    train(backbone, [wide_run()], TrainConfig(progress=False))  # looks once at what the backbone can do
+    local = sum(weight.to_local().nbytes for weight in own_parameters(backbone.model).values())
+    with Private() as private:
+        train(backbone, [wide_run()], TrainConfig(progress=False))
+    return {"local": local, "most": private.most}
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     index = Processes().index
@@ -245,6 +272,7 @@ def main(folder: Path) -> None:
         f"{family} {case}": gathers.count_gathers(spread[family], method, **settings)
         for (family, case), (method, settings, _) in gathers.CASES.items()
     }
+    found["wide"] = train_wide(folder)
     found["refused"] = refused(spread["llama"])
     found["differing"] = differing(whole["llama"], index)
     found["untracked"] = untracked(whole["llama"], folder / "untracked")

@@ -22,7 +22,7 @@ from softprompt.backbones import Backbone
 from softprompt.cli import main
 from softprompt.loop.checkpoints import latest_checkpoint, load_checkpoint
 from softprompt.prompts import SoftPrompt
-from softprompt.training import TrainConfig, TrainResult, train
+from softprompt.training import TrainConfig, TrainResult, estimate_memory, train
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pair")
     ranks.save_models(folder)
     ranks.save_large(folder)
+    ranks.save_wide(folder)
     for way, family in ranks.RESUMED.items():
         one = Backbone.from_pretrained(folder / family)
         assert "Stopped after step 1;" in ranks.train_until(one, folder / "resumed" / way, stop=1, signalled=0)
@@ -159,6 +160,17 @@ def test_loading_takes_less_memory_than_the_whole_of_a_sharded_model(found):
     for large in (each["large"] for each in found):
         assert large["local"] == pytest.approx(large["whole"] / 2, rel=0.02)
         assert large["local"] + large["most"] < 0.75 * large["whole"]
+
+
+def test_what_a_sharded_training_takes_is_known_before(found, folder):
+    """In each process: its part, and at the peak what of layers is gathered; by the bytes that are resident."""
+    backbone = Backbone.from_pretrained(folder / "wide")
+    settings = TrainConfig(progress=False)
+    known = estimate_memory(backbone, [ranks.wide_run()], settings, processes=2, sharded=True)
+    assert known.gathered_bytes > 0.9 * known.added_bytes
+    for wide in (each["wide"] for each in found):
+        assert known.weights_bytes == pytest.approx(wide["local"], rel=0.01)
+        assert known.added_bytes == pytest.approx(wide["most"], rel=0.15)
 
 
 def test_what_a_sharded_backbone_does_not_do(found):

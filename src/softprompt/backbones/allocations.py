@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Iterator
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Allocations"]
+__all__ = ["Allocations", "storages"]
 
 _ATEN, _DEVICE = torch.ops.aten, torch.ops.prim.device.default
 
@@ -65,6 +66,8 @@ class Allocations(TorchDispatchMode):
         if func is _DEVICE:  # asked of every tensor without values, most of all calls
             return func(*args, **kwargs)
         given = _tensors((args, kwargs))
+        if any(map(is_traceable_wrapper_subclass, given)):
+            return NotImplemented  # a quantised weight computes with the tensors that it is made of, which come here
         for tensor in given:
             self._known.setdefault(tensor.untyped_storage())
         unreal = any(isinstance(tensor, FakeTensor) for tensor in given)
@@ -87,6 +90,15 @@ class Allocations(TorchDispatchMode):
 
     def _release(self, size: int) -> None:
         self.live_bytes -= size
+
+
+def storages(tensor: Tensor) -> Iterator[torch.UntypedStorage]:
+    """Where a tensor's values are kept: in one place, or for a quantised weight in those of what it is made of."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor.untyped_storage()
+        return
+    for part in tensor.__tensor_flatten__()[0]:
+        yield from storages(getattr(tensor, part))
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TypeVar, final
 
@@ -18,6 +19,8 @@ from softprompt.errors import UnsupportedError
 __all__ = ["Weightless"]
 
 T = TypeVar("T")
+
+_MIB = 2**20
 
 
 @final
@@ -50,14 +53,9 @@ class Weightless:
             dtype: Of the copy's weights; None leaves each its own.
 
         Raises:
-            UnsupportedError: If its weights are spread over processes or devices, or kept in fewer bits.
+            UnsupportedError: If its weights are spread over processes or devices.
         """
-        devices = {parameter.device for parameter in backbone.model.parameters()}
-        if backbone.sharded or is_offloaded(backbone.model) or len(devices) > 1 or backbone.quantized:
-            raise UnsupportedError(
-                f"{backbone.name} is sharded, quantised or on several devices, where it is not known beforehand what a"
-                " pass takes; load it whole, on one device."
-            )
+        _check_whole(backbone)
         _ = backbone.fingerprint  # of the values, which the copy has not
         bare = copy.copy(backbone)
         vars(bare).pop("head", None)  # made of the model's parts, anew where it is asked for
@@ -65,6 +63,23 @@ class Weightless:
         if dtype is not None:
             _cast(copied.model, dtype)
         return copied
+
+
+def _check_whole(backbone: Backbone) -> None:
+    if backbone.sharded:
+        raise UnsupportedError(
+            f"{backbone.name} is spread over processes, where it is not known beforehand what a pass takes; load it"
+            " whole, in one process, and say how many there will be: processes=N, sharded=True."
+        )
+    places: Counter[str] = Counter()
+    for weight in backbone.model.parameters():
+        places["in CPU memory or on disk" if weight.is_meta else f"on {weight.device}"] += weight.nbytes
+    if len(places) > 1 or is_offloaded(backbone.model):
+        found = ", ".join(f"{size / _MIB:,.0f} MiB {place}" for place, size in places.items())
+        raise UnsupportedError(
+            f"{backbone.name} keeps its weights in several places ({found}), where it is not known beforehand what a"
+            " pass takes; load it whole, on one device: its passes take about as much on the device of most layers."
+        )
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> None:

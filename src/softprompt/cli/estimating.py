@@ -13,7 +13,8 @@ _MIB = 2**20
 def print_estimate(estimate: Estimate) -> None:
     """Print what takes how much, which way prompts go, and whether it fits."""
     parts = [
-        ("weights", estimate.weights_bytes),
+        ("its part of the weights" if estimate.gathered_bytes else "weights", estimate.weights_bytes),
+        *([("gathered while a layer computes", estimate.gathered_bytes)] if estimate.gathered_bytes else []),
         ("the process besides", estimate.process_bytes),
         ("what is learned, and its copies", estimate.trained_bytes),
         ("optimizer", estimate.optimizer_bytes),
@@ -24,7 +25,10 @@ def print_estimate(estimate: Estimate) -> None:
         ("evaluation", estimate.evaluation_bytes),
         ("at the peak", estimate.total_bytes),
     ]  # fmt: skip
-    print_table((f"memory on {estimate.device}", "MiB"), [(name, size / _MIB) for name, size in parts])
+    which = f" of each of {estimate.processes} processes" if estimate.processes > 1 else ""
+    print_table((f"memory{which} on {estimate.device}", "MiB"), [(name, size / _MIB) for name, size in parts])
+    if estimate.offloaded_bytes:
+        print(f"Besides, each process keeps its part of the weights in CPU memory: {_mib(estimate.offloaded_bytes)}.")
     for name, taken in estimate.taken.items():
         print(f"{name} takes the pass: {taken}.")
     print(_verdict(estimate))
@@ -36,7 +40,9 @@ def print_estimate(estimate: Estimate) -> None:
 
 
 def _verdict(estimate: Estimate) -> str:
-    needed = f"A training takes {_mib(estimate.added_bytes)} beside what is held now"
+    needed = f"A training takes {_mib(estimate.needed_bytes)} beside what is held now"
+    if estimate.processes > 1:
+        needed = f"Each of {estimate.processes} processes takes {_mib(estimate.needed_bytes)}"
     if estimate.free_bytes is None:
         return f"{needed}; how much is free is not known here."
     if estimate.fits:

@@ -99,6 +99,7 @@ def train_prompts(
     compare_seeds: list[int] | None = None,
     runs: list[dict[str, Any]] | None = None,
     dry_run: bool = False,
+    processes: int = 1,
 ) -> None:
     """Train one or several prompts on a frozen backbone.
 
@@ -200,8 +201,10 @@ def train_prompts(
         compare_seeds: Seeds of the comparison; 0, 1 and 2 if not given.
         runs: Several runs: a list of settings for each, which win over those above.
         dry_run: Train and write nothing, but print the memory that a training would take, and whether it is free.
+        processes: With dry_run, in how many processes: what each of them would take, with sharded and offload, too. The
+            backbone is read whole, in this one.
     """
-    given = {name: value for name, value in locals().items() if name != "dry_run"}
+    given = {name: value for name, value in locals().items() if name not in ("dry_run", "processes")}
     from softprompt.backbones.launch import check_alone
     from softprompt.loop.processes import Processes
 
@@ -213,7 +216,11 @@ def train_prompts(
             raise ConfigError("--dry_run estimates one session, and --compare takes several; drop one of them.")
         if settings == "search":
             raise ConfigError("--settings search trains to find settings, and --dry_run does not; drop one of them.")
-    processes = Processes()
+    elif processes != 1:
+        raise ConfigError(
+            "--processes says for how many --dry_run estimates; to train, start them by torchrun or accelerate launch."
+        )
+    started = Processes()
     if compare is not None:
         from softprompt.cli.comparing import compare_methods
 
@@ -224,9 +231,10 @@ def train_prompts(
     from softprompt.cli.results import print_results
     from softprompt.cli.runs import build_runs
 
-    with contextlib.nullcontext() if processes.first else contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.nullcontext() if started.first else contextlib.redirect_stderr(io.StringIO()):
         made = build_runs(given) if settings == "given" else []
-    loaded = load_backbone(given)
+    several = {"sharded": False, "offload": False} if processes != 1 else {}  # of those that are not here
+    loaded = load_backbone({**given, **several})
     if settings != "given":
         from softprompt.cli.advising import take_advice
 
@@ -247,13 +255,14 @@ def train_prompts(
     if dry_run:
         from softprompt.cli.estimating import print_estimate
 
-        print_estimate(sp.estimate_memory(loaded, made, config))
+        launch = {"processes": processes, "sharded": sharded, "offload": offload} if processes != 1 else {}
+        print_estimate(sp.estimate_memory(loaded, made, config, **launch))
         return
     resumed = Path(output_dir, "session.json").exists()
-    if not resumed and processes.first:  # whatever ends this training, it can be repeated
+    if not resumed and started.first:  # whatever ends this training, it can be repeated
         _write_settings(given)
     result = sp.train(loaded, made, config)
-    if not processes.first:
+    if not started.first:
         return
     _write_settings(given)
     steps_done = sum(len(run.history) for run in result.values())

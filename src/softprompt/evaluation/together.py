@@ -10,9 +10,10 @@ from softprompt.evaluation.recording import Said
 from softprompt.loop.processes import Processes
 from softprompt.tasks import Example
 
-__all__ = ["answer_together"]
+__all__ = ["answer_together", "share_of"]
 
 Key = TypeVar("Key")
+Row = TypeVar("Row")
 
 
 def answer_together(
@@ -40,12 +41,17 @@ def answer_together(
     if sharded:
         return _unless_error(processes.from_first(_attempted(answer, examples, NonFiniteError)))
     count = processes.count
-    own = {name: several[processes.index :: count] for name, several in examples.items()}
+    own = {name: share_of(several, count, processes.index) for name, several in examples.items()}
     parts = [_unless_error(part) for part in processes.gather(_attempted(answer, own, SoftpromptError))]
     return {
         name: [parts[row % count][name][row // count] for row in range(len(several))]
         for name, several in examples.items()
     }
+
+
+def share_of(rows: Sequence[Row], count: int, index: int) -> Sequence[Row]:
+    """The rows that one of several processes asks about."""
+    return rows[index::count]
 
 
 def _attempted(

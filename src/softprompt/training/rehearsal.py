@@ -19,6 +19,7 @@ from softprompt.conditioning import Prompted
 from softprompt.conditioning.collection import PassTaken
 from softprompt.conditioning.probe import probe
 from softprompt.conditioning.splitting import start_cost
+from softprompt.evaluation.together import share_of
 from softprompt.inference import BatchLimits
 from softprompt.inference.batching import plan_batches
 from softprompt.inference.generating import read_off
@@ -30,7 +31,7 @@ from softprompt.training.member import Member
 from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Run, TrainConfig
 from softprompt.training.starting import encode_evaluation, make_learner
-from softprompt.training.step import backward, holds_prompts
+from softprompt.training.step import backward, holds_prompts, own_passes
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Pass", "Rehearsal"]
@@ -76,19 +77,31 @@ class Rehearsal:
         backbone: The real one, of which a little is asked.
         runs: What is to be trained.
         config: What the runs share.
+        processes: How many would share it.
+        sharded: Whether they would share the backbone's weights, too.
 
     Raises:
         ConfigError: As `train` does.
         UnsupportedError: As `train` does, or if a backbone cannot be copied without its values.
     """
 
-    def __init__(self, backbone: Backbone, runs: Sequence[Run], config: TrainConfig) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        runs: Sequence[Run],
+        config: TrainConfig,
+        *,
+        processes: int = 1,
+        sharded: bool = False,
+    ) -> None:
         self._config = config
+        self._processes = processes
         self._count = Allocations(backbone.device)
         weightless = Weightless()
         copied = weightless.copy_backbone(backbone)
+        copied.sharded = sharded  # passes are then cut and computed as by processes that gather the weights
         with self._count:
-            learners = {run.name: _learner(backbone, weightless, run) for run in runs}
+            learners = {run.name: _learner(backbone, weightless, run, sharded=sharded) for run in runs}
             tuned = [one.backbone for one in learners.values() if isinstance(one, WeightLearner)]
             self.model = Prompted(
                 tuned[0] if tuned else copied,
@@ -150,15 +163,21 @@ class Rehearsal:
             pass_tokens: Most tokens of a pass; the configuration's if None.
         """
         most = pass_tokens or self._config.pass_tokens
-        chosen: dict[int, tuple[int, list[NamedRow], Step]] = {}
-        for step in self._steps:
-            for part in cut_passes(self.model, _named(step), most):
-                columns = widths(self.model, part)
-                size = self._size(padded_tokens(columns), sum(row.terms for _, row in part))
-                longest = _bucket(columns)
-                if longest not in chosen or size > chosen[longest][0]:
-                    chosen[longest] = size, part, step
-        return [self._pass(longest, part, step, most) for longest, (_, part, step) in sorted(chosen.items())]
+        chosen: dict[int, tuple[int, list[NamedRow], list[NamedRow], bool]] = {}
+        for rows in map(_named, self._steps):
+            hold = holds_prompts(self.model, [row.prompt for _, row in rows], most)
+            for index in range(self._processes):
+                own = own_passes(self.model, rows, most, count=self._processes, index=index)
+                step = [named for part in own for named in part]
+                for part in own:
+                    columns = widths(self.model, part)
+                    size = self._size(padded_tokens(columns), sum(row.terms for _, row in part))
+                    longest = _bucket(columns)
+                    if longest not in chosen or size > chosen[longest][0]:
+                        chosen[longest] = size, part, step, hold
+        return [
+            self._pass(longest, part, step, hold, most) for longest, (_, part, step, hold) in sorted(chosen.items())
+        ]
 
     def _size(self, tokens: int, terms: int) -> int:
         """By what passes of rows of like length are compared: values of hidden states, and of logits."""
@@ -166,15 +185,15 @@ class Rehearsal:
         layers = sum(stack.layers for stack in spec.stacks.values())
         return tokens * spec.dim * max(layers, 1) + terms * spec.vocab
 
-    def _pass(self, longest: int, part: list[NamedRow], step: Step, pass_tokens: int) -> Pass:
-        hold = holds_prompts(self.model, [row.prompt for _, row in _named(step)], pass_tokens)
+    def _pass(self, longest: int, part: list[NamedRow], step: list[NamedRow], hold: bool, pass_tokens: int) -> Pass:
+        """A pass of one process, and what it takes beside those of the process's other rows of the step."""
         # prompts of the step's other rows are held too: a row of each is enough
         here = {row.prompt for _, row in part}
-        others = {row.prompt: (name, row) for name, row in _named(step) if row.prompt not in here}
+        others = {row.prompt: (name, row) for name, row in step if row.prompt not in here}
         besides = cut_passes(self.model, list(others.values()), pass_tokens) if others and hold else []
         with self._count:
             before = self._count.live_bytes
-            if len(part) < len(_named(step)):
+            if len(part) < len(step):
                 self._stand_gradients(hold)
             self._count.begin_peak()
             backward(self.model, [part, *besides], precision=self._config.precision, hold=hold)
@@ -216,20 +235,27 @@ class Rehearsal:
         limits = BatchLimits(tokens=evaluation_tokens or self._config.evaluation_tokens)
         start = start_cost(self.model.backbone.device)
         peaks = [0]
-        for rows in self._queries():
-            batches = plan_batches(rows, range(len(rows)), limits, start=start)
-            largest = max(batches, key=lambda batch: len(batch) * max(rows[index].tokens for index in batch))
+        for shares in self._queries():
+            batches = [
+                [rows[index] for index in batch]
+                for rows in shares
+                for batch in plan_batches(rows, range(len(rows)), limits, start=start)
+            ]
+            largest = max(batches, key=lambda batch: len(batch) * max(row.tokens for row in batch))
             with self._count:
-                peaks.append(self._answer([rows[index] for index in largest]))
+                peaks.append(self._answer(largest))
         return max(peaks)
 
-    def _queries(self) -> list[list[EncodedQuery]]:
-        """All that is asked in an evaluation of all runs: what is ranked, and what is generated."""
-        found: dict[str, list[EncodedQuery]] = {}
+    def _queries(self) -> list[list[list[EncodedQuery]]]:
+        """What each process asks in an evaluation of all runs: what is ranked, and what is generated."""
+        count = 1 if self.model.backbone.sharded else self._processes
+        found: dict[str, list[list[EncodedQuery]]] = {}
         for member in self._members:
             for task in map(member.run.scored, member.run.tasks if member.run.evaluate_every != 0 else ()):
                 asked, _ = encode_evaluation(self.model, member, task)
-                found.setdefault(member.run.evaluates_by(task), []).extend(asked)
+                shares = found.setdefault(member.run.evaluates_by(task), [[] for _ in range(count)])
+                for index, share in enumerate(shares):
+                    share.extend(share_of(asked, count, index))
         return list(found.values())
 
     def _answer(self, rows: list[EncodedQuery]) -> int:
@@ -308,12 +334,14 @@ class _AfterSome(StoppingCriteria):
         return torch.full((len(input_ids),), self._made >= _GENERATED, device=input_ids.device)
 
 
-def _learner(backbone: Backbone, weightless: Weightless, run: Run) -> Learner:
+def _learner(backbone: Backbone, weightless: Weightless, run: Run, *, sharded: bool) -> Learner:
     """What a run trains, without values; a prompt begins with real ones, which its initializer may look at."""
     if not isinstance(run.method, WeightMethod):
         _ = probe(backbone)  # the copy believes its answer
         return weightless.copy(make_learner(backbone, run))
-    trained = weightless.copy_backbone(backbone, torch.float32)  # so that nothing is left to cast
+    # so that nothing is left to cast; what is quantised is refused
+    trained = weightless.copy_backbone(backbone, None if backbone.quantized else torch.float32)
+    trained.sharded = sharded
     with weightless.copying():
         learner = make_learner(trained, run)
     assert isinstance(learner, WeightLearner)

@@ -21,7 +21,7 @@ from softprompt.training.passes import NamedRow, cut_passes, widths
 from softprompt.training.run import Precision
 from softprompt.training.sharing import alike_passes, share_rows
 
-__all__ = ["backward", "backward_in_memory", "count_terms", "holds_prompts"]
+__all__ = ["backward", "backward_in_memory", "count_terms", "holds_prompts", "own_passes"]
 
 
 def backward(
@@ -160,7 +160,7 @@ def backward_in_memory(
     rows: list[NamedRow] = [(name, row) for name, batch in batches.items() for row in batch]
     asked = {row.prompt for _, row in rows}
     while True:
-        passes = _own_passes(model, rows, pass_tokens, count=count, index=index)
+        passes = own_passes(model, rows, pass_tokens, count=count, index=index)
         hold = holds_prompts(model, asked, pass_tokens)
         divisible = [part for part in passes if len(part) > 1]
         try:
@@ -187,10 +187,18 @@ def backward_in_memory(
         say(f"Out of memory: going on with passes of {pass_tokens} tokens, whose gradients are added.")
 
 
-def _own_passes(
+def own_passes(
     model: Prompted, rows: Sequence[NamedRow], pass_tokens: int, *, count: int, index: int
 ) -> list[list[NamedRow]]:
-    """What one of several processes computes of a step."""
+    """What one of several processes computes of a step.
+
+    Args:
+        model: As in `backward`.
+        rows: All rows of the step, each with the name of its run.
+        pass_tokens: Most tokens of a pass.
+        count: How many processes share the rows.
+        index: Which of them this is.
+    """
     if model.backbone.sharded:
         return alike_passes(model, rows, pass_tokens, count=count, index=index)
     own = rows if count == 1 else share_rows(model, rows, count)[index]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from tests.models import tiny_backbone
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 
-from softprompt.backbones.allocations import Allocations
+from softprompt.backbones.allocations import Allocations, storages
 from softprompt.backbones.weightless import Weightless
 
 CPU = torch.device("cpu")
@@ -42,6 +43,18 @@ def test_a_new_peak_begins_with_what_is_held():
         torch.empty(10)
         assert count.peak_bytes == 440
     assert len(kept) == 100
+
+
+def test_a_tensor_that_is_made_of_others_counts_as_these():
+    """As quantised weights are."""
+    pair = TwoTensor(torch.ones(100), torch.ones(100))
+    with Allocations(CPU) as count:
+        other = pair + 1
+        assert count.live_bytes == 800
+        again = other.detach()
+        del other
+        assert count.live_bytes == 800
+    assert sum(storage.nbytes() for storage in storages(again)) == 800
 
 
 def test_a_pass_without_values_takes_what_one_with_values_takes():
