@@ -15,6 +15,14 @@ from softprompt.studies.statistics import contrast, distance_p, mean_weights
 NOISE = {0: -0.5, 1: 0.0, 2: 0.5}
 
 
+CLOSES = {
+    "says": "the gap closes",
+    "better": {"method": "weights"},
+    "worse": {"method": "rows", "init": "labels", "length": 10},
+    "falls_with": "backbone_parameters",
+}
+
+
 def judged(grid, score, **elsewhere):
     return judge(grid, summarise(grid, scored(grid, score, **elsewhere)))
 
@@ -379,12 +387,7 @@ def test_a_comparison_at_one_rate_is_marked():
 
 def test_a_gap_that_closes_with_scale():
     grid = claiming(
-        {
-            "says": "the gap closes",
-            "better": {"method": "weights"},
-            "worse": {"method": "rows", "init": "labels", "length": 10},
-            "falls_with": "backbone_parameters",
-        },
+        CLOSES,
         {
             "says": "the gap widens",
             "better": {"method": "weights"},
@@ -415,12 +418,7 @@ def test_a_gap_that_closes_with_scale():
 def test_what_has_one_size_alone_is_no_part_of_a_trend():
     """One seed of the only size of a task once left a whole trend undecided, in which it had no weight."""
     grid = claiming(
-        {
-            "says": "the gap closes",
-            "better": {"method": "weights"},
-            "worse": {"method": "rows", "init": "labels", "length": 10},
-            "falls_with": "backbone_parameters",
-        },
+        CLOSES,
         backbones=["bundled:t5-tiny", "bundled:t5-mini", "bundled:gpt-mini"],
         tune_seeds=[0],
     )

@@ -62,7 +62,7 @@ def inspect_prompts(
         batch_tokens: Most tokens per batch, padding included.
     """
     settings = dict(locals())
-    import softprompt as sp
+    from softprompt.cli.loading import load_backbone
     from softprompt.cli.looking import look_at_map, look_at_prompt, prompts_in, show
     from softprompt.errors import ConfigError
     from softprompt.inspection import inspection_tables, map_table
@@ -71,15 +71,7 @@ def inspect_prompts(
     names = {one.info.backbone for one in prompts.values()}
     if backbone is None and len(names) > 1:
         raise ConfigError(f"The prompts in {prompt} are of several backbones; name one: --backbone {min(names)}")
-    loaded = sp.Backbone.from_pretrained(
-        backbone or names.pop(),
-        dtype=dtype,
-        quantize=quantize,
-        device=device,
-        classes=classes,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = load_backbone({**settings, "backbone": backbone or names.pop()})
     if len(prompts) > 1:
         found = look_at_map(loaded, prompts)
         show(found, [map_table(found)], output)

@@ -97,6 +97,7 @@ def recommend_settings(
     import softprompt as sp
     from softprompt.cli.advising import print_advice
     from softprompt.cli.data import read_task
+    from softprompt.cli.loading import load_backbone
     from softprompt.errors import ConfigError
     from softprompt.studies import recommend, search_settings
 
@@ -106,15 +107,7 @@ def recommend_settings(
     if fixed and not search:
         raise ConfigError(f"--{next(iter(fixed))} is for the candidates of a search; say --search true, or drop it.")
     loaded_task = read_task(settings)
-    loaded = sp.Backbone.from_pretrained(
-        backbone,
-        dtype=dtype,
-        quantize=quantize,
-        device=device,
-        classes=classes,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = load_backbone(settings)
     if search and steps is not None:
         config = sp.TrainConfig(output_dir=output_dir, pass_tokens=pass_tokens)
         found = search_settings(loaded, loaded_task, steps=steps, seed=seed, fixed=fixed, config=config)
