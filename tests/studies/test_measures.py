@@ -244,7 +244,7 @@ def test_a_score_may_go_with_what_was_measured():
         assert finding.effect == pytest.approx(10 * slope)
         assert finding.unit == "points per 10 of labels_kept"
         assert finding.cells == 8
-        assert finding.reason == f"Within each backbone r = {r:+.2f}, over 8 means of seeds."
+        assert finding.reason == f"Within each backbone and method r = {r:+.2f}, over 8 means of seeds."
     unmeasured = [{name: value for name, value in row.items() if "measured" not in name} for row in rows]
     (lacking,) = judge(grid, summarise(grid, unmeasured))
     assert lacking.outcome == "not tested"
