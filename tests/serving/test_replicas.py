@@ -14,7 +14,7 @@ from softprompt.inference import BatchLimits
 from softprompt.inference.backlog import EngineCounts
 from softprompt.serving import ServerSettings
 from softprompt.serving.replicas import EnginePlan, Replicas, application, deployment, gauges, serve_on_ray
-from softprompt.serving.replicas.proxied import behind_proxy
+from softprompt.serving.replicas.proxied import answered
 from softprompt.serving.replicas.running import http_options
 
 
@@ -25,6 +25,7 @@ from softprompt.serving.replicas.running import http_options
         ({"least": 2, "most": 2}, "expected more at most"),
         ({"target_ongoing": 3.0}, "how many replicas there may be"),
         ({"most": 3, "target_ongoing": 0.0}, "a number above 0"),
+        ({"fronts": 0}, "0 fronts"),
         ({"cpus": 0.0}, "expected some of either"),
         ({"cpus": -1.0, "gpus": 2.0}, "expected some of either"),
     ],
@@ -69,11 +70,20 @@ def test_serve_lets_an_engine_refuse_before_it_refuses_itself():
     told = deployment.options(plan, Replicas(least=3, cpus=2.0, gpus=0.5))
     assert told["max_ongoing_requests"] > 100 + 3 * 8
     assert told["max_queued_requests"] > 100
-    assert told["backpressure_config"] == {"status_code": 429, "retry_after_s": 1.0}
     assert told["graceful_shutdown_timeout_s"] == plan.settings.shutdown_timeout_s
     assert told["ray_actor_options"] == {"num_cpus": 2.0, "num_gpus": 0.5}
     assert told["num_replicas"] == 3
     assert "autoscaling_config" not in told
+
+
+def test_the_front_takes_what_replicas_take_and_more_is_refused_by_a_status_that_clients_know():
+    plan = EnginePlan(backbone="x", queue_requests=100)
+    for replicas in (Replicas(least=3, fronts=2), Replicas(least=1, most=3, fronts=2)):
+        engine, told = deployment.options(plan, replicas), deployment.front_options(plan, replicas)
+        assert told["num_replicas"] == 2
+        assert told["max_ongoing_requests"] == 3 * engine["max_ongoing_requests"] + engine["max_queued_requests"]
+        assert told["backpressure_config"] == {"status_code": 429, "retry_after_s": 1.0}
+        assert told["ray_actor_options"] == {"num_cpus": 0}
 
 
 def test_a_replica_without_a_gpu_computes_on_a_cpu_unless_it_is_told_otherwise():
@@ -122,68 +132,64 @@ def test_ray_that_is_not_there_is_told_with_its_remedy(monkeypatch):
             ask()
 
 
-async def nothing():
-    return {"type": "http.disconnect"}
-
-
 async def respond(scope, receive, send):
     headers = [(b"X-Request-Id", b"mine"), (b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"said"})
+    await send({"type": "http.response.body", "body": (await receive())["body"].upper()})
+
+
+def messages_of(app, body=b"said"):
+    async def collect():
+        return [message async for message in answered(app, {"type": "http"}, body, "r1")]
+
+    return asyncio.run(collect())
 
 
 def test_an_answer_names_its_replica_and_leaves_the_request_s_name_to_the_proxy():
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(behind_proxy(respond, "r1")({"type": "http"}, nothing, send))
-    assert sent[0]["headers"] == [(b"content-type", b"text/plain"), (b"x-replica", b"r1")]
-    assert sent[1]["body"] == b"said"
+    head, body = messages_of(respond)
+    assert head["headers"] == [(b"content-type", b"text/plain"), (b"x-replica", b"r1")]
+    assert body["body"] == b"SAID"
 
 
-def test_a_call_that_is_cancelled_is_a_client_that_has_left():
-    """It was counted as a server that ends: 503."""
-    came, sent = [], []
+def test_what_an_application_fails_with_comes_after_what_it_sent():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("broken")
+
+    async def collect():
+        messages = answered(app, {"type": "http"}, b"", "r1")
+        assert (await anext(messages))["status"] == 200
+        await anext(messages)
+
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(collect())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "not asked for"])
+def test_an_answer_that_nobody_waits_for_is_a_client_that_has_left(how):
+    """A call that was cancelled was counted as a server that ends: 503."""
+    came = []
 
     async def app(scope, receive, send):
-        came.append(await receive())
-        await send({"type": "http.response.start", "status": 499, "headers": []})
-
-    async def receive():
-        await asyncio.Event().wait()
-
-    async def send(message):
-        sent.append(message)
+        came.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        came.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"late"})
 
     async def leave():
-        call = asyncio.ensure_future(behind_proxy(app, "r1")({"type": "http"}, receive, send))
+        messages = answered(app, {"type": "http"}, b"", "r1")
+        await anext(messages)
+        if how == "not asked for":
+            await messages.aclose()
+            return
+        call = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0.01)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
 
     asyncio.run(leave())
-    assert (came, sent) == ([{"type": "http.disconnect"}], [])
-
-
-def test_what_comes_from_a_client_comes_through():
-    came = []
-
-    async def app(scope, receive, send):
-        came.extend([await receive(), await receive()])
-
-    messages = iter([{"type": "http.request", "body": b"a"}, {"type": "http.disconnect"}])
-
-    async def receive():
-        return next(messages)
-
-    async def send(message):
-        raise AssertionError("nothing is sent")
-
-    asyncio.run(behind_proxy(app, "r1")({"type": "http"}, receive, send))
-    assert came == [{"type": "http.request", "body": b"a"}, {"type": "http.disconnect"}]
+    assert came == ["http.request", "http.disconnect"]
 
 
 class Counting:

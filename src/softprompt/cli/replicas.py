@@ -18,6 +18,7 @@ ALONE: Mapping[str, object] = {
     "target_ongoing": None,
     "replica_cpus": 1.0,
     "replica_gpus": 0.0,
+    "fronts": 1,
 }
 """What a server without Ray has of the options that are about it."""
 
@@ -61,6 +62,7 @@ def serve_replicas(given: Mapping[str, Any], settings: Any, most_connections: in
         target_ongoing=given["target_ongoing"],
         cpus=given["replica_cpus"],
         gpus=given["replica_gpus"],
+        fronts=given["fronts"],
     )
     plan = EnginePlan(
         backbone=_place(given["backbone"]) if Path(given["backbone"]).is_dir() else given["backbone"],

@@ -25,6 +25,7 @@ def run_server(
     target_ongoing: float | None = None,
     replica_cpus: float = 1.0,
     replica_gpus: float = 0.0,
+    fronts: int = 1,
     hub: list[str] | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -75,6 +76,7 @@ def run_server(
         target_ongoing: Requests on their way to each replica that are aimed at then; 32 if not said.
         replica_cpus: Processors, and threads, of each.
         replica_gpus: GPUs of each; without one it computes on a CPU, if device says nothing else.
+        fronts: Processes before the replicas, which hand out requests and ask again where a replica dies.
         hub: With ray, prompts on the hub instead of a folder: user/name or user/name@revision, fetched by each replica.
         host: Address to listen on; beyond this machine only with keys.
         port: Port to listen on; 0 takes a free one.

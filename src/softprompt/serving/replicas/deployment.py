@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -17,14 +18,15 @@ from softprompt.backbones import Backbone
 from softprompt.errors import EngineClosedError, MissingDependencyError, SoftpromptError
 from softprompt.inference import Engine, Request, Sampling
 from softprompt.serving.app import create_app
-from softprompt.serving.guard import App
+from softprompt.serving.guard import Message
+from softprompt.serving.replicas.front import Front
 from softprompt.serving.replicas.gauges import Reporter
 from softprompt.serving.replicas.plan import EnginePlan, Replicas
-from softprompt.serving.replicas.proxied import behind_proxy
+from softprompt.serving.replicas.proxied import answered
 from softprompt.serving.running import SWITCH_S, log_to_stderr
 from softprompt.store import pull_prompt
 
-__all__ = ["Replica", "application", "completed", "options", "pull_all"]
+__all__ = ["Replica", "application", "completed", "front_options", "options", "pull_all"]
 
 _WATCH_S = 5.0
 """A prompt is replaced through one replica; the others see it on disk."""
@@ -38,7 +40,7 @@ _TARGET_ONGOING = 32.0
 
 
 def application(plan: EnginePlan, replicas: Replicas | None = None) -> Any:
-    """An application for `ray.serve.run`: the whole server, once in each replica.
+    """An application for `ray.serve.run`: the whole server, once in each replica, and one door before them.
 
     Args:
         plan: How each replica makes its engine.
@@ -54,7 +56,9 @@ def application(plan: EnginePlan, replicas: Replicas | None = None) -> Any:
             f"Replicas need Ray Serve, which needs {error.name}: pip install 'softprompt[ray,serve]'"
         ) from None
     replicas = replicas or Replicas()
-    return serve.deployment(serve.ingress()(Replica), **options(plan, replicas)).bind(completed(plan, replicas))
+    engine = serve.deployment(Replica, **options(plan, replicas)).bind(completed(plan, replicas))
+    most_bytes = max(plan.settings.max_body_bytes, plan.settings.max_prompt_bytes)
+    return serve.deployment(serve.ingress()(Front), **front_options(plan, replicas)).bind(engine, most_bytes)
 
 
 def completed(plan: EnginePlan, replicas: Replicas) -> EnginePlan:
@@ -86,10 +90,26 @@ def options(plan: EnginePlan, replicas: Replicas) -> dict[str, Any]:
         "ray_actor_options": {"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
         "max_ongoing_requests": plan.queue_requests + _GENERATORS * plan.limits.rows + _BESIDE,
         "max_queued_requests": plan.queue_requests + _BESIDE,
-        "backpressure_config": {"status_code": 429, "retry_after_s": _RETRY_S},
         "graceful_shutdown_timeout_s": plan.settings.shutdown_timeout_s,
         "max_constructor_retry_count": _TRIES,
         "logging_config": {"enable_access_log": False},  # the server has its own
+    }
+
+
+def front_options(plan: EnginePlan, replicas: Replicas) -> dict[str, Any]:
+    """What Serve is told of the door before the replicas: it takes all that they and their queue take."""
+    most = replicas.most or replicas.least
+    engine = options(plan, replicas)
+    return {
+        "name": "front",
+        "num_replicas": replicas.fronts,
+        "ray_actor_options": {"num_cpus": 0},
+        "max_ongoing_requests": most * engine["max_ongoing_requests"] + engine["max_queued_requests"],
+        "max_queued_requests": engine["max_queued_requests"],
+        "backpressure_config": {"status_code": 429, "retry_after_s": _RETRY_S},
+        "graceful_shutdown_timeout_s": plan.settings.shutdown_timeout_s,
+        "max_constructor_retry_count": _TRIES,
+        "logging_config": {"enable_access_log": False},
     }
 
 
@@ -110,7 +130,6 @@ class Replica:
         log_to_stderr()
         sys.setswitchinterval(SWITCH_S)
         self._ending = contextlib.ExitStack()
-        self._settings = plan.settings
         self._name = serve.get_replica_context().replica_tag
         pulled = self._ending.enter_context(tempfile.TemporaryDirectory(prefix="softprompt-prompts-"))
         prompts = pull_all(plan, Path(pulled)) if plan.hub else plan.prompts
@@ -126,10 +145,24 @@ class Replica:
         with contextlib.suppress(SoftpromptError):  # the first pass takes longest; an encoder has none
             self._engine.answer(Request(input="a", sampling=Sampling(max_new_tokens=2)))
         self._ending.callback(Reporter(self._engine).close)
+        self._app = create_app(self._engine, plan.settings)
+        self._living: Any = None
 
-    def __serve_build_asgi_app__(self) -> App:
-        """What Serve lets answer."""
-        return behind_proxy(create_app(self._engine, self._settings), self._name)
+    async def answer(self, head: Message, body: bytes) -> AsyncGenerator[Message, None]:
+        """The messages of an answer as they come, of a request's ASGI scope and its body."""
+        await self._live()
+        async with contextlib.aclosing(answered(self._app, head, body, self._name)) as messages:
+            async for message in messages:
+                yield message
+
+    async def _live(self) -> None:
+        """Begin what the application does besides answering; it has nothing to do before the first request."""
+        if self._living is None:
+            from uvicorn import Config
+            from uvicorn.lifespan.on import LifespanOn
+
+            self._living = LifespanOn(Config(self._app, lifespan="on", log_config=None, log_level="warning"))
+            await self._living.startup()
 
     def check_health(self) -> None:
         """Serve asks every few seconds, and puts another replica in the place of one that fails.

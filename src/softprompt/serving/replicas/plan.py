@@ -84,6 +84,7 @@ class Replicas:
         target_ongoing: Requests on their way to each replica that Serve aims at, with `most`.
         cpus: Processors of each, and threads of torch, if `OMP_NUM_THREADS` says nothing else.
         gpus: GPUs of each; a part of one lets several replicas share it.
+        fronts: Processes before them, which hand out requests and ask again where a replica dies.
 
     Raises:
         ConfigError: If a number is out of range, or `target_ongoing` and `most` do not come together.
@@ -94,10 +95,12 @@ class Replicas:
     target_ongoing: float | None = None
     cpus: float = 1.0
     gpus: float = 0.0
+    fronts: int = 1
 
     def __post_init__(self) -> None:
-        if self.least < 1:
-            raise ConfigError(f"{self.least} replicas: expected at least 1.")
+        for number, what in ((self.least, "replicas"), (self.fronts, "fronts")):
+            if number < 1:
+                raise ConfigError(f"{number} {what}: expected at least 1.")
         if self.most is not None and self.most <= self.least:
             raise ConfigError(f"At most {self.most} replicas, at least {self.least}: expected more at most.")
         if self.target_ongoing is not None and (self.most is None or not self.target_ongoing > 0):

@@ -36,7 +36,8 @@ def serve_on_ray(
         started: Called with the server's address, once all replicas answer.
 
     Raises:
-        ConfigError: If Serve runs there already, or this machine has less than the replicas need.
+        ConfigError: If Serve runs there already, this machine has less than the replicas need, or another program
+            listens where they would.
         UnreachableError: If no Ray is at the address.
         ServerError: If the replicas do not start.
         MissingDependencyError: If Ray Serve is not installed.
@@ -55,8 +56,8 @@ def serve_on_ray(
             )
         if address == LOCAL:
             _check_room(replicas, ray.cluster_resources())
-        serve.start(proxy_location="EveryNode", http_options=http_options(plan.settings))
         try:
+            _listen(plan.settings)
             if _start(deployed, stop) and started is not None:
                 settings = plan.settings
                 scheme = "https" if settings.tls_certificate else "http"
@@ -75,6 +76,24 @@ def http_options(settings: ServerSettings) -> dict[str, Any]:
         "ssl_keyfile": settings.tls_key,
         "ssl_certfile": settings.tls_certificate,
     }
+
+
+def _listen(settings: ServerSettings) -> None:
+    """Start Serve.
+
+    Raises:
+        ConfigError: If its proxies cannot listen.
+    """
+    from ray import serve
+    from ray.exceptions import RayTaskError
+
+    try:
+        serve.start(proxy_location="EveryNode", http_options=http_options(settings))
+    except RayTaskError as error:
+        raise ConfigError(
+            f"Serve cannot listen on {settings.host}:{settings.port} ({str(error).strip().splitlines()[-1]}); give "
+            "another host or port."
+        ) from None
 
 
 def _start(deployed: Any, stop: threading.Event) -> bool:
