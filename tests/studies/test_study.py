@@ -53,6 +53,11 @@ def test_a_study_is_of_the_tasks_that_are_at_hand(tmp_path):
     assert [line.task for line in study.run(device="cpu").lines] == ["reviews"]
     assert len(study.table) == 1
     assert load_grid(tmp_path / "out" / "study.yaml") == grid
+    wide = dataclasses.replace(grid, tasks={**grid.tasks, "more": absent})
+    assert sp.Study(wide, tmp_path / "out").read().grid == grid
+    assert list(sp.Study(wide, tmp_path / "none").read().grid.tasks) == ["reviews"]
+    alone = wide.narrowed(tasks=["more"])
+    assert sp.Study(alone, tmp_path / "none").read().grid == alone
 
 
 def test_claims_without_their_lines_are_not_kept(tmp_path):

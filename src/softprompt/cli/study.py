@@ -66,7 +66,9 @@ def run_study(
             )
         asked = quickened(asked)
     study = Study(asked, output_dir, data_dir)
-    if not summary:
+    if summary:
+        study.read()
+    else:
         study.run(workers, device=device, ray=ray)
     lines = study.lines
     print_lines(lines, study.grid.tune, costs=costs)

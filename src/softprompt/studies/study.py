@@ -7,7 +7,7 @@ from typing import final
 
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
-from softprompt.studies.reading import at_hand, load_grid
+from softprompt.studies.reading import answered, load_grid
 from softprompt.studies.running import run_grid
 from softprompt.studies.summary import Line, summarise
 from softprompt.studies.table import ResultsTable
@@ -25,7 +25,7 @@ class Study:
         data_dir: Folder that stands for `{data}` in the grid's paths; needed to run one that says it.
 
     Attributes:
-        grid: What is compared; once it is run, without the optional tasks whose files are not there.
+        grid: What is compared; once it is run or read, without the optional tasks whose files were not there.
 
     Raises:
         ConfigError: If there is no such grid, or a setting is unknown.
@@ -56,8 +56,15 @@ class Study:
         """
         grid = self.grid.with_data(self._data_dir)
         run_grid(grid, self._folder.path, device=device, workers=workers, ray=ray)
-        if (ran := at_hand(grid)) is not grid:
-            self.grid = self.grid.narrowed(tasks=list(ran.tasks))
+        return self.read()
+
+    def read(self) -> Study:
+        """Leave out of the grid the optional tasks that have no rows, as in a folder that another process filled.
+
+        Returns:
+            Itself.
+        """
+        self.grid = answered(self.grid, self.table)
         return self
 
     @property
