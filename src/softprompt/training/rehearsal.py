@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria
 
 from softprompt.backbones import Backbone
 from softprompt.backbones.allocations import Allocations
@@ -22,9 +19,8 @@ from softprompt.conditioning.splitting import start_cost
 from softprompt.evaluation.together import share_of
 from softprompt.inference import BatchLimits
 from softprompt.inference.batching import plan_batches
-from softprompt.inference.generating import read_off
-from softprompt.inference.queries import EncodedQuery, collate, prompts_of
-from softprompt.inference.ranking import choose_among
+from softprompt.inference.queries import EncodedQuery
+from softprompt.training.answer_peak import answer_peak
 from softprompt.training.data import TrainRow, encode_rows, padded_tokens
 from softprompt.training.learners import Learner, WeightLearner
 from softprompt.training.member import Member
@@ -40,8 +36,6 @@ _ROWS = 1_000_000
 """Rows after which no further steps are looked at."""
 _CUT = 4
 """How many of those with rows of about one length are cut into passes: the ones with most tokens."""
-_GENERATED = 4
-"""Tokens that are generated; what further ones add is the same each time."""
 
 Step = Mapping[str, Sequence[TrainRow]]
 
@@ -243,7 +237,7 @@ class Rehearsal:
             ]
             largest = max(batches, key=lambda batch: len(batch) * max(row.tokens for row in batch))
             with self._count:
-                peaks.append(self._answer(largest))
+                peaks.append(answer_peak(self.model, self._count, largest))
         return max(peaks)
 
     def _queries(self) -> list[list[list[EncodedQuery]]]:
@@ -257,81 +251,6 @@ class Rehearsal:
                 for index, share in enumerate(shares):
                     share.extend(share_of(asked, count, index))
         return list(found.values())
-
-    def _answer(self, rows: list[EncodedQuery]) -> int:
-        before = self._count.live_bytes
-        self._count.begin_peak()
-        if rows[0].candidates and self.model.backbone.spec.kind == "encoder-only":
-            ids, mask, marks = collate(self.model, rows)  # that a head has as many classes is seen in values alone
-            logits = self.model(ids, mask, prompts=prompts_of(rows), marks=marks).logits
-            assert logits is not None
-            logits.float().softmax(-1)
-        elif rows[0].targets or rows[0].candidates:
-            choose_among(self.model, rows)
-        elif self.model.backbone.spec.kind == "encoder-only":
-            read_off(self.model, rows)
-        else:
-            return self._generate(rows) - before
-        return self._count.peak_bytes - before
-
-    def _generate(self, rows: list[EncodedQuery]) -> int:
-        """The peak of generation: that of the first token, or of the last one, by what each adds to the one before."""
-        ids, mask, marks = collate(self.model, rows)
-        peaks = _PeakByToken(self._count)
-        self.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            marks=marks,
-            prompts=prompts_of(rows),
-            max_new_tokens=rows[0].room,
-            do_sample=False,
-            num_beams=1,
-            logits_processor=[peaks],
-            stopping_criteria=[_AfterSome()],
-        )
-        peaks.note()
-        return max(*peaks.found, peaks.after(rows[0].room))
-
-
-class _PeakByToken(LogitsProcessor):
-    """Notes what was held at most for each token that is generated."""
-
-    def __init__(self, count: Allocations) -> None:
-        self._count = count
-        self.found: list[int] = []
-
-    def __call__(
-        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
-    ) -> Float[Tensor, "rows vocab"]:
-        """The scores as they are."""
-        self.note()
-        return scores
-
-    def note(self) -> None:
-        """End a token's peak, and begin that of the next."""
-        self.found.append(self._count.peak_bytes)
-        self._count.begin_peak()
-
-    def after(self, tokens: int) -> int:
-        """The peak of a later token, which takes as much more as the last one did."""
-        if len(self.found) <= _GENERATED:
-            return self.found[-1]
-        *_, before, last, _ = self.found  # behind the last token nothing is computed
-        return last + (tokens - _GENERATED) * (last - before)
-
-
-class _AfterSome(StoppingCriteria):
-    """Ends generation after some tokens, whatever room was made for more."""
-
-    def __init__(self) -> None:
-        self._made = 0
-
-    def __call__(
-        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"] | None, **options: Any
-    ) -> Bool[Tensor, " rows"]:
-        """Whether each row is done."""
-        self._made += 1
-        return torch.full((len(input_ids),), self._made >= _GENERATED, device=input_ids.device)
 
 
 def _learner(backbone: Backbone, weightless: Weightless, run: Run, *, sharded: bool) -> Learner:
