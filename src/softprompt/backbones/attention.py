@@ -30,6 +30,7 @@ __all__ = ["KERNELS", "prepare_head", "wrapped"]
 
 KERNELS = ("sdpa", "eager")
 """The stock kernels that take a mask of any shape, which injection needs."""
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 def wrapped(kernel: str) -> str:
@@ -155,7 +156,34 @@ def _hide(mask: Tensor, columns: Bool[Tensor, "batch 1 1 prompt"]) -> Tensor:
 
 
 def _sdpa_attention(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-    return _attend(AttentionInterface()["sdpa"], module, *args, **options)
+    return _attend(_sdpa, module, *args, **options)
+
+
+def _sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The stock kernel; on a CPU, what is to be differentiated is computed in float32.
+
+    The kernel's backward takes several times as long for bfloat16 there (`python -m benchmarks.precision`).
+    """
+    kernel, given = AttentionInterface()["sdpa"], (query, key, value)
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+    halved = value.dtype in _HALVES or torch.is_autocast_enabled("cpu")  # which casts float32 ones only here
+    if not (learns and halved and query.device.type == "cpu"):
+        return kernel(module, *given, attention_mask, **options)
+    bias = options.get("position_bias")
+    if bias is not None:
+        options = {**options, "position_bias": bias.float()}
+    if attention_mask is not None and attention_mask.is_floating_point():
+        attention_mask = attention_mask.float()
+    with torch.autocast("cpu", enabled=False):
+        out, weights = kernel(module, *(tensor.float() for tensor in given), attention_mask, **options)
+    return out.to(value.dtype), weights
 
 
 def _eager_attention(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
