@@ -14,6 +14,7 @@ from softprompt.evaluation import evaluate
 from softprompt.prompts import MultitaskPrompt, PromptTuning, SoftPrompt
 from softprompt.tasks import Mixture
 from softprompt.training import ModelTuning, Run, TrainConfig, train
+from softprompt.training.learners import PromptLearner
 from softprompt.training.member import Member
 
 TASKS = [sentiment(name="first"), sentiment(rows=17, seed=5, name="second", input="topic : {text}")]
@@ -44,6 +45,31 @@ def test_each_task_gets_a_prompt_of_its_own(kind, tmp_path):
     assert result.metrics["mean"] == fmean(result.metrics[f"{task.name} accuracy"] for task in TASKS)
     with pytest.raises(ConfigError, match=r"has 2 prompts, one for each task; take them from \.prompts"):
         _ = result.prompt
+
+
+def test_a_new_task_starts_from_what_the_tasks_share(tmp_path):
+    """It was not stored: a new task could start from the mean of the tasks' prompts alone."""
+    seen, finish = {}, PromptLearner.finish
+
+    def noting(self, values, told):
+        seen.update(values or self.values())
+        return finish(self, values, told)
+
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(PromptLearner, "finish", noting)
+        result = trained("decoder-only", [shared()], output_dir=tmp_path / "out")["both"]
+    stored = SoftPrompt.load(tmp_path / "out" / "shared" / "both")
+    (rows,) = {name: value for name, value in seen.items() if name.endswith("0.parametrization.shared.rows")}.values()
+    assert stored().rows.equal(rows)
+    assert stored().rows.equal(result.shared().rows)
+    for prompt in result.prompts.values():
+        assert not prompt().rows.allclose(rows)
+    assert (stored.info.task, stored.info.format, stored.info.run["status"]) == (None, None, "finished")
+    for method in (PromptTuning, MultitaskPrompt):
+        new = method(length=3, init="prompt", source=str(tmp_path / "out" / "shared" / "both"))
+        assert new.build(calm_backbone("decoder-only"))().rows.equal(rows)
+    alone = trained("decoder-only", [short_run()])
+    assert [run.shared for run in alone.values()] == [None]
 
 
 @torch.no_grad()

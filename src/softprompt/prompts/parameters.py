@@ -87,6 +87,10 @@ class Parameters(nn.Module, abc.ABC):
         """What is added to the loss of each training step, if anything: a scalar."""
         return None
 
+    def common(self) -> Parameters | None:
+        """What the prompts of several tasks share, as parameters of a prompt of its own, if they share any."""
+        return None
+
 
 class DirectRows(Parameters):
     """Rows at the input embedding, trained themselves (Lester et al. 2021, §2).
@@ -189,6 +193,10 @@ class TaskRows(Parameters):
     def forward(self) -> PromptTensors:
         """The shared rows times the task's matrix."""
         return PromptTensors(rows=self.shared.rows * (self.columns @ self.rows))
+
+    def common(self) -> DirectRows:
+        """The shared rows."""
+        return DirectRows(self.shared.rows.detach())
 
 
 class ReparameterizedRows(Parameters):

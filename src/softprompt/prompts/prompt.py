@@ -116,6 +116,11 @@ class SoftPrompt(nn.Module):
         """The same prompt with its tensors as direct parameters (Li & Liang 2021, §4.3: the MLP is dropped)."""
         return SoftPrompt(_direct(self().named()), self.method, self.info)
 
+    def common(self) -> SoftPrompt | None:
+        """What it shares with the prompts of other tasks, as a prompt of its own; None if nothing."""
+        found = self.parametrization.common()
+        return None if found is None else SoftPrompt(found, self.method, self.info)
+
     def with_info(self, **changes: Any) -> SoftPrompt:
         """The same parameters with other information, e.g. `metrics`."""
         return SoftPrompt(self.parametrization, self.method, dataclasses.replace(self.info, **changes))

@@ -5,6 +5,7 @@ checkpoints/      complete states; the newest is continued from
 runs/NAME.jsonl   history, one line per step
 prompts/NAME/     the best prompt, once the session is over: a folder that can be served as it is; none of a run that
                   failed in its first step. Of several tasks, one in NAME/TASK/ for each
+shared/NAME/      what the prompts of several tasks have in common, if anything: a prompt that a new task may start from
 models/NAME/      likewise the best model, if the session tuned one
 """
 
@@ -107,6 +108,8 @@ class SessionFolder:
                     paths[name] = self._root / "prompts" / name
                     for task, prompt in one.items():
                         prompt.save(paths[name] / task)
+                    if one.shared is not None:
+                        one.shared.save(self._root / "shared" / name)
             except ArtefactError as error:
                 errors.append(str(error))
         if errors:

@@ -23,13 +23,14 @@ from softprompt.backbones.loading import TOLD
 from softprompt.backbones.offloading import is_offloaded
 from softprompt.errors import ArtefactError, UnsupportedError
 from softprompt.prompts import SoftPrompt
+from softprompt.training.task_prompts import TaskPrompts
 from softprompt.training.weights import WeightMethod
 
 __all__ = ["Learned", "Learner", "PromptLearner", "WeightLearner", "on_cpu", "save_model"]
 
 _TUNED = ", tuned"
 
-Learned = SoftPrompt | Mapping[str, SoftPrompt] | Backbone
+Learned = SoftPrompt | TaskPrompts | Backbone
 """A prompt, prompts by their tasks' names, or a tuned model."""
 
 
@@ -81,17 +82,21 @@ class PromptLearner:
             told: By the task's name: task, format, run and metrics, as `SoftPrompt.with_info` takes them.
 
         Returns:
-            The prompt; of several tasks, the prompts by the tasks' names.
+            The prompt; of several tasks, the prompts by the tasks' names, with what they share.
         """
         module = copy.deepcopy(self.module)
         if values is not None:
             module.load_state_dict(values)
+        prompts = _prompts(module)
         with torch.no_grad():
             done = {
-                task: prompt.fold().with_info(**told[task])
-                for task, prompt in zip(self._names, _prompts(module), strict=True)
+                task: prompt.fold().with_info(**told[task]) for task, prompt in zip(self._names, prompts, strict=True)
             }
-        return done if len(done) > 1 else next(iter(done.values()))
+            if len(done) == 1:
+                return next(iter(done.values()))
+            shared = prompts[0].common()
+            run = next(iter(told.values()))["run"]
+            return TaskPrompts(done, None if shared is None else shared.fold().with_info(run=run))
 
 
 def _prompts(module: nn.Module) -> list[SoftPrompt]:

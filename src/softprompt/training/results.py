@@ -13,6 +13,7 @@ from softprompt.errors import ConfigError
 from softprompt.prompts import SoftPrompt
 from softprompt.training.learners import Learned
 from softprompt.training.member import Status
+from softprompt.training.task_prompts import TaskPrompts
 
 __all__ = ["RunResult", "TrainResult"]
 
@@ -62,6 +63,11 @@ class RunResult:
         if isinstance(self.learned, Backbone):
             raise ConfigError("This run tuned the model and has no prompt; take its .backbone.")
         return {"": self.learned} if isinstance(self.learned, SoftPrompt) else self.learned
+
+    @property
+    def shared(self) -> SoftPrompt | None:
+        """What the prompts of several tasks have in common, to start a new task from; None if nothing is."""
+        return self.learned.shared if isinstance(self.learned, TaskPrompts) else None
 
     @property
     def prompt(self) -> SoftPrompt:

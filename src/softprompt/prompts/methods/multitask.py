@@ -24,11 +24,11 @@ class MultitaskPrompt(RowsMethod):
 
     A task's rows are those of a shared prompt, multiplied entry by entry with the task's own matrix of low rank. Every
     matrix begins as ones, so that all tasks start from the shared prompt. What is stored are rows, like those of prompt
-    tuning. To take them to a new task, start from the mean of the tasks' prompts: `init="prompt"`, `source=[...]`.
+    tuning, of each task and of the shared prompt (`shared/NAME` in a session's folder). To take what was learned to a
+    new task, start from the shared prompt: `init="prompt"`, `source="out/shared/NAME"`.
 
     Of the paper this is the decomposition, learned on all tasks at once. Not here: the distillation from prompts that
-    were trained on each task alone (§3.2), rates of their own for shared rows and factors, and the shared rows as a
-    thing of its own: they are not stored, and a new task starts from the tasks' mean, not from them.
+    were trained on each task alone (§3.2), and rates of their own for shared rows and factors.
 
     Attributes, besides those of `RowsMethod`, whose start is that of the shared rows:
         rank: Rank of a task's matrix.
