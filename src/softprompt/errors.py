@@ -83,7 +83,7 @@ class TrainingInterrupted(SoftpromptError):
 
 
 class LostProcessError(SoftpromptError):
-    """Another process died or hangs: of a training, and the message says which checkpoint is good; or a replica."""
+    """Another process of a training in several died or hangs; the message says which checkpoint is good."""
 
 
 class MissingDependencyError(SoftpromptError, ImportError):

@@ -334,13 +334,13 @@ def test_a_replica_that_is_killed_loses_no_answer_and_gives_no_wrong_one(cluster
     assert len(rows) == len(INPUTS) * 15
     for row in rows:
         assert row["output"] == cluster.expected("task-7", row["input"], Sampling(max_new_tokens=TOKENS))
-    assert "asked_again" in cluster.log()
+    assert '"asked_again": true' in cluster.log()
     assert {status for _, status, *_ in found} <= {200, 429}
     answers = [(text, said["choices"][0]["text"]) for text, status, said, _ in found if status == 200]
     assert len(answers) > 10
     for text, answer in answers:
         assert answer == cluster.expected("task-5", text)
-    assert {end for *_, end in streamed} <= {"[DONE]", "replica_lost", "queue_full"}
+    assert {"[DONE]"} <= {end for *_, end in streamed} <= {"[DONE]", "replica_lost", "queue_full"}
     for text, pieces, end in streamed:
         answer, expected = "".join(pieces), cluster.expected("task-4", text)
         assert answer == expected if end == "[DONE]" else expected.startswith(answer)

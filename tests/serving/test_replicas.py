@@ -81,7 +81,7 @@ def test_the_front_takes_what_replicas_take_and_more_is_refused_by_a_status_that
     for replicas in (Replicas(least=3, fronts=2), Replicas(least=1, most=3, fronts=2)):
         engine, told = deployment.options(plan, replicas), deployment.front_options(plan, replicas)
         assert told["num_replicas"] == 2
-        assert told["max_ongoing_requests"] == 3 * engine["max_ongoing_requests"] + engine["max_queued_requests"]
+        assert told["max_ongoing_requests"] > 3 * engine["max_ongoing_requests"] + engine["max_queued_requests"]
         assert told["backpressure_config"] == {"status_code": 429, "retry_after_s": 1.0}
         assert told["ray_actor_options"] == {"num_cpus": 0}
 

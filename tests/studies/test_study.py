@@ -54,10 +54,20 @@ def test_a_study_is_of_the_tasks_that_are_at_hand(tmp_path):
     assert len(study.table) == 1
     assert load_grid(tmp_path / "out" / "study.yaml") == grid
     wide = dataclasses.replace(grid, tasks={**grid.tasks, "more": absent})
-    assert sp.Study(wide, tmp_path / "out").read().grid == grid
-    assert list(sp.Study(wide, tmp_path / "none").read().grid.tasks) == ["reviews"]
-    alone = wide.narrowed(tasks=["more"])
-    assert sp.Study(alone, tmp_path / "none").read().grid == alone
+    assert sp.Study(wide, tmp_path / "out").grid == grid
+    assert sp.Study(wide, tmp_path / "none").grid == wide, "nobody has looked for its files there"
+    assert sp.Study(dataclasses.replace(wide, name="other"), tmp_path / "out").grid.tasks == wide.tasks
+
+
+def test_an_optional_task_that_is_still_to_be_run_is_not_left_out(tmp_path):
+    """Whatever had no row yet was taken for what had no files, so a stopped study looked finished."""
+    grid = small_grid(tmp_path, seeds=(0,), methods={"bare": {"method": "text_prompt"}})
+    wide = dataclasses.replace(grid, tasks={**grid.tasks, "more": {**grid.tasks["reviews"], "optional": True}})
+    study = sp.Study(wide, tmp_path / "out").run(device="cpu")
+    first, _ = study.table
+    study.table.path.write_text(json.dumps(first) + "\n", encoding="utf-8")
+    assert study.grid == wide
+    assert [len(line.scores) for line in study.lines] == [1, 0]
 
 
 def test_claims_without_their_lines_are_not_kept(tmp_path):

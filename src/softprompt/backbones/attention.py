@@ -26,7 +26,7 @@ from softprompt.backbones.masks import additive_mask, joint_mask
 from softprompt.backbones.prompt_cache import bank_rows
 from softprompt.errors import UnsupportedError
 
-__all__ = ["KERNELS", "prepare_head", "wrapped"]
+__all__ = ["KERNELS", "precise_sdpa", "prepare_head", "wrapped"]
 
 KERNELS = ("sdpa", "eager")
 """The stock kernels that take a mask of any shape, which injection needs."""
@@ -156,10 +156,10 @@ def _hide(mask: Tensor, columns: Bool[Tensor, "batch 1 1 prompt"]) -> Tensor:
 
 
 def _sdpa_attention(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-    return _attend(_sdpa, module, *args, **options)
+    return _attend(precise_sdpa, module, *args, **options)
 
 
-def _sdpa(
+def precise_sdpa(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -169,7 +169,8 @@ def _sdpa(
 ) -> tuple[Tensor, Tensor | None]:
     """The stock kernel; on a CPU, what is to be differentiated is computed in float32.
 
-    The kernel's backward takes several times as long for bfloat16 there (`python -m benchmarks.precision`).
+    The kernel's backward takes several times as long for bfloat16 there (`python -m benchmarks.precision`). Queries,
+    keys and values are then held in float32 until it, too.
     """
     kernel, given = AttentionInterface()["sdpa"], (query, key, value)
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)

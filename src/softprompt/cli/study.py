@@ -66,10 +66,10 @@ def run_study(
             )
         asked = quickened(asked)
     study = Study(asked, output_dir, data_dir)
-    if summary:
-        study.read()
-    else:
+    if not summary:
         study.run(workers, device=device, ray=ray)
+    elif without := [task for task in asked.tasks if task not in study.grid.tasks]:
+        print(f"Left out, as their files were not there: {', '.join(without)}.", file=sys.stderr)
     lines = study.lines
     print_lines(lines, study.grid.tune, costs=costs)
     print_verdicts(judge(study.grid, lines))

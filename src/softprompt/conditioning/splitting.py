@@ -22,8 +22,8 @@ from softprompt.conditioning.probe import probe
 __all__ = ["divides", "pays", "read_in_two_parts", "start_cost"]
 
 _START_COST, _LAUNCH_COST = {"cpu": 64}, 2048
-"""In tokens, by type of device, and of any other. On a CPU it is 28 to 138 (`python -m benchmarks.starting`, six shapes);
-on accelerators it is a guess."""
+"""In tokens, by type of device, and of any other. Six shapes on a CPU have 28 to 138 (`python -m benchmarks.starting`);
+that of accelerators is a guess."""
 
 
 def start_cost(device: torch.device) -> int:

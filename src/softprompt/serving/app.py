@@ -20,10 +20,11 @@ from starlette.responses import Response
 from softprompt.errors import SoftpromptError
 from softprompt.serving import admin, chat, completions, ranking
 from softprompt.serving.answering import Answering
+from softprompt.serving.bodies import App
 from softprompt.serving.catalogue import Catalogue
 from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure, FailureError, failure_of, report
-from softprompt.serving.guard import ADMIN, App, Guard
+from softprompt.serving.guard import ADMIN, Guard
 from softprompt.serving.loading import Loading
 from softprompt.serving.metrics import Metrics
 from softprompt.serving.service import Service

@@ -9,31 +9,23 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, final
 
+from softprompt.serving.bodies import App, Message, Receive, Send, nothing, read_body
 from softprompt.serving.failures import Failure
 from softprompt.serving.keys import Keys
 from softprompt.serving.metrics import Metrics
 from softprompt.serving.settings import ServerSettings
 
-__all__ = ["ADMIN", "App", "Guard", "Message", "Receive", "Send", "closing", "refuse"]
+__all__ = ["ADMIN", "Guard", "close_websocket", "closing", "refuse"]
 
 log = logging.getLogger(__name__)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 ADMIN = "/admin"
 _OPEN = ("/health/", "/page/")
 """Where no key is asked for, besides the page itself."""
-_UPLOAD = re.compile(r"/admin/prompts/[^/]+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-_DIGITS = 19
-"""Of a length, at most."""
 _NOT_HERE = 1008
 """What a websocket is closed with."""
 
@@ -72,7 +64,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": _NOT_HERE})
+            await close_websocket(send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", "")
@@ -95,12 +87,12 @@ class Guard:
             if failure is None:
                 await self._app(scope, receive, sending)
             else:
-                rest = _nothing if b"expect" in headers else receive
+                rest = nothing if b"expect" in headers else receive
                 await refuse(failure, rest, sending, timeout_s=self._settings.body_timeout_s)
         except asyncio.CancelledError:  # the server ends, and waits no longer
             if begun:
                 raise
-            await refuse(_CLOSING, _nothing, sending, timeout_s=self._settings.body_timeout_s)
+            await refuse(_CLOSING, nothing, sending, timeout_s=self._settings.body_timeout_s)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -154,36 +146,10 @@ class Guard:
 
         With a failure comes what receives the rest of the body.
         """
-        upload = scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None
-        most = self._settings.max_prompt_bytes if upload else self._settings.max_body_bytes
-        length = headers.get(b"content-length", "0")
-        too_large = Failure(
-            status=413, message=f"The body is larger than {most} bytes; send less at once.", code="body_too_large"
-        )
-        if not (length.isascii() and length.isdigit()) or len(length) > _DIGITS or int(length) > most:
-            return too_large, receive
-        parts: list[bytes] = []
-        size, more = 0, True
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        gone = Failure(status=499, message="The client has gone.", code="cancelled")
-                        return gone, _nothing
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    more = message.get("more_body", False)
-                    if size > most:
-                        return too_large, receive
-        except TimeoutError:
-            slow = f"The body was not there within {self._settings.body_timeout_s:g} seconds; send it faster."
-            return Failure(status=408, message=slow, code="body_too_slow"), _nothing
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if size and not upload and kind != "application/json":
-            other = f"The body has to be application/json, but is {kind or 'of no named type'}."
-            return Failure(status=415, message=other, code="wrong_content_type"), _nothing
-        body: bytes | None = b"".join(parts)
+        failure, read, rest = await read_body(scope, headers, receive, self._settings)
+        if failure is not None:
+            return failure, rest
+        body: bytes | None = read
 
         async def replay() -> Message:
             nonlocal body
@@ -193,6 +159,11 @@ class Guard:
             return {"type": "http.request", "body": whole, "more_body": False}
 
         return None, replay
+
+
+async def close_websocket(send: Send) -> None:
+    """Say that there are none here."""
+    await send({"type": "websocket.close", "code": _NOT_HERE})
 
 
 async def refuse(failure: Failure, rest: Receive, send: Send, *, timeout_s: float) -> None:
@@ -238,7 +209,3 @@ def _headers(request_id: str) -> list[tuple[bytes, bytes]]:
         (b"x-frame-options", b"DENY"),
         (b"cache-control", b"no-store"),
     ]
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}

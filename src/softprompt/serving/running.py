@@ -18,9 +18,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from softprompt.errors import ConfigError
 from softprompt.serving.app import create_app
+from softprompt.serving.bodies import Message, Receive, Send
 from softprompt.serving.engines import AnsweringEngine
 from softprompt.serving.failures import Failure
-from softprompt.serving.guard import Message, Receive, Send, closing, refuse
+from softprompt.serving.guard import closing, refuse
 from softprompt.serving.settings import ServerSettings
 
 __all__ = ["SWITCH_S", "JsonLines", "log_to_stderr", "protocol", "serve"]

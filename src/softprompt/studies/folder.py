@@ -114,6 +114,13 @@ class StudyFolder:
         rows = list(ResultsTable(self.results))
         return rows[-1].get("study") if rows else None
 
+    def last_tasks(self, name: str) -> tuple[str, ...] | None:
+        """The labels of the tasks that were there when the grid of a name was run; None if it was not the last one."""
+        if not (self.path / STUDY).is_file():
+            return None
+        last = yaml.safe_load(self.find_grid().read_text(encoding="utf-8"))
+        return tuple(last["tasks"]) if last["name"] == name else None
+
     def states(self) -> dict[str, State]:
         """By place, as `place_of` names it, the state that a run met last; none of places that no run noted."""
         file = self.path / _STATES

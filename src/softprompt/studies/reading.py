@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from softprompt.studies.grid import OPTIONAL, OWN_RUN, TESTED_ON, Grid
 from softprompt.studies.pairing import check_claims
 from softprompt.tasks import FORMAT_SETTINGS, Task, load_task
 
-__all__ = ["Other", "answered", "at_hand", "load_grid", "named_grids", "read_others", "read_task"]
+__all__ = ["Other", "at_hand", "left_out", "load_grid", "named_grids", "read_others", "read_task"]
 
 _OWN_TASK = (
     *("task", "data_dir", "on_bad_row", *FORMAT_SETTINGS),
@@ -88,11 +88,18 @@ def at_hand(grid: Grid, *, say: Callable[[str], None] = lambda line: None) -> Gr
     return grid.narrowed(tasks=[label for label in grid.tasks if label not in absent]) if absent else grid
 
 
-def answered(grid: Grid, rows: Iterable[Mapping[str, Any]]) -> Grid:
-    """The same grid without the optional tasks that have no row: their files were not there."""
-    labels = {row["task"] for row in rows}
-    found = [label for label, settings in grid.tasks.items() if label in labels or not settings.get(OPTIONAL)]
-    return grid.narrowed(tasks=found) if found and len(found) < len(grid.tasks) else grid
+def left_out(grid: Grid, last_tasks: Collection[str] | None, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The optional tasks of a grid whose files were not there when it was run.
+
+    Args:
+        grid: What is asked for now.
+        last_tasks: Labels of the tasks that were there when it was run last; None if it was not.
+        rows: Of the results table: a task that has one was there once.
+    """
+    if last_tasks is None:
+        return []
+    there = {*last_tasks, *(row["task"] for row in rows)}
+    return [label for label, settings in grid.tasks.items() if settings.get(OPTIONAL) and label not in there]
 
 
 def read_task(label: str, settings: Mapping[str, Any]) -> Task:

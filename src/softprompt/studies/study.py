@@ -7,7 +7,7 @@ from typing import final
 
 from softprompt.studies.folder import StudyFolder
 from softprompt.studies.grid import Grid
-from softprompt.studies.reading import answered, load_grid
+from softprompt.studies.reading import left_out, load_grid
 from softprompt.studies.running import run_grid
 from softprompt.studies.summary import Line, summarise
 from softprompt.studies.table import ResultsTable
@@ -24,15 +24,12 @@ class Study:
         output_dir: Holds the results table, the grid, and sessions that are not finished.
         data_dir: Folder that stands for `{data}` in the grid's paths; needed to run one that says it.
 
-    Attributes:
-        grid: What is compared; once it is run or read, without the optional tasks whose files were not there.
-
     Raises:
         ConfigError: If there is no such grid, or a setting is unknown.
     """
 
     def __init__(self, grid: Grid | str | Path, output_dir: str | Path, data_dir: str | Path | None = None) -> None:
-        self.grid = grid if isinstance(grid, Grid) else load_grid(grid)
+        self._asked = grid if isinstance(grid, Grid) else load_grid(grid)
         self._folder = StudyFolder(output_dir)
         self._data_dir = data_dir
 
@@ -54,18 +51,15 @@ class Study:
             TrainingInterrupted: After Ctrl-C or SIGTERM.
             MissingDependencyError: If Ray is asked for and not installed.
         """
-        grid = self.grid.with_data(self._data_dir)
+        grid = self._asked.with_data(self._data_dir)
         run_grid(grid, self._folder.path, device=device, workers=workers, ray=ray)
-        return self.read()
-
-    def read(self) -> Study:
-        """Leave out of the grid the optional tasks that have no rows, as in a folder that another process filled.
-
-        Returns:
-            Itself.
-        """
-        self.grid = answered(self.grid, self.table)
         return self
+
+    @property
+    def grid(self) -> Grid:
+        """What is compared, without the optional tasks whose files were not there when it was run."""
+        absent = left_out(self._asked, self._folder.last_tasks(self._asked.name), self.table)
+        return self._asked.narrowed(tasks=[label for label in self._asked.tasks if label not in absent])
 
     @property
     def table(self) -> ResultsTable:

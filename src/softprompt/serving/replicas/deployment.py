@@ -18,7 +18,7 @@ from softprompt.backbones import Backbone
 from softprompt.errors import EngineClosedError, MissingDependencyError, SoftpromptError
 from softprompt.inference import Engine, Request, Sampling
 from softprompt.serving.app import create_app
-from softprompt.serving.guard import Message
+from softprompt.serving.bodies import Message
 from softprompt.serving.replicas.front import Front
 from softprompt.serving.replicas.gauges import Reporter
 from softprompt.serving.replicas.plan import EnginePlan, Replicas
@@ -57,8 +57,7 @@ def application(plan: EnginePlan, replicas: Replicas | None = None) -> Any:
         ) from None
     replicas = replicas or Replicas()
     engine = serve.deployment(Replica, **options(plan, replicas)).bind(completed(plan, replicas))
-    most_bytes = max(plan.settings.max_body_bytes, plan.settings.max_prompt_bytes)
-    return serve.deployment(serve.ingress()(Front), **front_options(plan, replicas)).bind(engine, most_bytes)
+    return serve.deployment(serve.ingress()(Front), **front_options(plan, replicas)).bind(engine, plan.settings)
 
 
 def completed(plan: EnginePlan, replicas: Replicas) -> EnginePlan:
@@ -97,15 +96,15 @@ def options(plan: EnginePlan, replicas: Replicas) -> dict[str, Any]:
 
 
 def front_options(plan: EnginePlan, replicas: Replicas) -> dict[str, Any]:
-    """What Serve is told of the door before the replicas: it takes all that they and their queue take."""
+    """What Serve is told of the door before the replicas: it takes more than they and their queue, and so refuses."""
     most = replicas.most or replicas.least
     engine = options(plan, replicas)
     return {
         "name": "front",
         "num_replicas": replicas.fronts,
         "ray_actor_options": {"num_cpus": 0},
-        "max_ongoing_requests": most * engine["max_ongoing_requests"] + engine["max_queued_requests"],
-        "max_queued_requests": engine["max_queued_requests"],
+        "max_ongoing_requests": most * engine["max_ongoing_requests"] + engine["max_queued_requests"] + _BESIDE,
+        "max_queued_requests": _BESIDE,
         "backpressure_config": {"status_code": 429, "retry_after_s": _RETRY_S},
         "graceful_shutdown_timeout_s": plan.settings.shutdown_timeout_s,
         "max_constructor_retry_count": _TRIES,
@@ -150,12 +149,12 @@ class Replica:
 
     async def answer(self, head: Message, body: bytes) -> AsyncGenerator[Message, None]:
         """The messages of an answer as they come, of a request's ASGI scope and its body."""
-        await self._live()
+        await self._begin()
         async with contextlib.aclosing(answered(self._app, head, body, self._name)) as messages:
             async for message in messages:
                 yield message
 
-    async def _live(self) -> None:
+    async def _begin(self) -> None:
         """Begin what the application does besides answering; it has nothing to do before the first request."""
         if self._living is None:
             from uvicorn import Config
@@ -173,7 +172,9 @@ class Replica:
         if not self._engine.is_open:
             raise EngineClosedError("The engine of this replica takes no requests any more; its log says why.")
 
-    def __del__(self) -> None:  # called by Serve, after requests on their way have been answered
+    async def __del__(self) -> None:  # called by Serve, after requests on their way have been answered
+        if self._living is not None:
+            await self._living.shutdown()
         self._ending.close()
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, final
 
-from softprompt.errors import EngineClosedError, LostProcessError, QueueFullError, SoftpromptError
+from softprompt.errors import EngineClosedError, QueueFullError, ServerError, SoftpromptError
+from softprompt.serving.bodies import App, Message, Receive, Send, nothing, read_body
 from softprompt.serving.failures import Failure, failure_of
-from softprompt.serving.guard import App, Message, Receive, Send, closing
+from softprompt.serving.guard import close_websocket, closing, refuse
 from softprompt.serving.running import log_to_stderr
+from softprompt.serving.settings import ServerSettings
 
-__all__ = ["Ask", "Front", "in_front"]
+__all__ = ["Ask", "Front", "ReplicaLostError", "in_front"]
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +25,19 @@ Ask = Callable[[Message, bytes], AsyncGenerator[Message, None]]
 
 _REPLICAS = 3
 """That a request is taken to at most: one that itself kills a replica is not to kill them all."""
-_HEAD = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path")
-_SENT = (*_HEAD, "headers", "client", "server")
+_SENT = (
+    *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
+    *("headers", "client", "server"),
+)
 """What is sent on of a request's ASGI scope."""
 _LOOKING = ("GET", "HEAD")
 _ANSWERED = "/v1/"
 """Where also a POST changes nothing."""
-_NOT_HERE = 1008
-"""What a websocket is closed with."""
 _STREAM = b"text/event-stream"
+
+
+class ReplicaLostError(ServerError):
+    """A replica ended before its answer was whole."""
 
 
 @final
@@ -39,23 +46,23 @@ class Front:
 
     Args:
         engine: Serve's handle of the replicas.
-        most_bytes: Largest body that one of them may take.
+        settings: The server's.
     """
 
-    def __init__(self, engine: Any, most_bytes: int) -> None:
+    def __init__(self, engine: Any, settings: ServerSettings) -> None:
         log_to_stderr()
         self._answer = engine.options(stream=True).answer
-        self._most_bytes = most_bytes
+        self._settings = settings
 
     def __serve_build_asgi_app__(self) -> App:
         """What Serve lets answer."""
-        return in_front(self._ask, self._most_bytes)
+        return in_front(self.ask, self._settings)
 
-    async def _ask(self, head: Message, body: bytes) -> AsyncGenerator[Message, None]:
+    async def ask(self, head: Message, body: bytes) -> AsyncGenerator[Message, None]:
         """As `Ask`.
 
         Raises:
-            LostProcessError: If the replica dies before the answer is whole.
+            ReplicaLostError: If the replica ends before the answer is whole.
             QueueFullError: If none takes it, and too many wait.
             EngineClosedError: If there are none any more.
         """
@@ -66,6 +73,10 @@ class Front:
         try:
             async for message in answer:
                 yield message
+        except (asyncio.CancelledError, GeneratorExit):  # nobody waits for it any more
+            with contextlib.suppress(Exception):  # it says again what the call itself failed with
+                answer.cancel()
+            raise
         except BackPressureError:
             raise QueueFullError("All replicas have as many requests as they take; send it again later.") from None
         except DeploymentUnavailableError:
@@ -73,12 +84,10 @@ class Front:
         except (RayError, ReplicaUnavailableError) as error:
             if isinstance(error, RayTaskError):  # its own mistake, not its end
                 raise
-            raise LostProcessError(str(error)) from None
-        finally:
-            answer.cancel()
+            raise ReplicaLostError(str(error)) from None
 
 
-def in_front(ask: Ask, most_bytes: int) -> App:
+def in_front(ask: Ask, settings: ServerSettings) -> App:
     """An application that has every request answered by a replica.
 
     A replica that dies before anything of its answer was sent is replaced by another one, if the request changes
@@ -86,49 +95,65 @@ def in_front(ask: Ask, most_bytes: int) -> App:
 
     Args:
         ask: Takes a request to a replica.
-        most_bytes: Largest body that one may take; of a larger one only so much is sent on that it can be refused.
+        settings: The server's, which say how large a body may be, and how long it may take.
     """
 
     async def answer(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _begin_and_end(receive, send)
             return
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": _NOT_HERE})
+            await close_websocket(send)
             return
-        body = await _body(receive, most_bytes)
-        if body is None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        failure, body, rest = await read_body(scope, headers, receive, settings)
+        if failure is not None:
+            rest = nothing if b"expect" in headers else rest
+            await refuse(failure, rest, send, timeout_s=settings.body_timeout_s)
             return
-        head = {name: scope[name] for name in _SENT if name in scope}
-        for left in reversed(range(_REPLICAS if _changes_nothing(scope) else 1)):
-            sending = _Sending(send)
-            try:
-                async with contextlib.aclosing(ask(head, body)) as messages:
-                    async for message in messages:
-                        await sending.take(message)
-                return
-            except LostProcessError:
-                told = sending.begun or not left
-                log.warning("a replica has ended", extra={"path": scope["path"], "asked_again": not told})
-                if told:
-                    await sending.end(_lost(scope))
-                    return
-            except SoftpromptError as error:
-                await sending.end(failure_of(error))
-                return
+        await _answer(ask, scope, body, send)
 
     return answer
 
 
+async def _answer(ask: Ask, scope: Message, body: bytes, send: Send) -> None:
+    """Send on what a replica answers, or another one in its place."""
+    head = {name: scope[name] for name in _SENT if name in scope}
+    for tries_left in reversed(range(_REPLICAS if _changes_nothing(scope) else 1)):
+        sending = _Sending(send)
+        try:
+            async with contextlib.aclosing(ask(head, body)) as messages:
+                async for message in messages:
+                    await sending.take(message)
+            return
+        except ReplicaLostError as error:
+            if sending.whole:
+                return
+            again = tries_left > 0 and not sending.begun
+            told = {"path": scope["path"], "asked_again": again, "reason": str(error)}
+            log.warning("a replica has ended", extra=told)
+            if not again:
+                await sending.end(_lost(scope))
+                return
+        except SoftpromptError as error:
+            await sending.end(failure_of(error))
+            return
+
+
 @final
 class _Sending:
-    """Sends an answer on; its head is kept until there is something of its body, so that a replica may die between."""
+    """Sends an answer on; its head is kept until there is something of its body, so that a replica may die between.
+
+    Attributes:
+        begun: Whether the client has any of it.
+        whole: Whether it has all of it.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._head: Message | None = None
         self._streams = False
-        self.begun = False
+        self.begun = self.whole = False
 
     async def take(self, message: Message) -> None:
         """The next message of the answer."""
@@ -143,12 +168,13 @@ class _Sending:
             await self._send(self._head)
             self._head = None
         await self._send(message)
+        self.whole = not message.get("more_body", False)
 
     async def end(self, failure: Failure) -> None:
         """End an answer that will not be whole.
 
         Raises:
-            LostProcessError: If the client has a part of it and no way to be told, so that the connection is cut.
+            ReplicaLostError: If the client has a part of it and no way to be told, so that the connection is cut.
         """
         if not self.begun:
             body, headers = closing(failure)
@@ -158,7 +184,7 @@ class _Sending:
             event = f"data: {json.dumps(failure.body(), ensure_ascii=False)}\n\n"
             await self._send({"type": "http.response.body", "body": event.encode()})
         else:
-            raise LostProcessError(failure.message)
+            raise ReplicaLostError(failure.message)
 
 
 def _lost(scope: Message) -> Failure:
@@ -176,21 +202,7 @@ def _changes_nothing(scope: Message) -> bool:
     return scope["method"] in _LOOKING or (scope["method"] == "POST" and scope["path"].startswith(_ANSWERED))
 
 
-async def _body(receive: Receive, most_bytes: int) -> bytes | None:
-    """A request's body, or as much as is too much; None if the client has left."""
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more and size <= most_bytes:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-async def _live(receive: Receive, send: Send) -> None:
+async def _begin_and_end(receive: Receive, send: Send) -> None:
     """Say yes to what a web server tells of its beginning and its end."""
     for moment in ("startup", "shutdown"):
         await receive()

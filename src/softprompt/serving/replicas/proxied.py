@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from softprompt.serving.guard import App, Message
+from softprompt.serving.bodies import App, Message
 
 __all__ = ["answered"]
 
