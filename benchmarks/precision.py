@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     products = alternate({dtype: _product(getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}, options.rounds)
     rates = {dtype: 2e-9 * _SIDE**3 / spread(several).median for dtype, several in products.items()}
-    print(f"{machine(torch.device('cpu'))}; {ROWS} rows of {SEQ} tokens, a prompt of {PROMPT}, one thread")
+    print(f"{machine(torch.device('cpu'))}; {ROWS} rows of {SEQ} tokens, a prompt of {PROMPT}")
     print(", ".join(f"{dtype} products {rate:,.0f} GFLOP/s" for dtype, rate in rates.items()))
     print(f"{'shape':<20}{'step':<22}{'ms':>8}{'of float32':>12}{'low':>8}{'high':>8}")
     found = [measure(shape, options.rounds) for shape in options.shapes]

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    print(f"{machine(cpu)}, one thread; passes are cut as if a start cost {start_cost(cpu)} tokens")
+    print(f"{machine(cpu)}; passes are cut as if a start cost {start_cost(cpu)} tokens")
     print(f"{'shape':<20}{'start, ms':>11}{'token, ms':>11}{'start, tokens':>15}")
     for shape in options.shapes:
         start, token = measure(shape, options.rounds)

@@ -68,10 +68,10 @@ def run_study(
     study = Study(asked, output_dir, data_dir)
     if not summary:
         study.run(workers, device=device, ray=ray)
-    elif without := [task for task in asked.tasks if task not in study.grid.tasks]:
+    compared, lines = study.grid, study.lines
+    if summary and (without := [task for task in asked.tasks if task not in compared.tasks]):
         print(f"Left out, as their files were not there: {', '.join(without)}.", file=sys.stderr)
-    lines = study.lines
-    print_lines(lines, study.grid.tune, costs=costs)
-    print_verdicts(judge(study.grid, lines))
-    if is_quick(study.grid):
+    print_lines(lines, compared.tune, costs=costs)
+    print_verdicts(judge(compared, lines))
+    if is_quick(compared):
         print("At quick size, which proves that the grid runs; the scores mean nothing.")

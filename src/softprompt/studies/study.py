@@ -58,8 +58,7 @@ class Study:
     @property
     def grid(self) -> Grid:
         """What is compared, without the optional tasks whose files were not there when it was run."""
-        absent = left_out(self._asked, self._folder.last_tasks(self._asked.name), self.table)
-        return self._asked.narrowed(tasks=[label for label in self._asked.tasks if label not in absent])
+        return self._compared(self.table)
 
     @property
     def table(self) -> ResultsTable:
@@ -69,4 +68,9 @@ class Study:
     @property
     def lines(self) -> list[Line]:
         """What they come to: a line for each backbone, task, method and axis that is not tuned."""
-        return summarise(self.grid, self.table, self._folder.states())
+        table = self.table
+        return summarise(self._compared(table), table, self._folder.states())
+
+    def _compared(self, table: ResultsTable) -> Grid:
+        absent = left_out(self._asked, self._folder.last_tasks(self._asked.name), table)
+        return self._asked.narrowed(tasks=[label for label in self._asked.tasks if label not in absent])
