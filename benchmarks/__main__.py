@@ -38,6 +38,7 @@ from benchmarks.page import render_profiles
 from benchmarks.peers import peft_is_installed
 from benchmarks.shapes import DEFAULT_SHAPES, SHAPES, Weights
 from benchmarks.timing import spread
+from softprompt.loop.allocator import keep_freed_memory
 from softprompt.pretraining.card import machine
 
 
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, help="how often each way is timed (3; quick: 2)")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), help="folder for lines, page and plots")
     given = parser.parse_args(arguments)
+    if arguments is None:
+        keep_freed_memory()  # as commands do, for PEFT's work too
     plan = _plan(given, rounds=given.rounds or (2 if given.quick else 3))
     where = f"{machine(torch.device(given.device))}, torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{where}\n")

@@ -12,11 +12,12 @@ import softprompt as sp
 from benchmarks.lines import Line, Plan
 from benchmarks.peaks import measure_peak
 from benchmarks.shapes import DECODERS, ENCODER_DECODERS, Weights, build_backbone
+from softprompt.loop.allocator import keep_freed_memory
 from softprompt.prompts.registry import Method
 
 __all__ = ["SETTINGS", "estimate", "measured", "setting_bytes"]
 
-TOOK, KEPT, ESTIMATED = "took", "took, by glibc's defaults", "estimated"
+TOOK, KEPT, ESTIMATED = "took", "took, keeping what was freed", "estimated"
 _GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """With this in the environment, glibc keeps little of what is freed."""
 
@@ -88,9 +89,9 @@ def estimate(plan: Plan) -> Iterator[Line]:
     shapes = plan.shapes([*DECODERS, *ENCODER_DECODERS])
     chosen = [name for name, setting in SETTINGS.items() if setting.shape in shapes and plan.wants(_described(name))]
     for name in chosen[:1] if plan.quick else chosen:
-        took = {TOOK: measured(name, plan.weights, gives_back=True)}
+        took = {TOOK: measured(name, plan.weights, keeps=False)}
         if not plan.quick and plan.weights.device == "cpu":
-            took[KEPT] = measured(name, plan.weights, gives_back=False)
+            took[KEPT] = measured(name, plan.weights, keeps=True)
         yield Line(
             case="estimate",
             shape=SETTINGS[name].shape,
@@ -111,19 +112,21 @@ def setting_bytes(name: str, weights: Weights) -> int:
     return sp.estimate_memory(setting.backbone(weights), runs, setting.config()).added_bytes
 
 
-def measured(name: str, weights: Weights, *, gives_back: bool) -> int:
+def measured(name: str, weights: Weights, *, keeps: bool) -> int:
     """What it takes, in a new process.
 
     Args:
         name: Of the setting.
         weights: Where they lie, and in how many bits.
-        gives_back: Whether glibc is told to give freed memory back.
+        keeps: Whether the process keeps the memory that it frees, as commands do, or gives it back.
     """
-    with _environment(_GIVES_BACK if gives_back else {}):
-        return measure_peak(_training, name, weights).added
+    with _environment({} if keeps else _GIVES_BACK):
+        return measure_peak(_training, name, weights, keeps).added
 
 
-def _training(name: str, weights: Weights) -> Callable[[], object]:
+def _training(name: str, weights: Weights, keeps: bool) -> Callable[[], object]:
+    if keeps:
+        keep_freed_memory()
     setting = SETTINGS[name]
     backbone = setting.backbone(weights)
     sp.train(backbone, setting.all_runs(rows=2, steps=1), setting.config())

@@ -13,5 +13,5 @@ from benchmarks.shapes import Weights
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of resident memory is Linux's")
 @pytest.mark.parametrize("name", ["prompt tuning of T5"])
 def test_the_estimate_is_within_15_percent_of_the_peak(name):
-    took = measured(name, Weights(), gives_back=True)
+    took = measured(name, Weights(), keeps=False)
     assert 0.85 * took <= setting_bytes(name, Weights()) <= 1.15 * took

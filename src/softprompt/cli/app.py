@@ -24,6 +24,7 @@ from softprompt.cli.report import report_studies
 from softprompt.cli.study import run_study
 from softprompt.cli.train import train_prompts
 from softprompt.errors import ConfigError, SoftpromptError
+from softprompt.loop.allocator import keep_freed_memory
 
 __all__ = ["COMMANDS", "main"]
 
@@ -84,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 if the command failed, 2 if it was asked for wrongly, 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and given[:1] != ["serve"]:  # the process is ours; a server's loads differ too much in size
+        keep_freed_memory()
     debug = "--debug" in given
     given = _with_option([_with_underscores(argument) for argument in given if argument != "--debug"])
     if not sys.stderr.isatty():  # bars of the libraries below us would fill a log; our own progress is plain there

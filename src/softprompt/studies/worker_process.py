@@ -14,6 +14,7 @@ from typing import Any, final
 
 import torch
 
+from softprompt.loop.allocator import keep_freed_memory
 from softprompt.studies.grid import Grid
 from softprompt.studies.workplace import Unit, Workplace
 
@@ -55,6 +56,7 @@ def work(connection: Connection, place: Place) -> None:
 
     sys.stderr = _Told(send)
     torch.set_num_threads(place.threads)
+    keep_freed_memory()
     workplace = Workplace(place.grid, place.output_dir, place.device)
     while True:
         unit: Unit = connection.recv()
