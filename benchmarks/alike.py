@@ -21,6 +21,8 @@ __all__ = ["UnlikeError", "check_alike", "check_losses", "check_scores", "check_
 
 _SHARE = 1e-3
 """Of a prompt's effect, by which two libraries may differ."""
+_ROUNDED = 4 * torch.finfo(torch.float32).eps
+"""Of a number, by which they may differ whatever the effect: a sum in another order rounds so."""
 
 
 class UnlikeError(AssertionError):
@@ -80,10 +82,12 @@ def check_alike(what: str, ours: Tensor, theirs: Tensor, bare: Tensor) -> None:
         bare: What softprompt says without the prompt.
 
     Raises:
-        UnlikeError: If they differ by more than a small part of what the prompt changes.
+        UnlikeError: If they differ by more than a small part of what the prompt changes, or what it changes is lost in
+            rounding.
     """
     effect, error = (float((ours - other).abs().max()) for other in (bare, theirs))
-    if not error <= _SHARE * effect or effect == 0:
+    rounded = _ROUNDED * float(ours.abs().max())
+    if not error <= max(_SHARE * effect, rounded) or effect <= 10 * rounded:
         raise UnlikeError(
             f"{what}: softprompt says {ours.tolist()}, PEFT {theirs.tolist()}; without the prompt it were"
             f" {bare.tolist()}."

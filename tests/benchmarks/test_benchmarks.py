@@ -175,6 +175,16 @@ def test_a_prompt_that_one_library_leaves_out_is_noticed():
             check_alike("losses", ours, theirs, bare)
 
 
+def test_sums_in_another_order_are_alike():
+    """Losses of 11 are a millionth apart from one number to the next, which was more than a thousandth of an effect."""
+    ours, bare = torch.tensor([11.012899398803711]), torch.tensor([11.01220703125])
+    check_alike("loss of a batch", ours, torch.tensor([11.012900352478027]), bare)
+    with pytest.raises(UnlikeError):
+        check_alike("loss of a batch", ours, torch.tensor([11.01291]), bare)
+    with pytest.raises(UnlikeError):
+        check_alike("loss of a batch", ours, ours, ours + 2e-5)
+
+
 @pytest.fixture
 def fake_cases(monkeypatch):
     def steps(plan):
