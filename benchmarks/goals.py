@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.cases import memory, tasks, training
 from benchmarks.lines import BEST, DEFAULT, Line
 
-__all__ = ["BEYOND_TOKEN_S", "OF_PREDICTED", "goal_of", "over_products_goal", "verdict"]
+__all__ = ["BEYOND_TOKEN_S", "OF_PREDICTED", "goal_of", "of_predicted", "over_products_goal", "verdict"]
 
 OF_PREDICTED = 0.9
 """Of the ratio that counted work predicts, so much is to be reached."""
@@ -49,6 +49,18 @@ _GOALS: Sequence[tuple[str, str, str, Goals]] = [
 ]
 """Case, how the setting's words begin, the other way, and how many times as long (or as much memory) it should take."""
 _OVER_PRODUCTS = _goals(1.7, 1.5)
+
+
+def of_predicted(line: Line, ratio: float, predicted: float) -> float:
+    """How much is reached of what counted work predicts.
+
+    Args:
+        line: What was compared.
+        ratio: How many times as long as ours the other way takes.
+        predicted: How many times as much counted work it has.
+    """
+    less_is_better = line.case == "evaluation"  # the other way is ours, too, with more to do
+    return predicted / ratio if less_is_better else ratio / predicted
 
 
 def goal_of(line: Line, way: str) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.cases.loading import COMPILED, FROM_DISK, READ_ANEW
 from benchmarks.cases.slopes import AXES
-from benchmarks.goals import BEYOND_TOKEN_S, OF_PREDICTED, goal_of, over_products_goal, verdict
+from benchmarks.goals import BEYOND_TOKEN_S, OF_PREDICTED, goal_of, of_predicted, over_products_goal, verdict
 from benchmarks.lines import LIMIT, OURS, Line
 from benchmarks.peaks import MEASURABLE_BYTES
 from benchmarks.profile import ATTENTION, CLASSES, PRODUCTS
@@ -63,8 +63,8 @@ def _against(line: Line, way: str) -> str:
     parts = [_shown(line.ratio(way))]
     predicted = line.predicted(way)
     if predicted is not None:
-        share = line.ratio(way).median / predicted
-        enough = verdict([ratio >= OF_PREDICTED * predicted for ratio in line.ratios(way)])
+        share = of_predicted(line, line.ratio(way).median, predicted)
+        enough = verdict([of_predicted(line, ratio, predicted) >= OF_PREDICTED for ratio in line.ratios(way)])
         parts.append(f"{share:.0%} of the {predicted:.1f} that work predicts: {enough}")
     goal = goal_of(line, way)
     if goal is not None:
@@ -87,7 +87,7 @@ def _at_worst(lines: Sequence[Line]) -> list[str]:
         highest, worst = max(limited, key=lambda one: one[0])
         told.append(f"Furthest over its products: {highest:.2f} ({worst.shape}, {worst.setting}).")
     shares = [
-        line.ratio(way).median / predicted
+        of_predicted(line, line.ratio(way).median, predicted)
         for line in lines
         for way in _ways(line)
         if (predicted := line.predicted(way)) is not None

@@ -133,6 +133,16 @@ def test_the_page_says_whether_goals_were_reached():
     for times, told in ((8.0, "goal 8: met"), (7.9, "goal 8: **missed**")):
         seconds = {OURS: [1.0, 1.0], DEFAULT: [times, times]}
         assert told in render_case([line(setting=setting, seconds=seconds)])
+
+
+def test_what_evaluation_adds_should_not_be_more_than_counted_work_predicts():
+    """A training with evaluation that took longer than that once passed for more than was wanted."""
+    for times, told in (
+        (2.0, "100% of the 2.0 that work predicts: met"),
+        (2.5, "80% of the 2.0 that work predicts: **missed**"),
+    ):
+        seconds = {OURS: [1.0, 1.0], DEFAULT: [times, times]}
+        assert told in render_case([line(case="evaluation", shape="small", seconds=seconds)])
     assert render_case([line(), line(base=DEFAULT)]).count("| shape | what |") == 2
 
 
