@@ -48,8 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, help="how often each way is timed (3; quick: 2)")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), help="folder for lines, page and plots")
     given = parser.parse_args(arguments)
-    if arguments is None:
-        keep_freed_memory()  # as commands do, for PEFT's work too
     plan = _plan(given, rounds=given.rounds or (2 if given.quick else 3))
     where = f"{machine(torch.device(given.device))}, torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{where}\n")
@@ -165,6 +163,7 @@ def count_lengths(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as commands do, for PEFT's work too
     match sys.argv[1:2]:
         case ["pretraining"]:
             pretraining.main(sys.argv[2:])

@@ -139,3 +139,22 @@ def test_options_may_be_spelled_with_hyphens(run):
     assert code == 0
     assert "on_bad_row: skip" in out
     assert "output_dir: a-b" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["tasks", "list"], 1),
+        (["--debug", "tasks", "list"], 1),
+        (["serve", "--help"], 0),
+        (["--debug", "serve", "--help"], 0),
+    ],
+)
+def test_the_process_of_a_command_but_not_of_a_server_keeps_freed_memory(monkeypatch, capsys, words, kept):
+    asked = []
+    monkeypatch.setattr(app, "keep_freed_memory", lambda: asked.append(words))
+    monkeypatch.setattr("sys.argv", ["softprompt", *words])
+    assert app.main() == 0
+    assert len(asked) == kept
+    app.main(words)
+    assert len(asked) == kept, "a program that calls a command has its own process"

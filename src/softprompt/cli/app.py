@@ -85,10 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 if the command failed, 2 if it was asked for wrongly, 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and given[:1] != ["serve"]:  # the process is ours; a server's loads differ too much in size
-        keep_freed_memory()
     debug = "--debug" in given
     given = _with_option([_with_underscores(argument) for argument in given if argument != "--debug"])
+    if arguments is None and given[:1] != ["serve"]:  # the process is ours; what a server holds should go back
+        keep_freed_memory()
     if not sys.stderr.isatty():  # bars of the libraries below us would fill a log; our own progress is plain there
         os.environ.setdefault("TQDM_DISABLE", "1")
     for name in ("torchao", "torch.utils._pytree"):  # where torchao is installed: kernels of other machines are missing
